@@ -1,0 +1,23 @@
+"""Differentiable architecture search, seen through its local cost."""
+
+from importlib import import_module
+
+_HOME = {
+    "SearchConfig": "config",
+    "SearchSpace": "space",
+    "Supernet": "supernet",
+    "Wiring": "space",
+    "Run": "records",
+    "RunStore": "records",
+    "search": "loop",
+    "sweep": "parallel",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first used, so that ``import nascore`` is quick."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'nascore' has no attribute {name!r}")
+    return getattr(import_module(f"nascore.{_HOME[name]}"), name)

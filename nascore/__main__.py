@@ -1,0 +1,161 @@
+"""The command line: python -m nascore search, show, book."""
+
+import inspect
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+import typer
+
+from nascore.config import SearchConfig
+from nascore.errors import ConfigError, DataError, RecordError
+
+app = typer.Typer(
+    help="Differentiable architecture search, seen through its local cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _search(out: Path | None, store: Path, quiet: bool, **fields: Any) -> None:
+    """Searches a wiring and keeps its record. Every option below is a field of SearchConfig."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name, convert in _FROM_TEXT.items():
+        if name in given:
+            given[name] = convert(name, given[name])
+    config = SearchConfig(**given)
+    from nascore.loop import search  # imports torch, which --help need not wait for
+    from nascore.records import RunStore
+
+    checkpoint = RunStore(store).checkpoint(config)
+    run = search(config, progress=not quiet, checkpoint=checkpoint)
+    path = run.save(out) if out else RunStore(store).put(run)
+    if not quiet:
+        typer.echo(f"{run}\n")
+    typer.echo(path)
+
+
+def _names(name: str, text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, _names(name, text)))
+    except ValueError:
+        raise ConfigError(f"{name}={text!r}: write numbers with commas, such as 2,3.") from None
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{name}={text!r} is not JSON ({error}). "
+            """Write it like '{"(2,3)": ["none"]}'."""
+        ) from None
+
+
+_FROM_TEXT = {"operations": _names, "output_nodes": _numbers, "allowed": _json}
+
+
+def _with_config_options(function):
+    """Gives a command one option for each field of SearchConfig, with its description as help."""
+
+    def option(name: str, kind: type, default: Any, text: str, *flags: str):
+        return inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, typer.Option(*flags, help=text)],
+        )
+
+    parameters = [
+        option("out", Path | None, None, "File to write the record to.", "--out"),
+        option("store", Path, Path("runs"), "Folder of records, if --out is not given.", "--store"),
+        option("quiet", bool, False, "No progress bar, no summary.", "--quiet"),
+    ]
+    for name, field in SearchConfig.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        text = field.description
+        if not field.is_required() and field.default_factory is None and field.default is not None:
+            shown = field.default
+            if name == "operations":
+                shown = "all eight"
+            text += f" Default: {shown}."
+        if field.annotation is bool:
+            parameters.append(option(name, bool | None, None, text, f"{flag}/--no-{flag[2:]}"))
+        else:
+            parameters.append(option(name, _option_type(name, field), None, text, flag))
+    function.__signature__ = inspect.Signature(parameters)
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
+
+
+def _option_type(name: str, field) -> Any:
+    """int, float or str, as an option of the command line."""
+    if name not in _FROM_TEXT:
+        for kind in (int, float):
+            if kind in _basic_types(field.annotation):
+                return kind | None
+    return str | None
+
+
+def _basic_types(annotation: Any) -> set[type]:
+    """The types in an annotation: of Optional, Union, Literal values and Annotated."""
+    if isinstance(annotation, type):
+        return {annotation}
+    if get_origin(annotation) is Annotated:
+        return _basic_types(annotation.__origin__)
+    found = set()
+    for argument in getattr(annotation, "__args__", ()):
+        found |= _basic_types(argument) if _is_type(argument) else {type(argument)}
+    return found
+
+
+def _is_type(argument: Any) -> bool:
+    return isinstance(argument, type) or hasattr(argument, "__args__")
+
+
+app.command("search")(_with_config_options(_search))
+
+
+@app.command()
+def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.")]) -> None:
+    """Prints a summary of a run and its final wiring."""
+    from nascore.records import Run
+
+    typer.echo(Run.load(run))
+
+
+@app.command()
+def book(
+    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
+    only: Annotated[list[str], typer.Option(help="Execute only this notebook; repeatable.")] = [],  # noqa: B006
+) -> None:
+    """Executes the notebooks and builds the book."""
+    from nascore.bookbuild import build_book, project_root
+    from nascore.experiments import PROFILES
+    from nascore.errors import unknown
+
+    if profile not in PROFILES:
+        raise ConfigError(unknown("profile", profile, PROFILES))
+    start = time.perf_counter()
+    page = build_book(project_root(), profile, only)
+    minutes, seconds = divmod(round(time.perf_counter() - start), 60)
+    typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
+
+
+def main() -> None:
+    """Runs a command; an error that the user can mend is one message, not a traceback."""
+    try:
+        app(prog_name="python -m nascore")
+    except (ConfigError, DataError, RecordError, RuntimeError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Executes the notebooks and builds the book.
+
+papermill writes executed copies to book/_executed; a small Sphinx extension of the book shows
+them in the place of the clean templates.
+"""
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from nascore.errors import ConfigError, unknown
+from nascore.records import Run
+
+RUNS_MIME = "application/vnd.nascore.runs+json"
+"""Type of the notebook output that lists a notebook's runs for the execution record."""
+
+
+class RunTable:
+    """The runs behind a page: shown as a table, and read by the page "Execution record"."""
+
+    def __init__(self, arms: Mapping[str, Sequence[Run]]):
+        self.rows = [
+            {
+                "arm": arm,
+                "seed": run.config.seed,
+                "hash": run.config.hash,
+                "config": run.config.changes,
+                **run.provenance,
+            }
+            for arm, runs in arms.items()
+            for run in runs
+        ]
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        columns = ["arm", "seed", "hash", "wall_seconds", "nascore", "torch", "device", "started"]
+        return {
+            "text/plain": f"{len(self.rows)} runs",
+            "text/html": _html_table(columns, self.rows),
+            RUNS_MIME: self.rows,
+        }
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder of the book's _config.yml, here or above. Raises ConfigError if there is none."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "_config.yml").exists() and (folder / "_toc.yml").exists():
+            return folder
+    raise ConfigError(f"no _config.yml and _toc.yml in {start} or above: run this in the project.")
+
+
+def book_notebooks(root: Path) -> list[Path]:
+    """The notebooks of the book, in the order of its table of contents."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    files = [entry["file"] for part in toc.get("parts", [toc]) for entry in part["chapters"]]
+    return [root / f"{name}.ipynb" for name in files if name.startswith("notebooks/")]
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Checks names and types against the notebook's parameters cell.
+
+    A parameter's type is in its type comment, such as ``epochs = None  # type: int|None``.
+    Raises ConfigError.
+    """
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    for name, value in parameters.items():
+        if name not in known:
+            raise ConfigError(f"{notebook.name}: {unknown('parameter', name, known)}")
+        kind = known[name]["inferred_type_name"]
+        allowed = [_TYPES[part.strip()] for part in kind.split("|")]
+        if not any(_fits(value, option) for option in allowed):
+            raise ConfigError(
+                f"{notebook.name}: parameter {name}={value!r} is of type "
+                f"{type(value).__name__}; allowed: {kind}."
+            )
+
+
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
+
+
+def _fits(value: Any, kind: type) -> bool:
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
+    """Executes a notebook with papermill, in its own folder.
+
+    Writes the executed copy only if every cell succeeded. Raises ConfigError for a wrong parameter
+    before anything runs, and papermill's error, with the cell and its traceback, for a failure.
+    """
+    import papermill
+
+    check_parameters(notebook, parameters)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_suffix(".part.ipynb")
+    papermill.execute_notebook(
+        str(notebook),
+        str(part),
+        dict(parameters),
+        cwd=str(notebook.parent),
+        progress_bar=False,
+        kernel_name="python3",
+    )
+    executed = nbformat.read(part, as_version=4)
+    for cell in executed.cells:
+        for result in cell.get("outputs", []):
+            if result.output_type == "stream":
+                result.text = _after_carriage_returns(result.text)
+    executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
+    nbformat.write(executed, part)
+    os.replace(part, output)
+
+
+def _after_carriage_returns(text: str) -> str:
+    """What a terminal would show in the end of a progress bar that rewrites its line."""
+    lines = [re.split(r"\r+", line.rstrip("\r"))[-1] for line in text.split("\n")]
+    return "\n".join(lines)
+
+
+def build_book(root: Path, profile: str, only: Sequence[str] = ()) -> Path:
+    """Executes the notebooks and builds the book, warnings as errors.
+
+    Arguments:
+        root: the project's folder.
+        profile: the profile of every notebook.
+        only: stems of the notebooks to execute; the others keep their last executed copy.
+
+    Returns the path of the first page. Raises ConfigError before any work, RuntimeError if the
+    build fails.
+    """
+    notebooks = book_notebooks(root)
+    stems = {notebook.stem: notebook for notebook in notebooks}
+    for name in only:
+        if name not in stems:
+            raise ConfigError(unknown("notebook", name, stems))
+    chosen = [stems[name] for name in only] if only else notebooks
+    for notebook in chosen:
+        check_parameters(notebook, {"profile": profile})
+    executed = root / "book" / "_executed"
+    for notebook in chosen:
+        start = time.perf_counter()
+        print(f"{notebook.stem} ({profile}) ...", flush=True)
+        execute(notebook, executed / notebook.name, {"profile": profile})
+        print(f"{notebook.stem} executed in {time.perf_counter() - start:.0f} s", flush=True)
+    copies = [executed / notebook.name for notebook in notebooks]
+    write_execution_record([copy for copy in copies if copy.exists()], executed)
+    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(root)]
+    result = subprocess.run([*command, "--all", "-W", "-n", "--keep-going"], cwd=root, text=True)
+    if result.returncode:
+        raise RuntimeError("the book did not build: see the warnings above.")
+    return root / "_build" / "html" / "index.html"
+
+
+def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
+    """Writes the tables of the page "Execution record" from executed notebooks."""
+    notebooks, versions, runs = [], {}, {}
+    for path in copies:
+        executed = nbformat.read(path, as_version=4)
+        papermill = executed.metadata.papermill
+        used = [
+            row
+            for cell in executed.cells
+            for result in cell.get("outputs", [])
+            for row in result.get("data", {}).get(RUNS_MIME, [])
+        ]
+        notebooks.append(
+            {
+                "notebook": path.stem.replace("_", " "),
+                "profile": papermill.parameters.get("profile", ""),
+                "seconds": round(papermill.duration),
+                "executed": papermill.start_time[:16].replace("T", " "),
+                "runs": len(used),
+            }
+        )
+        for row in used:
+            entry = runs.setdefault(row["hash"], {**row, "used": []})
+            entry["used"].append(f"{path.stem.replace('_', ' ')}: {row['arm']}")
+            for name in ("nascore", "commit", "torch", "python", "system", "device"):
+                versions.setdefault(name, set()).add(str(row[name]))
+    table = [
+        {
+            "hash": row["hash"],
+            "used in": "; ".join(row["used"]),
+            "seconds": round(row["wall_seconds"], 1),
+            "memory [MiB]": row["peak_memory_mib"],
+            "config (other fields: defaults)": json.dumps(row["config"]),
+        }
+        for row in runs.values()
+    ]
+    made = [{"what": name, "value": ", ".join(sorted(values))} for name, values in versions.items()]
+    page = [
+        "## Notebooks",
+        _html_table(["notebook", "profile", "seconds", "executed", "runs"], notebooks),
+        "## Versions and device",
+        _html_table(["what", "value"], made),
+        "## Runs",
+        _html_table(list(table[0]) if table else ["hash"], table),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "execution_record.md"
+    path.write_text("\n\n".join(page) + "\n")
+    return path
+
+
+def _html_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    def line(cells, tag):
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
+
+    head = line((column.replace("_", " ") for column in columns), "th")
+    body = "".join(line((row[column] for column in columns), "td") for row in rows)
+    return f'<table class="dataframe record"><thead>{head}</thead><tbody>{body}</tbody></table>'

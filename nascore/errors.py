@@ -1,0 +1,24 @@
+"""What went wrong, said so that the reader can mend it: what was given, what is allowed."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ConfigError(ValueError):
+    """A setting is unknown or impossible. Raised before any work starts."""
+
+
+class DataError(RuntimeError):
+    """A dataset is missing, damaged, or its folder cannot be used."""
+
+
+class RecordError(RuntimeError):
+    """A file is not a whole, valid record of a run."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """The message for a name that is not among the known ones, with the nearest valid name."""
+    known = sorted(known)
+    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(known)}."

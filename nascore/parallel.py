@@ -1,0 +1,103 @@
+"""Many searches: load what the store has, run the rest in parallel."""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from nascore.config import SearchConfig
+from nascore.errors import ConfigError
+from nascore.loop import search
+from nascore.records import Run, RunStore
+
+
+def sweep(
+    configs: Iterable[SearchConfig],
+    *,
+    store: RunStore | str | Path | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> list[Run]:
+    """Runs many searches, each in a process of its own with one torch thread.
+
+    A run that the store has is loaded, one that was interrupted goes on from its checkpoint, and
+    a config given twice runs once. The records are the same for any number of workers.
+
+    Arguments:
+        configs: the searches.
+        store: where records are kept, a RunStore or a folder; None keeps them only in memory.
+        workers: processes at a time.
+        scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
+            Its workers must see the store's folder.
+        progress: show a bar over the runs, with the time left.
+
+    Returns the runs in the order of the configs. Raises ConfigError before any work, and the
+    error of the first search that fails, after every run that was already under way has ended.
+    """
+    configs = list(configs)
+    for config in configs:
+        if not isinstance(config, SearchConfig):
+            raise ConfigError(f"{config!r} is not a SearchConfig: sweep takes a list of them.")
+    if workers < 1:
+        raise ConfigError(f"workers={workers}: a sweep needs at least 1.")
+    if store is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _sweep(configs, RunStore(folder), workers, scheduler, progress)
+    store = store if isinstance(store, RunStore) else RunStore(store)
+    return _sweep(configs, store, workers, scheduler, progress)
+
+
+def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, progress: bool):
+    found = {config: store.get(config) for config in configs}
+    missing = [config for config, run in found.items() if run is None]
+    bar = tqdm(total=len(found), initial=len(found) - len(missing), disable=not progress)
+    with bar, _executor(min(workers, len(missing)), scheduler) as executor:
+        bar.set_description("searches")
+        jobs = [executor.submit(_run, config, store) for config in missing]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                bar.update()
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+    return [found[config] or store.get(config) for config in configs]
+
+
+def _run(config: SearchConfig, store: RunStore) -> None:
+    """One search in a worker. Its record goes to the store."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        store.put(search(config, progress=False, checkpoint=store.checkpoint(config)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _executor(workers: int, scheduler: str | None):
+    """Where the searches run: processes of this machine, or a Dask cluster."""
+    if scheduler is not None:
+        from distributed import Client
+
+        with Client(scheduler) as client, client.get_executor(pure=False) as executor:
+            yield executor
+        return
+    # A fresh interpreter for each worker: a forked one would share torch's thread pools.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(workers, 1), context, initializer=_one_thread) as executor:
+        yield executor
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+

@@ -1,0 +1,272 @@
+"""Records: what a run was asked (config), what happened (history), how it was made (provenance).
+
+A record is one netCDF file that any HDF5 reader opens. A store keeps records under the hash of
+their config.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nascore.config import SearchConfig
+from nascore.cost import OUTCOMES
+from nascore.data import SPLITS
+from nascore.errors import ConfigError, RecordError
+from nascore.space import Wiring, edge_name
+
+_ARCHITECTURE = ("epoch", "edge", "operation")
+_COST = ("epoch", "cell", "edge", "operation")
+_OUTCOME = ("epoch", "split", "outcome")
+
+VARIABLES = {
+    "alpha": (_ARCHITECTURE, "f4", "architecture parameter after the epoch", "1"),
+    "probability": (_ARCHITECTURE, "f4", "probability of the operation after the epoch", "1"),
+    "cost_mean": (_COST, "f4", "mean local cost over the steps of the epoch", "nat"),
+    "cost_std": (_COST, "f4", "standard deviation of the local cost over steps", "nat"),
+    "cost_count": (_COST, "i4", "steps in which the operation was evaluated", "1"),
+    "loss": (_OUTCOME, "f4", "mean cross entropy of the examples with this outcome", "nat"),
+    "entropy": (_OUTCOME, "f4", "mean entropy of the prediction", "nat"),
+    "examples": (_OUTCOME, "i4", "number of examples with this outcome", "1"),
+    "learning_rate": (("epoch",), "f4", "learning rate of theta", "1"),
+    "seconds": (("epoch",), "f4", "wall time of the epoch", "s"),
+}
+"""Every variable of a history: dimensions, type, long name, unit. Epoch 0 is before training."""
+
+
+class History:
+    """Collects a history, epoch by epoch. What is never written stays NaN (or 0 if a count)."""
+
+    def __init__(self, config: SearchConfig):
+        space = config.space
+        self.coordinates = {
+            "epoch": np.arange(config.epochs + 1),
+            "cell": np.arange(config.cells),
+            "edge": [edge_name(edge) for edge in space.edges],
+            "operation": list(space.operations),
+            "split": list(SPLITS),
+            "outcome": list(OUTCOMES),
+        }
+        self.arrays = {
+            name: np.full(
+                [len(self.coordinates[dim]) for dim in dims],
+                np.nan if dtype == "f4" else 0,
+                dtype,
+            )
+            for name, (dims, dtype, _, _) in VARIABLES.items()
+        }
+
+    def write(self, epoch: int, values: Mapping, split: str | None = None) -> None:
+        """Stores values by variable name: tensors or numbers of one epoch (and of one split)."""
+        where = epoch if split is None else (epoch, SPLITS.index(split))
+        for name, value in values.items():
+            self.arrays[name][where] = torch.as_tensor(value).detach().cpu().numpy()
+
+    def to_xarray(self) -> xr.Dataset:
+        return xr.Dataset(
+            {
+                name: (dims, self.arrays[name], {"long_name": long_name, "units": units})
+                for name, (dims, _, long_name, units) in VARIABLES.items()
+            },
+            coords=self.coordinates,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One search: its config, its history and its provenance.
+
+    Arguments:
+        config: what was asked.
+        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES.
+        provenance: versions, device, wall time and memory of the process that made it.
+    """
+
+    config: SearchConfig
+    history: xr.Dataset
+    provenance: dict
+
+    @property
+    def wiring(self) -> Wiring:
+        """The most probable wiring at the end."""
+        return self.wiring_at(self.config.epochs)
+
+    def wiring_at(self, epoch: int) -> Wiring:
+        """The most probable operation of every edge after an epoch; 0 is before training."""
+        if not 0 <= epoch <= self.config.epochs:
+            raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {self.config.epochs}.")
+        best = self.history.probability.sel(epoch=epoch).argmax("operation").values
+        return Wiring(self.config.space, tuple(self.config.space.operations[k] for k in best))
+
+    @property
+    def none_probability(self) -> xr.DataArray:
+        """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate."""
+        probability = self.history.probability
+        return probability.where(probability.operation == "none", 0).sum("operation")
+
+    @property
+    def active_edges(self) -> xr.DataArray:
+        """Number of edges whose most probable operation is not `none`, (epoch,)."""
+        best = self.history.operation[self.history.probability.argmax("operation")]
+        return (best != "none").sum("edge").drop_vars("operation", errors="ignore")
+
+    @property
+    def output_cost(self) -> xr.DataArray:
+        """L - H, the cost at the output (theorem T2), mean over examples in nats, (epoch, split)."""
+        return self._mean(self.history.loss - self.history.entropy)
+
+    @property
+    def mean_loss(self) -> xr.DataArray:
+        """L, mean over examples in nats, (epoch, split)."""
+        return self._mean(self.history.loss)
+
+    @property
+    def accuracy(self) -> xr.DataArray:
+        """Share of right answers, (epoch, split)."""
+        examples = self.history.examples
+        return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
+
+    def _mean(self, values: xr.DataArray) -> xr.DataArray:
+        """The mean over all examples of values that are means by outcome."""
+        examples = self.history.examples
+        return (values.fillna(0) * examples).sum("outcome") / examples.sum("outcome")
+
+    def __str__(self) -> str:
+        lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
+        lines += [f"  {name} = {value}" for name, value in self.config.changes.items()]
+        lines += ["", "epochs", "  epoch    loss     L-H  accuracy  active edges"]
+        split = "train" if self.config.level == "single" else "search"
+        for epoch in np.unique(np.linspace(0, self.config.epochs, 6).round().astype(int)):
+            row = {"epoch": epoch, "split": split}
+            lines.append(
+                f"  {epoch:5d}  {float(self.mean_loss.sel(row)):6.3f}  {float(self.output_cost.sel(row)):+6.3f}"
+                f"  {float(self.accuracy.sel(row)):8.3f}  {int(self.active_edges.sel(epoch=epoch)):12d}"
+            )
+        none = self.none_probability.sel(epoch=self.config.epochs)
+        lines += ["", f"final wiring ({len(self.wiring.active_edges)} active edges), p(none)"]
+        lines += [
+            f"  {edge_name(edge)} {name:14s} {float(p):.2f}"
+            for edge, name, p in zip(
+                self.config.space.edges, self.wiring.operations, none.values, strict=True
+            )
+        ]
+        lines += ["", "provenance"]
+        lines += [f"  {name} = {value}" for name, value in self.provenance.items()]
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes one netCDF file, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        history = self.history.assign_attrs(
+            config=self.config.model_dump_json(),
+            provenance=json.dumps(self.provenance),
+        )
+        packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
+        encoding = {name: packed for name in history.data_vars}
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            history.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+            os.replace(part, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Reads a file that ``save`` wrote. Raises RecordError if it is damaged or no record."""
+        path = Path(path)
+        if not path.exists():
+            raise RecordError(f"{path}: no such file.")
+        try:
+            history = xr.load_dataset(path, engine="h5netcdf")
+            config = SearchConfig(**json.loads(history.attrs.pop("config")))
+            provenance = json.loads(history.attrs.pop("provenance"))
+            expected = History(config).to_xarray()
+            for name, variable in expected.variables.items():
+                found = history.variables[name]
+                if (found.dims, found.shape) != (variable.dims, variable.shape):
+                    raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise RecordError(
+                f"{path} is not a whole record of a run ({error}). Delete it and run again."
+            ) from None
+        return cls(config, history, provenance)
+
+
+class RunStore:
+    """A folder of records, each under the hash of its config.
+
+    Arguments:
+        folder: made when the first record is put in.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def path(self, config: SearchConfig) -> Path:
+        name = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
+        return self.folder / f"{name}-{config.hash}.nc"
+
+    def checkpoint(self, config: SearchConfig) -> Path:
+        """Where a search of this config keeps its state until its record is whole."""
+        return self.path(config).with_suffix(".checkpoint")
+
+    def get(self, config: SearchConfig) -> Run | None:
+        """The run of a config, or None. Raises RecordError if its record is damaged."""
+        path = self.path(config)
+        if not path.exists():
+            return None
+        run = Run.load(path)
+        if run.config != config:
+            raise RecordError(f"{path} holds a run of another config. Delete it and run again.")
+        return run
+
+    def put(self, run: Run) -> Path:
+        return run.save(self.path(run.config))
+
+    def __iter__(self) -> Iterator[Run]:
+        return (Run.load(path) for path in sorted(self.folder.glob("*.nc")))
+
+
+def provenance(device: torch.device, started: datetime, wall_seconds: float) -> dict:
+    """How a run was made: versions, device, time, peak memory of the process."""
+    if device.type == "cuda":
+        name, memory = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
+    else:
+        name = f"{platform.machine()}, {torch.get_num_threads()} thread(s)"
+        unit = 1 if sys.platform == "darwin" else 1024
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {
+        "nascore": version("nascore"),
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "device": f"{device.type} ({name})",
+        "started": started.astimezone(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": round(wall_seconds, 3),
+        "peak_memory_mib": round(memory / 2**20),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the package's own checkout, "-dirty" if it has changes; None outside of one."""
+    folder = Path(__file__).parent
+    git = ["git", "-C", str(folder)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,230 @@
+"""The search space: a cell's nodes and edges, the operations each edge may take, and a wiring.
+
+Nodes are numbered as in the paper. Input nodes come first (0 and 1, or only 0 in the simplified
+cell), intermediate nodes follow. An edge (i, j) joins an earlier node i to an intermediate node j.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nascore.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    import networkx
+
+Edge = tuple[int, int]
+
+OPERATIONS = (
+    "none",
+    "skip_connect",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "sep_conv_3x3",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+    "sep_conv_5x5",
+)
+"""The candidate operations of the paper, in its order."""
+
+
+def edge_name(edge: Edge) -> str:
+    """The text form of an edge, as in records and figures: ``"(0,2)"``."""
+    return f"({edge[0]},{edge[1]})"
+
+
+def parse_edge(text: str | Edge) -> Edge:
+    """An edge from its text form. Raises ConfigError if the text is not of the form ``(i,j)``."""
+    if isinstance(text, tuple):
+        text = str(text)
+    match = re.fullmatch(r"\s*\(?\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", text)
+    if match is None:
+        raise ConfigError(f"{text!r} is not an edge. Write it as '(0,2)': from node 0 to node 2.")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A cell whose wiring is searched.
+
+    Arguments:
+        nodes: number N of intermediate nodes.
+        inputs: number of input nodes, 2, or 1 for the simplified cell.
+        operations: candidate operations, in the order in which every array lists them.
+        allowed: for some edges, the operations that the edge may take. One operation fixes the
+            edge, ``["none"]`` removes it. Edges that are not named may take every operation.
+        output_nodes: the intermediate nodes whose concatenation is the cell's output (all of them
+            by default).
+
+    Raises ConfigError, naming what was given and what is allowed.
+    """
+
+    nodes: int = 2
+    inputs: int = 2
+    operations: Sequence[str] = OPERATIONS
+    allowed: Mapping[str | Edge, Sequence[str]] = field(default_factory=dict)
+    output_nodes: Sequence[int] | None = None
+
+    def __post_init__(self):
+        if self.nodes < 1:
+            raise ConfigError(f"nodes={self.nodes}: a cell needs at least 1 intermediate node.")
+        if self.inputs not in (1, 2):
+            raise ConfigError(f"inputs={self.inputs}: a cell has 1 or 2 input nodes.")
+        object.__setattr__(self, "operations", self._checked_operations(self.operations))
+        object.__setattr__(self, "allowed", self._checked_allowed())
+        object.__setattr__(self, "output_nodes", self._checked_output_nodes())
+
+    @classmethod
+    def minimal(cls) -> "SearchSpace":
+        """Two input and two intermediate nodes, five edges."""
+        return cls(nodes=2)
+
+    @classmethod
+    def normal(cls) -> "SearchSpace":
+        """Two input and four intermediate nodes, fourteen edges."""
+        return cls(nodes=4)
+
+    @classmethod
+    def simplified(cls) -> "SearchSpace":
+        """One input and two intermediate nodes, three edges: where training opportunity shows."""
+        return cls(nodes=2, inputs=1)
+
+    @property
+    def intermediate_nodes(self) -> range:
+        return range(self.inputs, self.inputs + self.nodes)
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """All edges, by target and then by source: (0,2) (1,2) (0,3) (1,3) (2,3) ..."""
+        return tuple((i, j) for j in self.intermediate_nodes for i in range(j))
+
+    @property
+    def input_edges(self) -> tuple[Edge, ...]:
+        """The edges that start at an input node. How many are kept is the cell's width."""
+        return tuple(edge for edge in self.edges if edge[0] < self.inputs)
+
+    @property
+    def intermediate_edges(self) -> tuple[Edge, ...]:
+        """The edges that join two intermediate nodes. They are what makes a cell deep."""
+        return tuple(edge for edge in self.edges if edge[0] >= self.inputs)
+
+    @cached_property
+    def choices(self) -> tuple[tuple[int, ...], ...]:
+        """For every edge, the indices of the operations that it may take."""
+        return tuple(
+            tuple(k for k, name in enumerate(self.operations) if name in self.allowed[edge])
+            for edge in self.edges
+        )
+
+    def _checked_operations(self, operations: Sequence[str]) -> tuple[str, ...]:
+        if not operations:
+            raise ConfigError("operations is empty: name at least one operation.")
+        for name in operations:
+            if name not in OPERATIONS:
+                raise ConfigError(unknown("operation", name, OPERATIONS))
+        if len(set(operations)) < len(operations):
+            raise ConfigError(f"operations={list(operations)}: each may be named only once.")
+        return tuple(operations)
+
+    def _checked_allowed(self) -> dict[Edge, tuple[str, ...]]:
+        allowed = dict.fromkeys(self.edges, tuple(self.operations))
+        for key, names in self.allowed.items():
+            edge = parse_edge(key)
+            if edge not in allowed:
+                raise ConfigError(
+                    f"allowed names edge {edge_name(edge)}, which this cell does not have. "
+                    f"Its edges: {' '.join(map(edge_name, self.edges))}."
+                )
+            if isinstance(names, str) or not names:
+                raise ConfigError(
+                    f"allowed[{edge_name(edge)!r}]={names!r}: give a list of at least one "
+                    f"operation, ['none'] to remove the edge."
+                )
+            for name in names:
+                if name not in self.operations:
+                    raise ConfigError(
+                        f"allowed[{edge_name(edge)!r}]: "
+                        + unknown("operation", name, self.operations)
+                    )
+            allowed[edge] = tuple(name for name in self.operations if name in names)
+        return allowed
+
+    def _checked_output_nodes(self) -> tuple[int, ...]:
+        if self.output_nodes is None:
+            return tuple(self.intermediate_nodes)
+        nodes = sorted(set(self.output_nodes))
+        if not nodes or any(node not in self.intermediate_nodes for node in nodes):
+            raise ConfigError(
+                f"output_nodes={list(self.output_nodes)}: choose among the intermediate nodes "
+                f"{list(self.intermediate_nodes)}."
+            )
+        return tuple(nodes)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """One operation for every edge of a space. An edge is active if its operation is not `none`.
+
+    Arguments:
+        space: the space that the wiring belongs to.
+        operations: the operation of each edge, in the order of ``space.edges``.
+    """
+
+    space: SearchSpace
+    operations: tuple[str, ...]
+
+    def __post_init__(self):
+        if len(self.operations) != len(self.space.edges):
+            raise ConfigError(
+                f"{len(self.operations)} operations for a cell of {len(self.space.edges)} edges."
+            )
+        for edge, name in zip(self.space.edges, self.operations, strict=True):
+            if name not in self.space.allowed[edge]:
+                raise ConfigError(
+                    f"edge {edge_name(edge)}: "
+                    + unknown("operation", name, self.space.allowed[edge])
+                )
+
+    def __getitem__(self, edge: Edge) -> str:
+        return self.operations[self.space.edges.index(edge)]
+
+    @property
+    def active_edges(self) -> tuple[Edge, ...]:
+        pairs = zip(self.space.edges, self.operations, strict=True)
+        return tuple(edge for edge, name in pairs if name != "none")
+
+    def __str__(self) -> str:
+        pairs = zip(self.space.edges, self.operations, strict=True)
+        return "; ".join(f"{edge_name(edge)} {name}" for edge, name in pairs)
+
+    @classmethod
+    def from_text(cls, space: SearchSpace, text: str) -> "Wiring":
+        """The wiring that ``str`` wrote. Edges that the text leaves out are `none`."""
+        given = {}
+        for part in filter(None, (part.strip() for part in text.split(";"))):
+            edge, _, name = part.rpartition(" ")
+            edge = parse_edge(edge)
+            if edge not in space.edges:
+                raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges.")
+            given[edge] = name
+        return cls(space, tuple(given.get(edge, "none") for edge in space.edges))
+
+    def to_graph(self) -> "networkx.DiGraph":
+        """The wiring as a networkx graph of its active edges, with ``operation`` on each edge.
+
+        Every node of the cell is in the graph, also one that no active edge touches.
+        """
+        import networkx  # here, so that the command line need not wait for it
+
+        graph = networkx.DiGraph()
+        graph.add_nodes_from(range(self.space.inputs + self.space.nodes))
+        graph.add_edges_from((*edge, {"operation": self[edge]}) for edge in self.active_edges)
+        return graph
+
+    @classmethod
+    def from_graph(cls, space: SearchSpace, graph: "networkx.DiGraph") -> "Wiring":
+        """The wiring of a graph made by ``to_graph``."""
+        chosen = {(i, j): data["operation"] for i, j, data in graph.edges(data=True)}
+        return cls(space, tuple(chosen.get(edge, "none") for edge in space.edges))

@@ -1,0 +1,19 @@
+"""Streams of random numbers: one for each purpose, so that one purpose never disturbs another."""
+
+import hashlib
+
+import torch
+
+
+def stream_seed(seed: int, purpose: str) -> int:
+    """The seed of one purpose's stream, the same on every machine."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def stream(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator | None:
+    """The generator of one purpose on a device. The meta device has none: it holds no numbers."""
+    device = torch.device(device)
+    if device.type == "meta":
+        return None
+    return torch.Generator(device).manual_seed(stream_seed(seed, purpose))

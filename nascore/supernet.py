@@ -1,0 +1,138 @@
+"""The supernet: the weights theta of every operation on every edge of every cell."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nascore.frameworks import Mask
+from nascore.operations import NORMS, build_operation, relu_conv_norm
+from nascore.space import SearchSpace
+
+
+class _UnitWeight(torch.autograd.Function):
+    """``z * x`` for a scalar z that is exactly 1: forward is free, dL/dz = <dL/dx, x>."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, z: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        if not ctx.needs_input_grad[1]:
+            return grad, None
+        (x,) = ctx.saved_tensors
+        # Channels last in memory: this order of axes flattens without a copy.
+        flat = [t.permute(0, 2, 3, 1).reshape(-1) for t in (grad, x)]
+        return grad, torch.dot(*flat)
+
+
+class Cell(nn.Module):
+    """A cell with every allowed operation on every edge.
+
+    Arguments:
+        space: the cell's nodes, edges and operations.
+        inputs: channels of each input node's source.
+        channels: channels C of every node.
+        norm: normalisation, a key of ``operations.NORMS``.
+    """
+
+    def __init__(self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str):
+        super().__init__()
+        self.space = space
+        self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
+        self.operations = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    str(k): build_operation(space.operations[k], channels, norm)
+                    for k in choices
+                    if space.operations[k] != "none"
+                }
+            )
+            for choices in space.choices
+        )
+
+    def nodes(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> list[Tensor]:
+        """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
+
+        Only active operations run. A node that nothing reaches is None.
+
+        Arguments:
+            inputs: one tensor for each input node, (B, channels of that input, H, W).
+            weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
+            mask: says which operations to evaluate.
+        """
+        nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        edges = enumerate(self.space.edges)
+        for j in self.space.intermediate_nodes:
+            terms = []
+            for _ in range(j):
+                e, (i, _) = next(edges)
+                if nodes[i] is None:
+                    continue
+                for k in mask.active[e]:
+                    if self.space.operations[k] == "none":
+                        continue
+                    x = self.operations[e][str(k)](nodes[i])  # (B, C, H, W)
+                    z = weights[e * len(self.space.operations) + k]
+                    terms.append(_UnitWeight.apply(x, z) if mask.one_hot else z * x)
+            nodes.append(sum(terms[1:], start=terms[0]) if terms else None)
+        return nodes
+
+    def forward(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> Tensor:
+        """The concatenated output nodes, (B, C * output nodes, H, W)."""
+        nodes = self.nodes(inputs, weights, mask)
+        outputs = [nodes[j] for j in self.space.output_nodes]
+        return torch.cat([torch.zeros_like(nodes[0]) if x is None else x for x in outputs], dim=1)
+
+
+class Supernet(nn.Module):
+    """Stem, cells without reduction, global average pool, linear classifier without bias.
+
+    Source: the paper's setting, which is the one of DARTS less its reduction cells.
+
+    Arguments:
+        space: the search space of every cell.
+        classes: number of classes.
+        image_channels: channels of the images.
+        cells: number of cells.
+        channels: channels C of every node; the stem has 3 C.
+        norm: normalisation, a key of ``operations.NORMS``.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        classes: int,
+        image_channels: int = 3,
+        cells: int = 8,
+        channels: int = 16,
+        norm: str = "batch",
+    ):
+        super().__init__()
+        width = 3 * channels
+        self.space = space
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, width, 3, padding=1, bias=False), NORMS[norm](width)
+        )
+        sources = [width] * space.inputs  # channels of what the next cell reads, newest last
+        self.cells = nn.ModuleList()
+        for _ in range(cells):
+            self.cells.append(Cell(space, sources, channels, norm))
+            sources = [*sources, channels * len(space.output_nodes)][1:]
+        self.classifier = nn.Linear(sources[-1], classes, bias=False)
+
+    def forward(self, images: Tensor, mask: Mask, track: bool = True) -> Tensor:
+        """Logits (B, classes) of images (B, image channels, H, W) under one mask.
+
+        With ``track``, ``mask.cost()`` gives the local cost of every cell after a backward pass.
+        """
+        copies = mask.copies(len(self.cells), track)
+        weights = copies.flatten(1)  # (cells, edges * operations)
+        x = self.stem(images)
+        inputs = [x] * self.space.inputs
+        for cell, row in zip(self.cells, weights.unbind(0), strict=True):
+            x = cell(inputs, row.unbind(0), mask)
+            inputs = [*inputs, x][1:]
+        return self.classifier(x.mean(dim=(2, 3)))

@@ -1,0 +1,187 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nascore import SearchSpace
+from nascore.cost import CostStatistics, OutcomeStatistics, loss_and_entropy, pull_back
+from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, Mask, build_framework, gumbel
+from nascore.streams import stream
+
+
+def backward(net, batch, mask):
+    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
+    return mask.cost()  # (cells, edges, operations)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_alpha_gets_a_finite_nonzero_gradient_and_none_costs_nothing(name, supernet, batch, alpha):
+    net, a = supernet(), alpha()
+    mask = build_framework(name, net.space).draw(a, stream(0, "mask"))
+    cost = backward(net, batch, mask)
+    gradient = pull_back(mask.score, cost.sum(dim=0), a)
+    assert gradient.isfinite().all() and (gradient != 0).any()
+    assert (cost[:, :, 0] == 0).all()
+
+
+@pytest.mark.parametrize("framework", [DARTS, SNAS])
+def test_cost_times_score_is_plain_autograd_through_alpha(framework, supernet, batch, alpha):
+    """The unified view, exact for the dense frameworks, to 1e-10 in float64."""
+    net, a = supernet(), alpha()
+    kind = framework(net.space) if framework is DARTS else framework(net.space, 0.7)
+    mask = kind.draw(a, stream(0, "mask"))
+    ours = pull_back(mask.score, backward(net, batch, mask).sum(dim=0), a)
+
+    noise = gumbel(a, stream(0, "mask"))
+    plain = a.detach().requires_grad_()
+    if framework is DARTS:
+        z = plain.softmax(dim=1)
+    else:
+        z = ((plain.log_softmax(dim=1) + noise) / 0.7).softmax(dim=1)
+    through = Mask(z, z, net.space.choices, one_hot=False)
+    through.copies = lambda cells, track: z.expand(cells, -1, -1)
+    F.cross_entropy(net(batch[0], through), batch[1]).backward()
+    assert torch.allclose(ours, plain.grad, atol=1e-10)
+
+
+def test_sampled_gradient_of_dsnas_has_the_exact_expectation(supernet, batch, alpha):
+    """On a cell of three edges and three operations all 27 masks can be listed.
+
+    The mean of 3000 sampled gradients lies within 4 standard errors of the exact expectation
+    sum_Z p(Z) sum_k C_k(Z) ds_k/dalpha, which is written here without pull_back.
+    """
+    space = SearchSpace(nodes=2, inputs=1, operations=["none", "skip_connect", "sep_conv_3x3"])
+    net, a = supernet(space, cells=1, channels=2), alpha(space)
+    p = a.detach().softmax(dim=1)
+    edges = torch.arange(3)
+    exact, gradients = torch.zeros_like(p), {}
+    for choice in torch.cartesian_prod(*[torch.arange(3)] * 3):
+        weight = F.one_hot(choice, 3).double()
+        mask = Mask(weight, weight, [[k] for k in choice.tolist()], one_hot=True)
+        cost = backward(net, batch, mask).sum(dim=0).sum(dim=1, keepdim=True)  # (edges, 1)
+        gradients[tuple(choice.tolist())] = cost * (weight - p)
+        exact += p[edges, choice].prod() * gradients[tuple(choice.tolist())]
+    generator, framework, samples = stream(0, "mask"), DSNAS(space), []
+    for _ in range(3000):
+        mask = framework.draw(a, generator)
+        cost = mask.weight * gradients_cost(gradients, mask, p)
+        samples.append(pull_back(mask.score, cost, a))
+    samples = torch.stack(samples)
+    error = samples.std(dim=0) / len(samples) ** 0.5
+    assert ((samples.mean(dim=0) - exact).abs() <= 4 * error + 1e-12).all()
+    assert (exact.abs() > 4 * error).any()  # the test could have failed
+
+
+def gradients_cost(gradients, mask, p):
+    """The cost of each edge under a mask, read back from its listed gradient."""
+    choice = tuple(row[0] for row in mask.active)
+    edges = torch.arange(len(choice))
+    listed = gradients[choice][edges, list(choice)] / (1 - p[edges, list(choice)])
+    return listed.unsqueeze(1)
+
+
+def test_cost_is_the_inner_product_with_the_nodes_gradient(supernet, batch, alpha):
+    """C_k = <dL/dx_j, Z_k O_k(x_i)>, and their sum over a node's in-edges is <dL/dx_j, x_j>."""
+    net, a = supernet(), alpha()
+    mask = build_framework("darts", net.space).draw(a)
+    nodes = []
+    for cell in net.cells:
+        plain = cell.nodes
+
+        def keep(*args, plain=plain):
+            result = plain(*args)
+            for x in result:
+                x.retain_grad()
+            nodes.append(result)
+            return result
+
+        cell.nodes = keep
+    cost = backward(net, batch, mask)
+    with torch.no_grad():
+        for c, cell in enumerate(net.cells):
+            for e, (i, j) in enumerate(net.space.edges):
+                for k in range(1, 8):
+                    y = mask.weight[e, k] * cell.operations[e][str(k)](nodes[c][i])
+                    inner = (nodes[c][j].grad * y).sum()
+                    assert torch.allclose(cost[c, e, k], inner, atol=1e-12)
+            for j in (2, 3):
+                into = [e for e, edge in enumerate(net.space.edges) if edge[1] == j]
+                inner = (nodes[c][j].grad * nodes[c][j]).sum()
+                assert torch.allclose(cost[c, into].sum(), inner, atol=1e-12)
+
+
+def test_cost_by_finite_differences(supernet, batch, alpha):
+    """dL/dZ of cell 1, edge (0,3), sep_conv_3x3, by a central difference; error of order 1e-8."""
+    net, a = supernet(), alpha()
+    mask = build_framework("darts", net.space).draw(a)
+    cost = backward(net, batch, mask)
+
+    def loss(step):
+        shifted = mask.weight.expand(2, -1, -1).clone()
+        shifted[1, 2, 4] += step
+        probe = Mask(mask.weight, mask.score, mask.active, one_hot=False)
+        probe.copies = lambda cells, track: shifted
+        with torch.no_grad():
+            return F.cross_entropy(net(batch[0], probe), batch[1])
+
+    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+    assert torch.allclose(cost[1, 2, 4], mask.weight[2, 4] * slope, atol=1e-8)
+
+
+def test_sum_rule_at_the_output(supernet, batch, alpha):
+    """T2: <dL/dx, x> over the last cell's output is L - H. Exact: 1e-12."""
+    net, a = supernet(), alpha()
+    outputs = []
+
+    def keep(module, args, output):
+        output.retain_grad()
+        outputs.append(output)
+
+    net.cells[-1].register_forward_hook(keep)
+    logits = net(batch[0], build_framework("darts", net.space).draw(a))
+    F.cross_entropy(logits, batch[1]).backward()
+    loss, entropy = loss_and_entropy(logits.detach(), batch[1])
+    (x,) = outputs
+    assert torch.allclose((x.grad * x).sum(), (loss - entropy).mean(), atol=1e-12)
+    per_example = len(batch[1]) * (x.grad * x).sum(dim=(1, 2, 3))
+    assert torch.allclose(per_example, loss - entropy, atol=1e-12)
+
+
+def test_loss_and_entropy_at_a_uniform_and_at_a_sure_prediction():
+    labels = torch.tensor([0, 1])
+    loss, entropy = loss_and_entropy(torch.zeros(2, 4), labels)
+    assert torch.allclose(loss, entropy) and torch.allclose(loss, torch.tensor(4.0).log())
+    sure = torch.tensor([[30.0, 0, 0, 0]] * 2)
+    loss, entropy = loss_and_entropy(sure, labels)
+    assert (loss - entropy)[0].abs() < 1e-5 and (loss - entropy)[1] > 29  # confidently wrong
+
+
+def test_cost_statistics_equal_those_of_the_listed_costs():
+    generator = torch.Generator().manual_seed(0)
+    costs = torch.randn(50, 2, 3, 4, generator=generator) + 100  # far from 0: sums would cancel
+    weights = (torch.rand(50, 3, 4, generator=generator) < 0.5).float()
+    weights[:, 0, 0] = 0
+    statistics = CostStatistics(2, 3, 4, torch.device("cpu"))
+    for cost, weight in zip(costs, weights, strict=True):
+        statistics.update(cost * weight, weight)
+    result = statistics.result()
+    assert result["cost_mean"][:, 0, 0].isnan().all()
+    for c, e, k in [(0, 0, 1), (1, 2, 3), (0, 1, 2)]:
+        seen = costs[weights[:, e, k] > 0][:, c, e, k].double()
+        assert result["cost_count"][c, e, k] == len(seen)
+        assert result["cost_mean"][c, e, k].item() == pytest.approx(seen.mean().item(), rel=1e-6)
+        std = seen.std(correction=0).item()
+        assert result["cost_std"][c, e, k].item() == pytest.approx(std, rel=1e-4)
+
+
+def test_outcome_statistics_split_by_right_and_wrong():
+    logits = torch.tensor([[2.0, 0], [2, 0], [0, 1]])
+    labels = torch.tensor([0, 1, 1])
+    statistics = OutcomeStatistics(torch.device("cpu"))
+    statistics.update(logits[:2], labels[:2])
+    statistics.update(logits[2:], labels[2:])
+    result = statistics.result()
+    loss, entropy = loss_and_entropy(logits, labels)
+    assert result["examples"].tolist() == [2, 1]
+    expected = torch.stack([loss[[0, 2]].mean(), loss[1]])
+    assert torch.allclose(result["loss"], expected)
+    assert torch.allclose(result["entropy"], torch.stack([entropy[[0, 2]].mean(), entropy[1]]))
