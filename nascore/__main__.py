@@ -137,8 +137,8 @@ def book(
 ) -> None:
     """Executes the notebooks and builds the book."""
     from nascore.bookbuild import build_book, project_root
-    from nascore.experiments import PROFILES
     from nascore.errors import unknown
+    from nascore.experiments import PROFILES
 
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))

@@ -22,8 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 from nascore.errors import ConfigError, unknown
 from nascore.records import Run
 
-RUNS_MIME = "application/vnd.nascore.runs+json"
-"""Type of the notebook output that lists a notebook's runs for the execution record."""
+RUNS = "nascore_runs"
+"""Metadata of the notebook output that lists a notebook's runs for the execution record."""
 
 
 class RunTable:
@@ -42,13 +42,13 @@ class RunTable:
             for run in runs
         ]
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         columns = ["arm", "seed", "hash", "wall_seconds", "nascore", "torch", "device", "started"]
-        return {
+        shown = {
             "text/plain": f"{len(self.rows)} runs",
             "text/html": _html_table(columns, self.rows),
-            RUNS_MIME: self.rows,
         }
+        return shown, {RUNS: self.rows}
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -117,6 +117,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
         cwd=str(notebook.parent),
         progress_bar=False,
         kernel_name="python3",
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )
     executed = nbformat.read(part, as_version=4)
     for cell in executed.cells:
@@ -145,24 +146,25 @@ def build_book(root: Path, profile: str, only: Sequence[str] = ()) -> Path:
     Returns the path of the first page. Raises ConfigError before any work, RuntimeError if the
     build fails.
     """
+    import papermill
+
     notebooks = book_notebooks(root)
     stems = {notebook.stem: notebook for notebook in notebooks}
     for name in only:
         if name not in stems:
             raise ConfigError(unknown("notebook", name, stems))
     chosen = [stems[name] for name in only] if only else notebooks
-    for notebook in chosen:
-        check_parameters(notebook, {"profile": profile})
     executed = root / "book" / "_executed"
     for notebook in chosen:
         start = time.perf_counter()
-        print(f"{notebook.stem} ({profile}) ...", flush=True)
-        execute(notebook, executed / notebook.name, {"profile": profile})
+        has_profile = "profile" in papermill.inspect_notebook(str(notebook))
+        execute(notebook, executed / notebook.name, {"profile": profile} if has_profile else {})
         print(f"{notebook.stem} executed in {time.perf_counter() - start:.0f} s", flush=True)
     copies = [executed / notebook.name for notebook in notebooks]
     write_execution_record([copy for copy in copies if copy.exists()], executed)
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(root)]
-    result = subprocess.run([*command, "--all", "-W", "-n", "--keep-going"], cwd=root, text=True)
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    strict = ["--all", "-W", "-n", "--keep-going"]
+    result = subprocess.run([*jupyter_book, "build", str(root), *strict], cwd=root)
     if result.returncode:
         raise RuntimeError("the book did not build: see the warnings above.")
     return root / "_build" / "html" / "index.html"
@@ -178,7 +180,7 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
             row
             for cell in executed.cells
             for result in cell.get("outputs", [])
-            for row in result.get("data", {}).get(RUNS_MIME, [])
+            for row in result.get("metadata", {}).get(RUNS, [])
         ]
         notebooks.append(
             {

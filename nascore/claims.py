@@ -30,7 +30,9 @@ class Observation:
 
     def __str__(self) -> str:
         seen, seeds = int(self.seen.sum()), len(self.seen)
-        verdict = f"seen in {seen} of {seeds} seeds" if seen else f"not seen in any of {seeds} seeds"
+        verdict = (
+            f"seen in {seen} of {seeds} seeds" if seen else f"not seen in any of {seeds} seeds"
+        )
         return f"{self.claim}: {verdict}. Criterion: {self.criterion}."
 
 

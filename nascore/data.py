@@ -10,6 +10,7 @@ NASCORE_MIRROR, an address or a local folder that holds the archives under their
 
 import gzip
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ def load_splits(
     """
     dataset = DATASETS[name]
     images, labels = (torch.from_numpy(array) for array in dataset.read())
+    if len(labels) != dataset.examples:
+        raise DataError(f"{name} has {len(labels)} examples instead of {dataset.examples}.")
     permutation = torch.randperm(len(labels), generator=stream(seed, "split"))
     index = permutation[: sum(sizes.values())]
     images = _resized(images[index].float(), image_size)
@@ -185,7 +188,9 @@ def read_idx(path: Path) -> np.ndarray:
     Raises DataError, naming the file, if it is damaged or truncated.
     """
     try:
-        raw = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            raw = gzip.decompress(raw)
         if raw[:3] != b"\x00\x00\x08":
             raise ValueError("it is not an IDX file of bytes")
         shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
@@ -194,12 +199,26 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(f"{path} is damaged: {error}. Delete it and run again.") from None
 
 
-def _mirror() -> str | None:
-    """NASCORE_MIRROR as an address that ends in a slash, or None."""
+def _from_mirror(address: str, files: list[tuple[str, str]], folder: Path) -> str:
+    """The address to download from, which ends in a slash: NASCORE_MIRROR if it is set.
+
+    If that is a local folder, its files (name, MD5 sum) are copied to ``folder`` and checked, so
+    that nothing is left to download.
+    """
     mirror = os.environ.get("NASCORE_MIRROR")
-    if mirror and "://" not in mirror:
-        mirror = Path(mirror).expanduser().resolve().as_uri()
-    return mirror and mirror.rstrip("/") + "/"
+    if not mirror:
+        return address
+    if "://" in mirror:
+        return mirror.rstrip("/") + "/"
+    from torchvision.datasets.utils import check_integrity
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, md5 in files:
+        archive = Path(mirror).expanduser() / name
+        if not check_integrity(archive, md5):
+            raise DataError(f"{archive} is missing, or its MD5 sum is not {md5}.")
+        shutil.copyfile(archive, folder / name)
+    return address
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -226,8 +245,8 @@ def _fashion_mnist() -> tuple[np.ndarray, np.ndarray]:
 
     paths = find()
     if paths is None:
-        mirrors = [_mirror()] if _mirror() else FashionMNIST.mirrors
-        source = type("FashionMNIST", (FashionMNIST,), {"mirrors": mirrors})
+        address = _from_mirror(FashionMNIST.mirrors[0], FashionMNIST.resources, folders[0])
+        source = type("FashionMNIST", (FashionMNIST,), {"mirrors": [address]})
         _download(lambda: source(root, download=True), "Fashion-MNIST", root)
         paths = find()
     images, labels = map(read_idx, paths)
@@ -240,9 +259,9 @@ def _cifar(classes: int) -> tuple[np.ndarray, np.ndarray]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     base = {10: CIFAR10, 100: CIFAR100}[classes]
-    url = _mirror() + base.filename if _mirror() else base.url
-    source = type(base.__name__, (base,), {"url": url})
     root = data_folder()
+    address = _from_mirror(base.url[: -len(base.filename)], [(base.filename, base.tgz_md5)], root)
+    source = type(base.__name__, (base,), {"url": address + base.filename})
     cifar = _download(lambda: source(root, train=True, download=True), base.__name__, root)
     return cifar.data.transpose(0, 3, 1, 2).copy(), np.array(cifar.targets)
 

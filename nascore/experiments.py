@@ -49,16 +49,18 @@ _WIRING = {
 }
 
 _FAILURE = {
-    "smoke": {**_TINY, "search_examples": 96, "label_noise": 0.4},
+    "smoke": {**_TINY, "framework": "darts", "search_examples": 96, "label_noise": 0.4},
     "laptop": {
+        "framework": "darts",
         "dataset": "digits",
         "augment": False,
         "cells": 4,
         "channels": 8,
         "train_examples": 288,
         "search_examples": 288,
-        "epochs": 120,
-        "arch_lr": 0.01,
+        "epochs": 50,
+        "lr": 0.05,
+        "arch_lr": 0.025,
         "alpha_mean": 0.0,
         "label_noise": 0.4,
     },

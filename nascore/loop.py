@@ -228,18 +228,16 @@ class Searcher:
                 if checkpoint is not None and due:
                     self.save(checkpoint)
                     saved = time.monotonic()
-        return Run(
-            config, self.history.to_xarray(), provenance(self.device, started, self.seconds)
-        )
+        return Run(config, self.history.to_xarray(), provenance(self.device, started, self.seconds))
 
     def _status(self, epoch: int) -> str:
         """Loss, L - H and number of active edges after an epoch, on the split that alpha sees."""
         run = Run(self.config, self.history.to_xarray(), {})
         row = {"epoch": epoch, "split": self.alpha_split}
-        return (
-            f"loss {float(run.mean_loss.sel(row)):.3f}, L-H {float(run.output_cost.sel(row)):+.3f}, "
-            f"active edges {int(run.active_edges.sel(epoch=epoch))}/{len(self.space.edges)}"
-        )
+        loss, output_cost = float(run.mean_loss.sel(row)), float(run.output_cost.sel(row))
+        active = float(run.active_edges.sel(epoch=epoch))
+        edges = len(self.space.edges)
+        return f"loss {loss:.3f}, L-H {output_cost:+.3f}, active edges {active:.0f}/{edges}"
 
     def save(self, checkpoint: str | Path) -> None:
         """Writes the whole state after an epoch, or nothing."""
@@ -261,7 +259,7 @@ class Searcher:
         os.replace(part, checkpoint)
 
     def load(self, checkpoint: str | Path) -> None:
-        """Takes over the state in a checkpoint. Raises RecordError if it is damaged or another's."""
+        """Takes over the state in a checkpoint. Raises RecordError if it is unfit."""
         try:
             state = torch.load(checkpoint, map_location=self.device, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file

@@ -43,9 +43,7 @@ class _DilatedDepthwise(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.dilation = dilation
         ctx.padding = dilation * (weight.shape[2] // 2)
-        return F.conv2d(
-            x, weight, padding=ctx.padding, dilation=dilation, groups=weight.shape[0]
-        )
+        return F.conv2d(x, weight, padding=ctx.padding, dilation=dilation, groups=weight.shape[0])
 
     @staticmethod
     def backward(ctx, grad: Tensor):

@@ -99,5 +99,3 @@ def _executor(workers: int, scheduler: str | None):
 def _one_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-
-

@@ -39,7 +39,7 @@ def set_style() -> None:
 def over_epochs(
     curves: Sequence[xr.DataArray], ax: Axes | None = None, label: str | None = None, **style
 ) -> Axes:
-    """One quantity over epochs: curves (epoch,), one for each seed, as a mean line with its band."""
+    """One quantity over epochs: curves (epoch,), one a seed, as a mean line with its band."""
     ax = ax or plt.gca()
     values = np.stack([curve.values for curve in curves])  # (seeds, epochs + 1)
     epochs = curves[0].epoch.values

@@ -104,10 +104,18 @@ class Run:
         return self.wiring_at(self.config.epochs)
 
     def wiring_at(self, epoch: int) -> Wiring:
-        """The most probable operation of every edge after an epoch; 0 is before training."""
+        """The most probable operation of every edge after an epoch; 0 is before training.
+
+        Raises RecordError if alpha has diverged by then.
+        """
         if not 0 <= epoch <= self.config.epochs:
             raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {self.config.epochs}.")
-        best = self.history.probability.sel(epoch=epoch).argmax("operation").values
+        probability = self.history.probability.sel(epoch=epoch)
+        if probability.isnull().any():
+            raise RecordError(
+                f"run {self.config.hash} has no wiring at epoch {epoch}: it diverged."
+            )
+        best = probability.argmax("operation").values
         return Wiring(self.config.space, tuple(self.config.space.operations[k] for k in best))
 
     @property
@@ -118,13 +126,18 @@ class Run:
 
     @property
     def active_edges(self) -> xr.DataArray:
-        """Number of edges whose most probable operation is not `none`, (epoch,)."""
-        best = self.history.operation[self.history.probability.argmax("operation")]
-        return (best != "none").sum("edge").drop_vars("operation", errors="ignore")
+        """Number of edges whose most probable operation is not `none`, (epoch,).
+
+        NaN where alpha has diverged.
+        """
+        probability = self.history.probability
+        best = probability.operation[probability.fillna(-1).argmax("operation")]
+        active = (best != "none").drop_vars("operation").sum("edge")
+        return active.where(probability.notnull().all(["edge", "operation"]))
 
     @property
     def output_cost(self) -> xr.DataArray:
-        """L - H, the cost at the output (theorem T2), mean over examples in nats, (epoch, split)."""
+        """L - H, the cost at the output (T2), mean over examples in nats, (epoch, split)."""
         return self._mean(self.history.loss - self.history.entropy)
 
     @property
@@ -150,21 +163,31 @@ class Run:
         split = "train" if self.config.level == "single" else "search"
         for epoch in np.unique(np.linspace(0, self.config.epochs, 6).round().astype(int)):
             row = {"epoch": epoch, "split": split}
-            lines.append(
-                f"  {epoch:5d}  {float(self.mean_loss.sel(row)):6.3f}  {float(self.output_cost.sel(row)):+6.3f}"
-                f"  {float(self.accuracy.sel(row)):8.3f}  {int(self.active_edges.sel(epoch=epoch)):12d}"
+            loss, output_cost, accuracy = (
+                float(values.sel(row))
+                for values in (self.mean_loss, self.output_cost, self.accuracy)
             )
+            active = float(self.active_edges.sel(epoch=epoch))
+            lines.append(
+                f"  {epoch:5d}  {loss:6.3f}  {output_cost:+6.3f}  {accuracy:8.3f}  {active:12.0f}"
+            )
+        lines += self._final_wiring()
+        lines += ["", "provenance"]
+        lines += [f"  {name} = {value}" for name, value in self.provenance.items()]
+        return "\n".join(lines)
+
+    def _final_wiring(self) -> list[str]:
+        if self.active_edges.isnull()[-1]:
+            return ["", "no final wiring: the run diverged"]
         none = self.none_probability.sel(epoch=self.config.epochs)
-        lines += ["", f"final wiring ({len(self.wiring.active_edges)} active edges), p(none)"]
+        lines = ["", f"final wiring ({len(self.wiring.active_edges)} active edges), p(none)"]
         lines += [
             f"  {edge_name(edge)} {name:14s} {float(p):.2f}"
             for edge, name, p in zip(
                 self.config.space.edges, self.wiring.operations, none.values, strict=True
             )
         ]
-        lines += ["", "provenance"]
-        lines += [f"  {name} = {value}" for name, value in self.provenance.items()]
-        return "\n".join(lines)
+        return lines
 
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all."""
@@ -265,7 +288,9 @@ def _commit() -> str | None:
     folder = Path(__file__).parent
     git = ["git", "-C", str(folder)]
     try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True
+        )
         describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

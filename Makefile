@@ -1,0 +1,49 @@
+# make book · make test · make lint · make clean. Each sets up .venv by itself, once.
+#
+#   PROFILE=smoke          profile of the notebooks: smoke, laptop (default) or paper
+#   PYTHON=python3.12      interpreter for .venv: 3.11 or newer
+#   TORCH_INDEX=URL        index to take torch and torchvision from, such as
+#                          https://download.pytorch.org/whl/cpu for the small CPU build
+
+PYTHON ?= python3
+PROFILE ?= laptop
+TORCH_INDEX ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: book test lint format repository clean
+
+book: $(READY)
+	$(RUN) -m nascore book --profile $(PROFILE)
+
+test: $(READY)
+	$(RUN) -m pytest
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m nbstripout --keep-id --verify notebooks/*.ipynb
+
+format: $(READY)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+	$(RUN) -m nbstripout --keep-id notebooks/*.ipynb
+
+# make repository URL=https://github.com/you/fork: the address in _config.yml and all it is in.
+repository: $(READY)
+	$(RUN) -m nascore repository "$(URL)"
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is older than 3.11. Choose another: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	$(RUN) -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision
+endif
+	$(RUN) -m pip install --quiet --editable ".[book,dev]"
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) _build book/_executed notebooks/runs .pytest_cache .ruff_cache .hypothesis \
+	  *.egg-info

@@ -1,0 +1,107 @@
+import json
+
+import pytest
+
+from nascore import SearchConfig
+from nascore.errors import ConfigError
+
+
+def test_defaults_are_the_authors_protocol():
+    config = SearchConfig()
+    assert (config.framework, config.level, config.dataset) == ("dsnas", "single", "cifar10")
+    assert (config.epochs, config.batch_size, config.cells, config.channels) == (150, 96, 8, 16)
+    assert (config.lr, config.lr_min, config.momentum, config.weight_decay) == (
+        0.025,
+        0.001,
+        0.9,
+        3e-4,
+    )
+    assert (config.arch_lr, config.arch_weight_decay, config.alpha_mean) == (3e-4, 1e-3, 1.0)
+    assert (config.grad_clip, config.cost_clamp, config.arch_grad_clip) == (5.0, 5.0, 10.0)
+    assert config.sizes == {"train": 50_000, "search": 0, "valid": 0}
+
+
+def test_bilevel_halves_the_training_set_by_default():
+    sizes = SearchConfig(level="bi").sizes
+    assert sizes == {"train": 25_000, "search": 25_000, "valid": 0}
+    assert SearchConfig(level="bi", dataset="digits", train_examples=1000).sizes["search"] == 797
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"framework": "dart"}, "unknown framework 'dart'. Did you mean 'darts'"),
+        ({"dataset": "cifar"}, "unknown dataset 'cifar'. Did you mean 'cifar10'"),
+        ({"operations": ["nonne"]}, "unknown operation 'nonne'. Did you mean 'none'"),
+        ({"epoch": 3}, "unknown config field 'epoch'. Did you mean 'epochs'"),
+        ({"level": "three"}, "level='three': input should be 'single' or 'bi'"),
+        ({"epochs": 0}, "epochs=0: input should be greater than 0"),
+        ({"epochs": -1}, "epochs=-1"),
+        ({"epochs": "many"}, "epochs='many': input should be a valid integer"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"channels": -4}, "channels=-4"),
+        ({"cells": 0}, "cells=0"),
+        ({"nodes": 0}, "nodes=0"),
+        ({"inputs": 3}, "inputs=3: input should be 1 or 2"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"label_noise": 1.5}, "label_noise=1.5"),
+        ({"lr": 0.01, "lr_min": 0.1}, "lr_min=0.1 is above lr=0.01"),
+        (
+            {"dataset": "digits", "train_examples": 1000, "search_examples": 900},
+            "train_examples=1000, search_examples=900, valid_examples=0: together more than the "
+            "1797 of digits",
+        ),
+        ({"dataset": "digits", "train_examples": 50}, "train_examples=50 is less than one batch"),
+        ({"level": "bi", "search_examples": 0}, "alpha has nothing to learn from"),
+        ({"level": "bi", "search_examples": 50}, "search_examples=50 is less than one batch"),
+        ({"allowed": {"(0,9)": ["none"]}}, r"edge \(0,9\), which this cell does not have"),
+        ({"allowed": {"(0,2)": []}}, "at least one operation"),
+        ({"output_nodes": [7]}, r"output_nodes=\[7\]"),
+        ({"norm": "group", "channels": 6}, "steps of 4, not 6"),
+    ],
+)
+def test_impossible_settings_are_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig(**fields)
+
+
+def test_all_mistakes_are_named_at_once():
+    with pytest.raises(ConfigError, match=r"cells=-1.*\n.*epochs=0"):
+        SearchConfig(epochs=0, cells=-1)
+
+
+def test_immutable_and_hashable():
+    config = SearchConfig(allowed={(2, 3): ["none"]})
+    with pytest.raises(Exception, match="frozen"):
+        config.epochs = 3
+    assert len({config, SearchConfig(allowed={"(2, 3)": ["none"]})}) == 1
+
+
+def test_hash_names_the_settings_and_nothing_else():
+    one = SearchConfig(epochs=3, cells=2)
+    assert one.hash == SearchConfig(cells=2, epochs=3, lr=0.025).hash
+    assert one.hash != SearchConfig(cells=2, epochs=3, lr=0.026).hash
+    assert len(one.hash) == 12
+
+
+def test_json_round_trip():
+    config = SearchConfig(allowed={"(2,3)": ["none"]}, output_nodes=[3], dataset="digits")
+    assert SearchConfig(**json.loads(config.model_dump_json())) == config
+
+
+def test_replace_checks_like_new():
+    config = SearchConfig(dataset="digits")
+    assert config.replace(seed=3).seed == 3
+    with pytest.raises(ConfigError, match="seed=-1"):
+        config.replace(seed=-1)
+
+
+def test_learning_rate_falls_along_half_a_cosine():
+    config = SearchConfig(epochs=10, lr=1.0, lr_min=0.2)
+    assert config.learning_rate(1) == 1.0
+    assert config.learning_rate(6) == pytest.approx(0.6)
+    assert 0.2 < config.learning_rate(10) < 0.25
+
+
+def test_every_field_is_described():
+    assert all(field.description for field in SearchConfig.model_fields.values())
