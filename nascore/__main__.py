@@ -148,6 +148,17 @@ def book(
     typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
 
 
+@app.command()
+def repository(
+    url: Annotated[str, typer.Argument(help="Such as https://github.com/you/fork.")],
+) -> None:
+    """Rewrites the repository's address in the book, the notebooks and the README."""
+    from nascore.bookbuild import project_root, set_repository
+
+    for path in set_repository(project_root(), url):
+        typer.echo(path)
+
+
 def main() -> None:
     """Runs a command; an error that the user can mend is one message, not a traceback."""
     try:

@@ -67,6 +67,24 @@ def book_notebooks(root: Path) -> list[Path]:
     return [root / f"{name}.ipynb" for name in files if name.startswith("notebooks/")]
 
 
+def set_repository(root: Path, url: str) -> list[Path]:
+    """Writes another address of the repository to _config.yml and wherever it is derived.
+
+    Returns the files that changed. Raises ConfigError if it is not an address on GitHub.
+    """
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", url):
+        raise ConfigError(f"{url!r}: give an address such as https://github.com/you/fork.")
+    before = yaml.safe_load((root / "_config.yml").read_text())["repository"]["url"]
+    files = ["_config.yml", "README.md", "pyproject.toml", *root.glob("notebooks/*.ipynb")]
+    changed = []
+    for path in (root / file for file in files):
+        text = path.read_text()
+        if before in text:
+            path.write_text(text.replace(before, url))
+            changed.append(path)
+    return changed
+
+
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     """Checks names and types against the notebook's parameters cell.
 
@@ -121,18 +139,30 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
     )
     executed = nbformat.read(part, as_version=4)
     for cell in executed.cells:
-        for result in cell.get("outputs", []):
-            if result.output_type == "stream":
-                result.text = _after_carriage_returns(result.text)
+        if "outputs" in cell:
+            cell.outputs = _merged_streams(cell.outputs)
     executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
     nbformat.write(executed, part)
     os.replace(part, output)
 
 
-def _after_carriage_returns(text: str) -> str:
-    """What a terminal would show in the end of a progress bar that rewrites its line."""
-    lines = [re.split(r"\r+", line.rstrip("\r"))[-1] for line in text.split("\n")]
-    return "\n".join(lines)
+def _merged_streams(outputs: list) -> list:
+    """Outputs with each stream in one piece, as a terminal would show it in the end.
+
+    A progress bar rewrites its line over and over; only its last state stays.
+    """
+    merged = []
+    for output in outputs:
+        follows = merged and merged[-1].output_type == output.output_type == "stream"
+        if follows and merged[-1].name == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    for output in merged:
+        if output.output_type == "stream":
+            lines = output.text.split("\n")
+            output.text = "\n".join(re.split(r"\r+", line.rstrip("\r"))[-1] for line in lines)
+    return merged
 
 
 def build_book(root: Path, profile: str, only: Sequence[str] = ()) -> Path:

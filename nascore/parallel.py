@@ -57,9 +57,9 @@ def sweep(
 def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, progress: bool):
     found = {config: store.get(config) for config in configs}
     missing = [config for config, run in found.items() if run is None]
-    bar = tqdm(total=len(found), initial=len(found) - len(missing), disable=not progress)
+    have = len(found) - len(missing)
+    bar = tqdm(desc="searches", total=len(found), initial=have, unit="run", disable=not progress)
     with bar, _executor(min(workers, len(missing)), scheduler) as executor:
-        bar.set_description("searches")
         jobs = [executor.submit(_run, config, store) for config in missing]
         try:
             for job in as_completed(jobs):

@@ -154,7 +154,7 @@ def _draw(
                 position,
                 {edge: chosen[edge].replace("_", " ")},
                 font_size=6.5,
-                label_pos=0.62,
+                label_pos=0.45,
                 bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
                 ax=ax,
             )

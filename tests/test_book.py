@@ -1,0 +1,116 @@
+"""The book from the smoke profile: every notebook, the strict build, the pages in a browser."""
+
+import functools
+import http.server
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+PAGES = (
+    "book/introduction",
+    "notebooks/setting",
+    "notebooks/growing",
+    "notebooks/width_preference",
+    "notebooks/bilevel_failure",
+    "book/execution_record",
+    "book/references",
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built pages, made from a copy of the project, so that the reader's own book stays."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, copy)
+    ignore = shutil.ignore_patterns("_executed", "runs", ".ipynb_checkpoints")
+    for name in ("book", "notebooks"):
+        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+    command = [sys.executable, "-m", "nascore", "book", "--profile", "smoke"]
+    result = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
+    assert "The book is built" in result.stdout
+    return copy / "_build" / "html"
+
+
+def test_every_page_is_there_and_shows_results(site):
+    for page in PAGES:
+        assert (site / f"{page}.html").exists()
+    for name in ("growing", "width_preference", "bilevel_failure"):
+        text = (site / "notebooks" / f"{name}.html").read_text()
+        assert "seeds. Criterion:" in text  # the glued verdict
+        assert text.count('src="../_images/') >= 3
+        assert f"notebooks/{name}.ipynb" in text and "colab.research.google.com" in text
+
+
+def test_the_execution_record_names_every_run(site):
+    from nascore.experiments import EXPERIMENTS
+
+    text = (site / "book" / "execution_record.html").read_text()
+    for experiment in EXPERIMENTS.values():
+        for configs in experiment("smoke").values():
+            for config in configs:
+                assert config.hash in text
+
+
+def test_a_notebook_without_an_executed_copy_fails_the_build(site, tmp_path):
+    root = site.parent.parent
+    copy = root / "book" / "_executed" / "growing.ipynb"
+    copy.rename(tmp_path / "growing.ipynb")
+    try:
+        command = [sys.executable, "-m", "nascore", "book", "--profile", "smoke"]
+        result = subprocess.run(
+            [*command, "--only", "setting"], cwd=root, capture_output=True, text=True
+        )
+    finally:
+        (tmp_path / "growing.ipynb").rename(copy)
+    assert result.returncode == 2
+    assert "notebooks/growing has no executed copy" in result.stdout + result.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.filterwarnings("ignore")  # the browser driver's own
+def test_pages_make_no_error_and_no_external_request(site):
+    """In a real browser: no console error, no request beyond this machine, mathematics set."""
+    playwright = pytest.importorskip("playwright.sync_api")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(site))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    home = f"http://127.0.0.1:{server.server_port}/"
+    problems, outside = [], []
+    try:
+        with playwright.sync_playwright() as driver:
+            arguments = ["--no-sandbox", "--disable-background-networking"]
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+            page = browser.new_page()
+            page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on("requestfailed", lambda request: problems.append(request.url))
+            page.on(
+                "request",
+                lambda r: None if r.url.startswith((home, "data:")) else outside.append(r.url),
+            )
+            for name in PAGES:
+                page.goto(f"{home}{name}.html", wait_until="networkidle")
+                assert page.locator("h1").count() == 1, name
+            page.goto(f"{home}notebooks/setting.html", wait_until="networkidle")
+            page.wait_for_selector("mjx-container")
+            browser.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert problems == []
+    assert outside == []

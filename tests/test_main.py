@@ -1,0 +1,101 @@
+"""The command line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nascore import Run, SearchConfig
+from nascore.__main__ import app, main
+
+TINY = [
+    *("search", "--dataset", "synthetic", "--train-examples", "64", "--valid-examples", "32"),
+    *("--no-augment", "--cells", "1", "--channels", "4", "--batch-size", "32", "--epochs", "1"),
+]
+
+
+@pytest.fixture
+def run_command(monkeypatch, tmp_path):
+    """Runs a command line in an empty folder; returns its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["nascore", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0
+
+    return call
+
+
+def test_every_config_field_is_an_option_with_its_help():
+    import typer
+
+    command = typer.main.get_command(app).commands["search"]
+    options = {parameter.name: parameter for parameter in command.params}
+    for name, field in SearchConfig.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in options[name].opts
+        assert field.description in options[name].help
+
+
+def test_search_and_show(run_command, capsys, tmp_path):
+    assert run_command(*TINY, "--framework", "snas", "--temperature", 0.5) == 0
+    output = capsys.readouterr()
+    assert "epoch 1/1" in output.err and "L-H" in output.err
+    path = output.out.strip().splitlines()[-1]
+    run = Run.load(path)
+    assert (run.config.framework, run.config.temperature) == ("snas", 0.5)
+    assert run.config.augment is False
+    assert run_command("show", path) == 0
+    assert "final wiring" in capsys.readouterr().out
+
+
+def test_quiet_prints_only_the_path(run_command, capsys, tmp_path):
+    assert run_command(*TINY, "--quiet", "--out", tmp_path / "x.nc") == 0
+    output = capsys.readouterr()
+    assert output.err == "" and output.out.strip() == str(tmp_path / "x.nc")
+
+
+def test_lists_and_json(run_command, capsys, tmp_path):
+    code = run_command(
+        *TINY, "--quiet", "--out", tmp_path / "x.nc",
+        "--operations", "none,skip_connect, sep_conv_3x3",
+        "--allowed", '{"(2,3)": ["none"]}', "--output-nodes", "3",
+    )  # fmt: skip
+    assert code == 0
+    config = Run.load(tmp_path / "x.nc").config
+    assert config.operations == ("none", "skip_connect", "sep_conv_3x3")
+    assert config.allowed == {"(2,3)": ("none",)} and config.output_nodes == (3,)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["search", "--framework", "dart"], "Did you mean 'darts'"),
+        (["search", "--epochs", "0"], "epochs=0"),
+        (["search", "--allowed", "{"], "is not JSON"),
+        (["search", "--output-nodes", "a"], "write numbers with commas"),
+        (["show", "nothing.nc"], "no such file"),
+        (["book", "--profile", "labtop"], "Did you mean 'laptop'"),
+        (["book"], "no _config.yml"),
+        (["repository", "https://github.com/you/fork"], "no _config.yml"),
+    ],
+)
+def test_a_mistake_is_one_message(run_command, capsys, words, message):
+    assert run_command(*words) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_help_needs_no_torch():
+    code = "import sys, nascore.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_public_names():
+    import nascore
+
+    for name in nascore.__all__:
+        assert getattr(nascore, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        _ = nascore.serach

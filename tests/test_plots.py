@@ -1,0 +1,81 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from nascore import SearchConfig, SearchSpace, plots, search
+
+
+@pytest.fixture(scope="module")
+def runs():
+    config = SearchConfig(
+        dataset="synthetic",
+        train_examples=64,
+        valid_examples=32,
+        augment=False,
+        cells=1,
+        channels=4,
+        batch_size=32,
+        epochs=2,
+    )
+    return [search(config.replace(seed=seed), progress=False) for seed in (0, 1)]
+
+
+@pytest.fixture(autouse=True)
+def axes():
+    plots.set_style()
+    _, ax = plt.subplots()
+    yield ax
+    plt.close("all")
+
+
+def band(ax):
+    """The lowest and the highest value of the first band."""
+    points = ax.collections[0].get_paths()[0].vertices[:, 1]
+    return points.min(), points.max()
+
+
+def test_a_line_is_the_mean_and_its_band_reaches_all_seeds(runs, axes):
+    curves = [run.active_edges for run in runs]
+    plots.over_epochs(curves, axes, "label")
+    values = np.stack([curve.values for curve in curves])
+    assert np.allclose(axes.lines[0].get_ydata(), values.mean(axis=0))
+    assert band(axes) == (values.min(), values.max())
+
+
+def test_none_probability_has_a_line_for_every_edge(runs, axes):
+    plots.none_probability(runs, axes)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["(0,2) input", "(1,2) input", "(0,3) input", "(1,3) input",
+                      "(2,3) intermediate"]  # fmt: skip
+    assert np.allclose(
+        axes.lines[4].get_ydata(),
+        np.mean([run.none_probability.sel(edge="(2,3)") for run in runs], axis=0),
+    )
+
+
+def test_arms_and_splits_are_told_apart(runs, axes):
+    plots.output_cost({"one": runs, "two": runs}, ["train", "valid"], axes)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["one, train set", "one, valid set", "two, train set", "two, valid set"]
+    assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
+    assert axes.lines[0].get_color() != axes.lines[2].get_color()
+
+
+def test_active_edges_has_a_line_for_each_arm(runs, axes):
+    plots.active_edges({"one": runs, "two": runs}, axes)
+    assert len(axes.lines) == 2
+
+
+@pytest.mark.parametrize("space", [SearchSpace.simplified(), SearchSpace.normal()])
+def test_a_cell_shows_every_edge_and_output_link(space, axes):
+    plots.cell(space, axes)
+    arrows = [patch for patch in axes.patches if hasattr(patch, "get_arrowstyle")]
+    assert len(arrows) == len(space.edges) + space.nodes
+
+
+def test_a_wiring_names_its_operations_and_its_epoch(runs, axes):
+    plots.wiring(runs[0], 2, axes)
+    assert axes.get_title() == "epoch 2"
+    texts = [text.get_text() for text in axes.texts]
+    for name in runs[0].wiring.operations:
+        assert name == "none" or name.replace("_", " ") in texts
