@@ -133,7 +133,13 @@ def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.
 @app.command()
 def book(
     profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
-    only: Annotated[list[str], typer.Option(help="Execute only this notebook; repeatable.")] = [],  # noqa: B006
+    only: Annotated[
+        list[str] | None, typer.Option(help="Execute only this notebook; repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter of the notebooks, name=value; repeatable."),
+    ] = None,
 ) -> None:
     """Executes the notebooks and builds the book."""
     from nascore.bookbuild import build_book, project_root
@@ -142,10 +148,22 @@ def book(
 
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))
+    parameters = dict(_name_and_value(text) for text in set_ or ())
     start = time.perf_counter()
-    page = build_book(project_root(), profile, only)
+    page = build_book(project_root(), profile, only or (), parameters)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
     typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
+
+
+def _name_and_value(text: str) -> tuple[str, Any]:
+    """lr=0.1 as a name and a number; a value that is no JSON is text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text!r}: write it like --set lr=0.1.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 @app.command()

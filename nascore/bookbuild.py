@@ -165,13 +165,19 @@ def _merged_streams(outputs: list) -> list:
     return merged
 
 
-def build_book(root: Path, profile: str, only: Sequence[str] = ()) -> Path:
+def build_book(
+    root: Path,
+    profile: str,
+    only: Sequence[str] = (),
+    parameters: Mapping[str, Any] | None = None,
+) -> Path:
     """Executes the notebooks and builds the book, warnings as errors.
 
     Arguments:
         root: the project's folder.
         profile: the profile of every notebook.
         only: stems of the notebooks to execute; the others keep their last executed copy.
+        parameters: other parameters of those notebooks; each of them must have all of these.
 
     Returns the path of the first page. Raises ConfigError before any work, RuntimeError if the
     build fails.
@@ -184,11 +190,15 @@ def build_book(root: Path, profile: str, only: Sequence[str] = ()) -> Path:
         if name not in stems:
             raise ConfigError(unknown("notebook", name, stems))
     chosen = [stems[name] for name in only] if only else notebooks
+    given = {}
+    for notebook in chosen:
+        has_profile = "profile" in papermill.inspect_notebook(str(notebook))
+        given[notebook] = {**({"profile": profile} if has_profile else {}), **(parameters or {})}
+        check_parameters(notebook, given[notebook])
     executed = root / "book" / "_executed"
     for notebook in chosen:
         start = time.perf_counter()
-        has_profile = "profile" in papermill.inspect_notebook(str(notebook))
-        execute(notebook, executed / notebook.name, {"profile": profile} if has_profile else {})
+        execute(notebook, executed / notebook.name, given[notebook])
         print(f"{notebook.stem} executed in {time.perf_counter() - start:.0f} s", flush=True)
     copies = [executed / notebook.name for notebook in notebooks]
     write_execution_record([copy for copy in copies if copy.exists()], executed)

@@ -126,6 +126,14 @@ def test_unknown_notebook_or_profile_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(bookbuild, "execute", lambda *_: pytest.fail("it has begun to work"))
     with pytest.raises(ConfigError, match="unknown notebook 'grow'. Did you mean 'growing'"):
         bookbuild.build_book(ROOT, "smoke", ["grow"])
+    with pytest.raises(
+        ConfigError, match="width_preference.ipynb: unknown parameter 'label_noise'"
+    ):
+        bookbuild.build_book(
+            ROOT, "smoke", ["bilevel_failure", "width_preference"], {"label_noise": 0.2}
+        )
+    with pytest.raises(ConfigError, match="parameter seeds='many' is of type str"):
+        bookbuild.build_book(ROOT, "smoke", ["growing"], {"seeds": "many"})
 
 
 def test_set_repository_rewrites_every_place(tmp_path):

@@ -78,6 +78,7 @@ def test_lists_and_json(run_command, capsys, tmp_path):
         (["show", "nothing.nc"], "no such file"),
         (["book", "--profile", "labtop"], "Did you mean 'laptop'"),
         (["book"], "no _config.yml"),
+        (["book", "--set", "lr"], "write it like --set lr=0.1"),
         (["repository", "https://github.com/you/fork"], "no _config.yml"),
     ],
 )
@@ -85,6 +86,27 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
     assert run_command(*words) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_book_passes_parameters_on(run_command, monkeypatch, tmp_path):
+    from nascore import bookbuild
+
+    for name in ("_config.yml", "_toc.yml"):
+        (tmp_path / name).touch()
+    given = []
+    monkeypatch.setattr(bookbuild, "build_book", lambda *a: given.append(a) or tmp_path)
+    words = [
+        "--profile",
+        "smoke",
+        "--only",
+        "growing",
+        "--set",
+        "lr=0.1",
+        "--set",
+        "framework=snas",
+    ]
+    assert run_command("book", *words) == 0
+    assert given == [(tmp_path, "smoke", ["growing"], {"lr": 0.1, "framework": "snas"})]
 
 
 def test_help_needs_no_torch():
