@@ -5,7 +5,6 @@ them in the place of the clean templates.
 """
 
 import html
-import json
 import os
 import re
 import subprocess
@@ -241,8 +240,8 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
             "hash": row["hash"],
             "used in": "; ".join(row["used"]),
             "seconds": round(row["wall_seconds"], 1),
-            "memory [MiB]": row["peak_memory_mib"],
-            "config (other fields: defaults)": json.dumps(row["config"]),
+            "MiB": row["peak_memory_mib"],
+            "config": ", ".join(f"{name}={value!r}" for name, value in row["config"].items()),
         }
         for row in runs.values()
     ]

@@ -49,7 +49,7 @@ _WIRING = {
 }
 
 _FAILURE = {
-    "smoke": {**_TINY, "framework": "darts", "search_examples": 96, "label_noise": 0.4},
+    "smoke": {**_TINY, "framework": "darts", "search_examples": 96, "label_noise": 0.6},
     "laptop": {
         "framework": "darts",
         "dataset": "digits",
@@ -62,7 +62,7 @@ _FAILURE = {
         "lr": 0.05,
         "arch_lr": 0.025,
         "alpha_mean": 0.0,
-        "label_noise": 0.4,
+        "label_noise": 0.6,
     },
     "paper": {
         "framework": "darts",

@@ -117,7 +117,7 @@ def test_execution_record_lists_notebooks_versions_and_runs(tiny, tmp_path):
         "2030-01-02 03:04",
         run.provenance["torch"],
         run.provenance["device"],
-        "&quot;cells&quot;: 2",
+        "cells=2, channels=4",
     ):
         assert part in page
 

@@ -59,6 +59,55 @@ def test_alpha_of_a_single_level_step_is_adam_on_cost_times_score(tiny):
     assert torch.allclose(searcher.alpha, plain, atol=1e-6)
 
 
+def test_theta_of_a_step_is_sgd_with_clipping_momentum_and_decay(tiny):
+    """Two steps of the loop's theta against SGD written out, on a gradient that is clipped."""
+    config = tiny.replace(
+        framework="darts", freeze_alpha=True, lr=0.1, weight_decay=0.05, grad_clip=0.01
+    )
+    searcher, plain = Searcher(config), Searcher(config)
+    theta, velocity = plain.theta, [torch.zeros_like(p) for p in plain.theta]
+    searcher._start_statistics()
+    for images, labels in list(searcher.splits["train"].batches(32, None))[:2]:
+        mask = plain.framework.draw(plain.alpha)
+        loss = F.cross_entropy(plain.supernet(images, mask), labels)
+        gradients = torch.autograd.grad(loss, theta)
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        assert norm > 0.01
+        with torch.no_grad():
+            for p, v, g in zip(theta, velocity, gradients, strict=True):
+                v.mul_(0.9).add_(g * 0.01 / norm + 0.05 * p)
+                p.sub_(0.1 * v)
+        searcher.step(images, labels, "train")
+    for ours, expected in zip(searcher.theta, theta, strict=True):
+        assert torch.allclose(ours, expected, atol=1e-6)
+
+
+def test_alphas_gradient_is_clipped(tiny):
+    for clip in (1e-6, None):
+        searcher = Searcher(tiny.replace(arch_grad_clip=clip))
+        searcher.train_epoch(1)
+        assert (searcher.alpha.grad.norm() <= 1.01e-6) == (clip is not None)
+
+
+def test_theta_learns_at_the_rate_of_the_schedule(tiny):
+    searcher = Searcher(tiny.replace(epochs=3))
+    for epoch in (1, 2, 3):
+        searcher.train_epoch(epoch)
+        (group,) = searcher.theta_optimiser.param_groups
+        assert group["lr"] == searcher.config.learning_rate(epoch)
+
+
+def test_augmentation_changes_what_is_learned_and_not_what_is_watched(tiny):
+    one, other = (Searcher(tiny.replace(augment=augment)) for augment in (False, True))
+    for searcher in (one, other):
+        searcher.train_epoch(0)
+    histories = [s.history.to_xarray().drop_vars("seconds").sel(epoch=0) for s in (one, other)]
+    assert histories[0].identical(histories[1])
+    for searcher in (one, other):
+        searcher.train_epoch(1)
+    assert not same(state(one), state(other))
+
+
 def test_cost_clamp_limits_what_meets_the_score(tiny, monkeypatch):
     seen = []
     plain = torch.autograd.grad
