@@ -72,7 +72,7 @@ def search_step(framework: str, device: str) -> tuple[Searcher, Callable]:
         framework=framework, dataset="benchmark", device=device, arch_lr=1e-12, lr=1e-6, lr_min=0
     )
     searcher = Searcher(config)
-    searcher._start_statistics()
+    searcher.start_statistics()
     batch = next(searcher.splits["train"].batches(BATCH, None))
     return searcher, lambda: searcher.step(*batch, "train")
 
@@ -130,9 +130,10 @@ def main() -> None:
 
         for _ in range(2):
             plain(), same_mask()
-        for _ in range(arguments.pairs // MASKS):
-            plain_times.append(seconds(plain, searcher.device))
-            discrete_times.append(seconds(same_mask, searcher.device))
+        for pair in range(arguments.pairs // MASKS):
+            steps = [(plain, plain_times), (same_mask, discrete_times)]
+            for step, times in steps if pair % 2 else reversed(steps):
+                times.append(seconds(step, searcher.device))
             ratios.append(discrete_times[-1] / plain_times[-1])
     dense()
     for _ in range(arguments.pairs // MASKS):
@@ -149,7 +150,9 @@ Made by `python benchmarks/run.py --device {arguments.device} --pairs {arguments
 Shape: 3x32x32, batch {BATCH}, {CELLS} cells, C = {CHANNELS}, minimal cell, eight operations. A
 step is forward pass, backward pass, clipping and SGD step; a search step also draws the mask,
 measures the cost of every cell, updates alpha and keeps the statistics. The two steps of a pair
-follow each other directly; the ratio is the median over pairs, with the middle half in brackets.
+follow each other directly, each first in every other pair; the ratio is the median over pairs, with
+the middle half in brackets. Masks with fewer than two convolutions are passed over, and the plain
+network is built of the same operation modules. Medians of seconds are over all masks, which differ.
 
 | step | seconds (median) | against | ratio | pairs |
 |---|---|---|---|---|

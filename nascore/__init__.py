@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+# No module bears the name of a public function: `nascore.search` is the function, always.
 _HOME = {
     "SearchConfig": "config",
     "SearchSpace": "space",

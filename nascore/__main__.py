@@ -20,8 +20,12 @@ app = typer.Typer(
 
 
 def _search(out: Path | None, store: Path, quiet: bool, **fields: Any) -> None:
-    """Searches a wiring and keeps its record. Every option below is a field of SearchConfig."""
+    """Searches a wiring and keeps its record; shows the record if it is there already.
+
+    The options below --quiet are the fields of SearchConfig. "none" switches a limit off.
+    """
     given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: None if value == "none" else value for name, value in given.items()}
     for name, convert in _FROM_TEXT.items():
         if name in given:
             given[name] = convert(name, given[name])
@@ -29,9 +33,15 @@ def _search(out: Path | None, store: Path, quiet: bool, **fields: Any) -> None:
     from nascore.loop import search  # imports torch, which --help need not wait for
     from nascore.records import RunStore
 
-    checkpoint = RunStore(store).checkpoint(config)
-    run = search(config, progress=not quiet, checkpoint=checkpoint)
-    path = run.save(out) if out else RunStore(store).put(run)
+    records = RunStore(store)
+    records.ensure_writable()
+    if out:
+        RunStore(out.parent).ensure_writable()
+    run = records.get(config)
+    if run is None:
+        run = search(config, progress=not quiet, checkpoint=records.checkpoint(config))
+        records.put(run)
+    path = run.save(out) if out else records.path(config)
     if not quiet:
         typer.echo(f"{run}\n")
     typer.echo(path)
@@ -73,8 +83,8 @@ def _with_config_options(function):
         )
 
     parameters = [
-        option("out", Path | None, None, "File to write the record to.", "--out"),
-        option("store", Path, Path("runs"), "Folder of records, if --out is not given.", "--store"),
+        option("out", Path | None, None, "Write a copy of the record to this file.", "--out"),
+        option("store", Path, Path("runs"), "Folder of records.", "--store"),
         option("quiet", bool, False, "No progress bar, no summary.", "--quiet"),
     ]
     for name, field in SearchConfig.model_fields.items():
@@ -95,10 +105,11 @@ def _with_config_options(function):
 
 
 def _option_type(name: str, field) -> Any:
-    """int, float or str, as an option of the command line."""
-    if name not in _FROM_TEXT:
+    """int, float or str, as an option of the command line; text where "none" is a value."""
+    kinds = _basic_types(field.annotation)
+    if name not in _FROM_TEXT and type(None) not in kinds:
         for kind in (int, float):
-            if kind in _basic_types(field.annotation):
+            if kind in kinds:
                 return kind | None
     return str | None
 

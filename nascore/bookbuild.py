@@ -195,12 +195,17 @@ def build_book(
         given[notebook] = {**({"profile": profile} if has_profile else {}), **(parameters or {})}
         check_parameters(notebook, given[notebook])
     executed = root / "book" / "_executed"
+    for notebook in notebooks:
+        if notebook not in chosen and not (executed / notebook.name).exists():
+            raise ConfigError(
+                f"{notebook.stem} has not been executed yet: run `make book` once before --only."
+            )
     for notebook in chosen:
         start = time.perf_counter()
         execute(notebook, executed / notebook.name, given[notebook])
         print(f"{notebook.stem} executed in {time.perf_counter() - start:.0f} s", flush=True)
     copies = [executed / notebook.name for notebook in notebooks]
-    write_execution_record([copy for copy in copies if copy.exists()], executed)
+    write_execution_record(copies, executed)
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     strict = ["--all", "-W", "-n", "--keep-going"]
     result = subprocess.run([*jupyter_book, "build", str(root), *strict], cwd=root)
@@ -241,6 +246,7 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
             "used in": "; ".join(row["used"]),
             "seconds": round(row["wall_seconds"], 1),
             "MiB": row["peak_memory_mib"],
+            "commit": row["commit"],
             "config": ", ".join(f"{name}={value!r}" for name, value in row["config"].items()),
         }
         for row in runs.values()

@@ -52,9 +52,13 @@ def growing(runs: Sequence[Run]) -> Observation:
     }
     return Observation(
         "P1",
-        "the number of active edges falls below its start, and ends above its minimum",
+        "the number of active edges falls below its start and ends above its minimum, and the mean "
+        "of p(none) rises above its start and ends below its maximum",
         values,
-        (lowest < start) & (end > lowest),
+        (lowest < start)
+        & (end > lowest)
+        & (none.max(axis=1) > none[:, 0])
+        & (none.max(axis=1) > none[:, -1]),
     )
 
 

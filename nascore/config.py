@@ -98,7 +98,10 @@ class SearchConfig(BaseModel):
         5.0, "Largest size of a cost, summed over cells, before it meets the score."
     )
     temperature: Positive = _field(1.0, "Temperature of SNAS.")
-    freeze_alpha: bool = _field(False, "Keep alpha uniform: masks are drawn, alpha does not learn.")
+    freeze_alpha: bool = _field(
+        False,
+        "Draw masks uniformly; alpha does not learn, and the settings of alpha have no effect.",
+    )
     freeze_theta: bool = _field(False, "Keep theta as it was initialised.")
 
     seed: Annotated[int, Field(ge=0)] = _field(0, "Seed of everything random.")
@@ -132,9 +135,12 @@ class SearchConfig(BaseModel):
     @field_validator("allowed", mode="before")
     @classmethod
     def _edges_as_text(cls, allowed: Any) -> Any:
-        if isinstance(allowed, Mapping):
-            return {edge_name(parse_edge(edge)): names for edge, names in sorted(allowed.items())}
-        return allowed
+        if not isinstance(allowed, Mapping):
+            return allowed
+        edges = {key: parse_edge(key) for key in allowed}
+        if len(set(edges.values())) < len(edges):
+            raise ConfigError(f"allowed names an edge twice: {', '.join(map(str, allowed))}.")
+        return {edge_name(edges[key]): allowed[key] for key in sorted(edges, key=edges.get)}
 
     @model_validator(mode="after")
     def _possible(self) -> "SearchConfig":
@@ -143,6 +149,11 @@ class SearchConfig(BaseModel):
             raise ConfigError(
                 "level='bi' with search_examples=0: alpha has nothing to learn from. "
                 "Give search_examples, or leave it out to take half of the data."
+            )
+        if self.temperature != 1 and self.framework != "snas":
+            raise ConfigError(
+                f"temperature={self.temperature} with framework={self.framework!r}: "
+                "only snas has a temperature."
             )
         if self.lr_min > self.lr:
             raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")

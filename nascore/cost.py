@@ -40,7 +40,7 @@ def loss_and_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 class CostStatistics:
     """Mean, standard deviation and count of the local cost, accumulated on the device.
 
-    Welford's update, so that float32 is enough. An operation counts in a step if it was evaluated.
+    Welford's update, so that float32 is enough.
     """
 
     def __init__(self, cells: int, edges: int, operations: int, device: torch.device):
@@ -49,9 +49,9 @@ class CostStatistics:
         self.mean = torch.zeros(shape, device=device)
         self.squares = torch.zeros(shape, device=device)
 
-    def update(self, cost: Tensor, weight: Tensor) -> None:
-        """Adds one step: cost (cells, edges, operations), Z (edges, operations)."""
-        seen = (weight > 0).to(cost.dtype)  # (edges, operations)
+    def update(self, cost: Tensor, seen: Tensor) -> None:
+        """Adds a step: cost (cells, edges, operations), where it counts (edges, operations)."""
+        seen = seen.to(cost.dtype)
         self.count += seen
         deviation = (cost - self.mean) * seen
         self.mean += deviation / self.count.clamp(min=1)

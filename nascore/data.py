@@ -13,15 +13,19 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Generator, Tensor
 
 from nascore.errors import DataError
+from nascore.folders import ensure_writable
 from nascore.streams import stream
 
 SPLITS = ("train", "search", "valid")
@@ -66,21 +70,17 @@ class Split:
     def batches(
         self, size: int, generator: Generator | None, augment: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order: images (size, channels, H, W) and labels (size,).
+        """Epoch after epoch in random order: images (size, channels, H, W) and labels (size,).
 
-        Batches are full; what does not fill one waits for another epoch's order.
+        Batches are full; what does not fill one at the end of an epoch is left out of it.
         """
-        order = torch.randperm(len(self), generator=generator, device=self.labels.device)
-        for rows in order[: len(self) // size * size].split(size):
-            images = self.images[rows]
-            if augment:
-                images = crop_and_flip(images, generator)
-            yield images.contiguous(memory_format=torch.channels_last), self.labels[rows]
-
-    def endless(self, size: int, generator: Generator | None, augment: bool = False):
-        """Epoch after epoch of ``batches``."""
         while True:
-            yield from self.batches(size, generator, augment)
+            order = torch.randperm(len(self), generator=generator, device=self.labels.device)
+            for rows in order[: len(self) // size * size].split(size):
+                images = self.images[rows]
+                if augment:
+                    images = crop_and_flip(images, generator)
+                yield images.contiguous(memory_format=torch.channels_last), self.labels[rows]
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every example once, in order, in pieces of about ``size``."""
@@ -91,7 +91,8 @@ class Split:
 def crop_and_flip(images: Tensor, generator: Generator | None) -> Tensor:
     """Random crop after zero padding, and horizontal flip, one draw for each image.
 
-    (B, C, H, W) to (B, C, H, W), in one gather on the images' device.
+    (B, C, H, W) to (B, C, H, W), in one gather on the images' device. The images are normalised
+    already, so the padding has the mean colour.
     """
     n, _, height, width = images.shape
     device = images.device
@@ -164,22 +165,17 @@ def _noisy(labels: Tensor, classes: int, share: float, generator: Generator) -> 
 
 
 def data_folder() -> Path:
-    """The folder of downloaded datasets, made if need be. Raises DataError if it is not writable.
+    """The folder of downloaded datasets; NASCORE_DATA chooses another."""
+    return Path(os.environ.get("NASCORE_DATA", "~/.cache/nascore")).expanduser()
 
-    Set NASCORE_DATA to choose another.
-    """
-    folder = Path(os.environ.get("NASCORE_DATA", "~/.cache/nascore")).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the data folder {folder} ({error.strerror}). "
-            "Set NASCORE_DATA to a folder that you may write to."
-        ) from None
-    return folder
+
+@contextmanager
+def _downloads() -> Iterator[Path]:
+    """The data folder, for one process at a time. Raises DataError if it cannot be written."""
+    advice = "Set NASCORE_DATA to a folder that you may write to."
+    root = ensure_writable(data_folder(), DataError, advice)
+    with FileLock(root / ".lock"):
+        yield root
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -232,8 +228,7 @@ def _fashion_mnist() -> tuple[np.ndarray, np.ndarray]:
     from torchvision.datasets import FashionMNIST
 
     names = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
-    root = data_folder()
-    folders = [root / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST]
+    folders = [data_folder() / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST]
 
     def find() -> list[Path] | None:
         for folder in folders:
@@ -245,9 +240,10 @@ def _fashion_mnist() -> tuple[np.ndarray, np.ndarray]:
 
     paths = find()
     if paths is None:
-        address = _from_mirror(FashionMNIST.mirrors[0], FashionMNIST.resources, folders[0])
-        source = type("FashionMNIST", (FashionMNIST,), {"mirrors": [address]})
-        _download(lambda: source(root, download=True), "Fashion-MNIST", root)
+        with _downloads() as root:
+            address = _from_mirror(FashionMNIST.mirrors[0], FashionMNIST.resources, folders[0])
+            source = type("FashionMNIST", (FashionMNIST,), {"mirrors": [address]})
+            _download(lambda: source(root, download=True), "Fashion-MNIST", root)
         paths = find()
     images, labels = map(read_idx, paths)
     if images.ndim != 3 or len(images) != len(labels):
@@ -259,10 +255,15 @@ def _cifar(classes: int) -> tuple[np.ndarray, np.ndarray]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     base = {10: CIFAR10, 100: CIFAR100}[classes]
-    root = data_folder()
-    address = _from_mirror(base.url[: -len(base.filename)], [(base.filename, base.tgz_md5)], root)
-    source = type(base.__name__, (base,), {"url": address + base.filename})
-    cifar = _download(lambda: source(root, train=True, download=True), base.__name__, root)
+    with _downloads() as root:
+        try:
+            cifar = base(root, train=True)  # checks the MD5 sum of every file
+        except RuntimeError:
+            files = [(base.filename, base.tgz_md5)]
+            address = _from_mirror(base.url[: -len(base.filename)], files, root)
+            source = type(base.__name__, (base,), {"url": address + base.filename})
+            load = partial(source, root, train=True, download=True)
+            cifar = _download(load, base.__name__, root)
     return cifar.data.transpose(0, 3, 1, 2).copy(), np.array(cifar.targets)
 
 

@@ -71,6 +71,8 @@ _FAILURE = {
         "epochs": 50,
         "alpha_mean": 0.0,
         "alpha_std": 1e-3,
+        "cost_clamp": None,
+        "arch_grad_clip": None,
     },
 }
 

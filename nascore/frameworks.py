@@ -49,6 +49,22 @@ class Mask:
             return torch.zeros_like(self.per_cell)
         return self.per_cell.detach() * self.per_cell.grad
 
+    def seen(self, space: SearchSpace) -> Tensor:
+        """True for what was drawn on an edge whose source is reached, (edges, operations).
+
+        Behind a node that nothing reaches, no operation runs, and a cost of 0 says nothing.
+        """
+        reached = set(range(space.inputs))
+        sources = []
+        for (i, j), row in zip(space.edges, self.active, strict=True):
+            sources.append(i in reached)
+            if i in reached and any(space.operations[k] != "none" for k in row):
+                reached.add(j)
+        drawn = self.weight > 0
+        if all(sources):
+            return drawn
+        return drawn & torch.tensor(sources, device=drawn.device).unsqueeze(1)
+
 
 class Framework(Protocol):
     """Draws masks. ``space`` says which operations an edge may take."""

@@ -3,10 +3,12 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,7 @@ from nascore.streams import stream, stream_seed
 from nascore.supernet import Supernet
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
+_GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
 
 
 def search(
@@ -34,9 +37,9 @@ def search(
     Arguments:
         config: every setting.
         progress: show a progress bar.
-        checkpoint: a file that keeps the state of the search while it runs. If it exists, the
-            search goes on from there, bit for bit as if it had never stopped; at the end it is
-            removed.
+        checkpoint: a file that keeps the state of the search. If it exists, the search goes on
+            from there, bit for bit as if it had never stopped. It stays after the end, until the
+            run is saved elsewhere: a RunStore removes it then.
 
     Returns the run. Raises ConfigError, DataError or RecordError before any work starts.
     """
@@ -44,10 +47,7 @@ def search(
         searcher = Searcher(config)
         if checkpoint is not None and Path(checkpoint).exists():
             searcher.load(checkpoint)
-        run = searcher.finish(progress, checkpoint)
-    if checkpoint is not None:
-        Path(checkpoint).unlink(missing_ok=True)
-    return run
+        return searcher.finish(progress, checkpoint)
 
 
 class Searcher:
@@ -62,7 +62,13 @@ class Searcher:
         self.space = config.space
         self.device = _device(config.device)
         self.framework = build_framework(config.framework, self.space, config.temperature)
-        self.alpha_split = "train" if config.level == "single" else "search"
+        if config.level == "single":
+            self.alpha_split, self.learning_splits = "train", ("train",)
+        else:
+            self.alpha_split, self.learning_splits = "search", ("search", "train")
+            if config.freeze_theta:
+                self.learning_splits = ("search",)
+        self.steps = config.sizes["train"] // config.batch_size  # in an epoch
         self.splits = load_splits(
             config.dataset,
             config.sizes,
@@ -75,7 +81,7 @@ class Searcher:
             purpose: stream(config.seed, purpose, self.device)
             for purpose in ("train", "search", "mask", "watch")
         }
-        with torch.random.fork_rng(devices=[]):
+        with _GLOBAL_RANDOMNESS, torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(config.seed, "theta"))
             supernet = Supernet(
                 self.space,
@@ -106,94 +112,80 @@ class Searcher:
         self.epochs_done = -1  # epoch 0, before training, is still to be measured
         self.seconds = 0.0
 
-    def step(self, images: Tensor, labels: Tensor, split: str) -> None:
-        """One step on a batch of a split: theta learns on train, alpha on its own split."""
+    def step(self, images: Tensor, labels: Tensor, split: str, learn: bool = True) -> None:
+        """One step on a batch of a split.
+
+        Theta learns on the training set, alpha on its own split, where the cost is measured too.
+        Without ``learn``, statistics are all that comes of it.
+        """
         config = self.config
-        learn_theta = split == "train" and not config.freeze_theta
-        learn_alpha = split == self.alpha_split and not config.freeze_alpha
-        cost = self._backward(images, labels, split, "mask", learn_theta)
+        alpha_sees = split == self.alpha_split
+        learn_theta = learn and split == "train" and not config.freeze_theta
+        learn_alpha = learn and alpha_sees and not config.freeze_alpha
+
+        mask = self.framework.draw(self.alpha, self.streams["mask" if learn else "watch"])
+        logits = self.supernet(images, mask, track=alpha_sees)
+        loss = F.cross_entropy(logits, labels)
+        self.outcomes[split].update(logits, labels)
+        if learn_theta:
+            loss.backward()
+        elif alpha_sees:
+            loss.backward(inputs=[mask.per_cell])
+        if alpha_sees:
+            cost = mask.cost()  # (cells, edges, operations)
+            self.costs.update(cost, mask.seen(self.space))
         if learn_theta:
             if config.grad_clip is not None:
                 clip_grad_norm_(self.theta, config.grad_clip)
             self.theta_optimiser.step()
             self.theta_optimiser.zero_grad()
         if learn_alpha:
-            self.alpha.grad = cost
+            cost = cost.sum(dim=0)  # (edges, operations)
+            if config.cost_clamp is not None:
+                cost = cost.clamp(-config.cost_clamp, config.cost_clamp)
+            self.alpha.grad = pull_back(mask.score, cost, self.alpha)
             if config.arch_grad_clip is not None:
                 clip_grad_norm_([self.alpha], config.arch_grad_clip)
             self.alpha_optimiser.step()
 
-    def _backward(
-        self, images: Tensor, labels: Tensor, split: str, masks: str, theta: bool
-    ) -> Tensor | None:
-        """Forward and backward pass under one mask; all statistics of the batch.
-
-        Returns the gradient on alpha, (edges, operations), if alpha sees this split.
-        """
-        track = split == self.alpha_split
-        mask = self.framework.draw(self.alpha, self.streams[masks])
-        logits = self.supernet(images, mask, track)
-        loss = F.cross_entropy(logits, labels)
-        if theta:
-            loss.backward()
-        elif track:
-            loss.backward(inputs=[mask.per_cell])
-        self.outcomes[split].update(logits, labels)
-        if not track:
-            return None
-        cost = mask.cost()
-        self.costs.update(cost, mask.weight)
-        cost = cost.sum(dim=0)  # (edges, operations)
-        if self.config.cost_clamp is not None:
-            cost = cost.clamp(-self.config.cost_clamp, self.config.cost_clamp)
-        return pull_back(mask.score, cost, self.alpha)
-
-    def _start_statistics(self) -> None:
-        shape = (self.config.cells, *self.alpha.shape)
-        self.costs = CostStatistics(*shape, self.device)
-        self.outcomes = {split: OutcomeStatistics(self.device) for split in SPLITS}
-
-    def _watch(self, split: str) -> None:
-        """Statistics of a whole split under drawn masks, with nothing learned."""
-        track = split == self.alpha_split
-        with torch.set_grad_enabled(track):
-            for images, labels in self.splits[split].chunks(self.config.batch_size):
-                self._backward(images, labels, split, "watch", theta=False)
-
-    def train_epoch(self, epoch: int, tick=lambda: None) -> None:
-        """One pass over the training set; every other split is watched after it.
+    def run_epoch(self, epoch: int, tick: Callable[[], object] = lambda: None) -> None:
+        """One pass over the training set; then every split that nothing learned from is watched.
 
         In epoch 0 nothing is learned: every split is watched.
         """
-        config = self.config
         start = time.perf_counter()
-        self._start_statistics()
-        stepped = set()
-        if epoch > 0:
-            rate = config.learning_rate(epoch)
+        self.start_statistics()
+        learning = self.learning_splits if epoch > 0 else ()
+        if learning:
+            rate = self.config.learning_rate(epoch)
             for group in self.theta_optimiser.param_groups:
                 group["lr"] = rate
             self.history.write(epoch, {"learning_rate": rate})
-            train = self._batches("train")
-            held_out = self._batches("search") if config.level == "bi" else None
-            if held_out is not None:
-                stepped.add("search")
-            if config.level == "single" or not config.freeze_theta:
-                stepped.add("train")
-            for images, labels in train:
-                if held_out is not None:
-                    self.step(*next(held_out), "search")
-                if "train" in stepped:
-                    self.step(images, labels, "train")
+            batches = {split: self.batches(split) for split in learning}
+            for _ in range(self.steps):
+                for split in learning:
+                    self.step(*next(batches[split]), split)
                 tick()
         for split in SPLITS:
-            if split not in stepped and len(self.splits[split]):
+            if split not in learning and len(self.splits[split]):
                 self._watch(split)
         self._write(epoch, time.perf_counter() - start)
 
-    def _batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = self.splits[split].batches if split == "train" else self.splits[split].endless
-        return batches(self.config.batch_size, self.streams[split], self.config.augment)
+    def start_statistics(self) -> None:
+        """Empties what an epoch collects."""
+        self.costs = CostStatistics(self.config.cells, *self.alpha.shape, self.device)
+        self.outcomes = {split: OutcomeStatistics(self.device) for split in SPLITS}
+
+    def batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches to learn from: images (B, channels, H, W) and labels (B,), without an end."""
+        config = self.config
+        return self.splits[split].batches(config.batch_size, self.streams[split], config.augment)
+
+    def _watch(self, split: str) -> None:
+        """Statistics of a whole split under drawn masks."""
+        with torch.set_grad_enabled(split == self.alpha_split):
+            for images, labels in self.splits[split].chunks(self.config.batch_size):
+                self.step(images, labels, split, learn=False)
 
     def _write(self, epoch: int, seconds: float) -> None:
         """Moves the epoch's statistics to the host, once."""
@@ -210,21 +202,21 @@ class Searcher:
     def finish(self, progress: bool = True, checkpoint: str | Path | None = None) -> Run:
         """Runs all epochs that are left, and returns the run."""
         config = self.config
-        steps = config.sizes["train"] // config.batch_size
         started, saved = datetime.now(UTC), time.monotonic()
         bar = tqdm(
-            total=config.epochs * steps,
-            initial=max(self.epochs_done, 0) * steps,
+            total=config.epochs * self.steps,
+            initial=max(self.epochs_done, 0) * self.steps,
             disable=not progress,
             unit="step",
         )
         with bar:
             for epoch in range(self.epochs_done + 1, config.epochs + 1):
                 bar.set_description(f"epoch {epoch}/{config.epochs}")
-                self.train_epoch(epoch, bar.update)
+                self.run_epoch(epoch, bar.update)
                 if progress:
                     bar.set_postfix_str(self._status(epoch))
                 due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+                due = due or epoch == config.epochs
                 if checkpoint is not None and due:
                     self.save(checkpoint)
                     saved = time.monotonic()
@@ -254,9 +246,10 @@ class Searcher:
             "streams": {name: stream.get_state() for name, stream in self.streams.items()},
             "history": {name: torch.from_numpy(a) for name, a in self.history.arrays.items()},
         }
-        part = checkpoint.with_name(checkpoint.name + ".part")
-        torch.save(state, part)
-        os.replace(part, checkpoint)
+        with TemporaryDirectory(dir=checkpoint.parent) as folder:
+            part = Path(folder) / checkpoint.name
+            torch.save(state, part)
+            os.replace(part, checkpoint)
 
     def load(self, checkpoint: str | Path) -> None:
         """Takes over the state in a checkpoint. Raises RecordError if it is unfit."""
@@ -268,13 +261,19 @@ class Searcher:
             ) from None
         if state["config"] != json.dumps(self.config.changes, sort_keys=True):
             raise RecordError(f"{checkpoint} belongs to another config. Delete it to start anew.")
+        try:
+            for name, saved in state["streams"].items():
+                self.streams[name].set_state(saved.cpu())
+        except RuntimeError as error:
+            raise RecordError(
+                f"{checkpoint} was made on another kind of device than {self.device} ({error}). "
+                "Go on there, or delete it to start anew."
+            ) from None
         self.epochs_done, self.seconds = state["epochs_done"], state["seconds"]
         self.supernet.load_state_dict(state["supernet"])
         self.alpha.data.copy_(state["alpha"])
         self.theta_optimiser.load_state_dict(state["theta_optimiser"])
         self.alpha_optimiser.load_state_dict(state["alpha_optimiser"])
-        for name, saved in state["streams"].items():
-            self.streams[name].set_state(saved.cpu())
         for name, array in state["history"].items():
             self.history.arrays[name][...] = array.cpu().numpy()
 

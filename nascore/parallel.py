@@ -1,7 +1,6 @@
 """Many searches: load what the store has, run the rest in parallel."""
 
 import multiprocessing
-import os
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from nascore.config import SearchConfig
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, RecordError
 from nascore.loop import search
 from nascore.records import Run, RunStore
 
@@ -50,14 +49,15 @@ def sweep(
     if store is None:
         with tempfile.TemporaryDirectory() as folder:
             return _sweep(configs, RunStore(folder), workers, scheduler, progress)
-    store = store if isinstance(store, RunStore) else RunStore(store)
-    return _sweep(configs, store, workers, scheduler, progress)
+    folder = store.folder if isinstance(store, RunStore) else Path(store)
+    return _sweep(configs, RunStore(folder.resolve()), workers, scheduler, progress)
 
 
 def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, progress: bool):
     found = {config: store.get(config) for config in configs}
     missing = [config for config, run in found.items() if run is None]
     have = len(found) - len(missing)
+    store.ensure_writable()
     bar = tqdm(desc="searches", total=len(found), initial=have, unit="run", disable=not progress)
     with bar, _executor(min(workers, len(missing)), scheduler) as executor:
         jobs = [executor.submit(_run, config, store) for config in missing]
@@ -66,9 +66,16 @@ def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, progre
                 job.result()
                 bar.update()
         except BaseException:
-            executor.shutdown(cancel_futures=True)
+            for job in jobs:
+                job.cancel()
             raise
-    return [found[config] or store.get(config) for config in configs]
+    found |= {config: store.get(config) for config in missing}
+    for config, run in found.items():
+        if run is None:
+            raise RecordError(
+                f"{store.path(config)} was not written: do the workers see this folder?"
+            )
+    return [found[config] for config in configs]
 
 
 def _run(config: SearchConfig, store: RunStore) -> None:
@@ -92,10 +99,5 @@ def _executor(workers: int, scheduler: str | None):
         return
     # A fresh interpreter for each worker: a forked one would share torch's thread pools.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(workers, 1), context, initializer=_one_thread) as executor:
+    with ProcessPoolExecutor(max(workers, 1), context) as executor:
         yield executor
-
-
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)

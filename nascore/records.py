@@ -25,6 +25,7 @@ from nascore.config import SearchConfig
 from nascore.cost import OUTCOMES
 from nascore.data import SPLITS
 from nascore.errors import ConfigError, RecordError
+from nascore.folders import ensure_writable
 from nascore.space import Wiring, edge_name
 
 _ARCHITECTURE = ("epoch", "edge", "operation")
@@ -36,7 +37,12 @@ VARIABLES = {
     "probability": (_ARCHITECTURE, "f4", "probability of the operation after the epoch", "1"),
     "cost_mean": (_COST, "f4", "mean local cost over the steps of the epoch", "nat"),
     "cost_std": (_COST, "f4", "standard deviation of the local cost over steps", "nat"),
-    "cost_count": (_COST, "i4", "steps in which the operation was evaluated", "1"),
+    "cost_count": (
+        _COST,
+        "i4",
+        "steps in which the operation was drawn on an edge with an input",
+        "1",
+    ),
     "loss": (_OUTCOME, "f4", "mean cross entropy of the examples with this outcome", "nat"),
     "entropy": (_OUTCOME, "f4", "mean entropy of the prediction", "nat"),
     "examples": (_OUTCOME, "i4", "number of examples with this outcome", "1"),
@@ -106,6 +112,7 @@ class Run:
     def wiring_at(self, epoch: int) -> Wiring:
         """The most probable operation of every edge after an epoch; 0 is before training.
 
+        In an exact tie, as before any learning with uniform masks, `none` comes last.
         Raises RecordError if alpha has diverged by then.
         """
         if not 0 <= epoch <= self.config.epochs:
@@ -115,14 +122,18 @@ class Run:
             raise RecordError(
                 f"run {self.config.hash} has no wiring at epoch {epoch}: it diverged."
             )
-        best = probability.argmax("operation").values
+        best = _favouring_edges(probability).argmax("operation").values
         return Wiring(self.config.space, tuple(self.config.space.operations[k] for k in best))
 
     @property
     def none_probability(self) -> xr.DataArray:
-        """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate."""
+        """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate.
+
+        NaN where alpha has diverged.
+        """
         probability = self.history.probability
-        return probability.where(probability.operation == "none", 0).sum("operation")
+        none = probability.where(probability.operation == "none", 0)
+        return none.sum("operation").where(probability.notnull().all("operation"))
 
     @property
     def active_edges(self) -> xr.DataArray:
@@ -131,7 +142,7 @@ class Run:
         NaN where alpha has diverged.
         """
         probability = self.history.probability
-        best = probability.operation[probability.fillna(-1).argmax("operation")]
+        best = probability.operation[_favouring_edges(probability.fillna(-1)).argmax("operation")]
         active = (best != "none").drop_vars("operation").sum("edge")
         return active.where(probability.notnull().all(["edge", "operation"]))
 
@@ -152,9 +163,10 @@ class Run:
         return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
 
     def _mean(self, values: xr.DataArray) -> xr.DataArray:
-        """The mean over all examples of values that are means by outcome."""
+        """The mean over all examples of values that are means by outcome; NaN if one diverged."""
         examples = self.history.examples
-        return (values.fillna(0) * examples).sum("outcome") / examples.sum("outcome")
+        total = values.where(examples > 0, 0) * examples
+        return total.sum("outcome", skipna=False) / examples.sum("outcome")
 
     def __str__(self) -> str:
         lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
@@ -195,6 +207,7 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         history = self.history.assign_attrs(
             config=self.config.model_dump_json(),
+            hash=self.config.hash,
             provenance=json.dumps(self.provenance),
         )
         packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
@@ -215,16 +228,25 @@ class Run:
             history = xr.load_dataset(path, engine="h5netcdf")
             config = SearchConfig(**json.loads(history.attrs.pop("config")))
             provenance = json.loads(history.attrs.pop("provenance"))
+            if history.attrs.pop("hash") != config.hash:
+                raise ValueError("its config does not have the hash that it was saved with")
             expected = History(config).to_xarray()
             for name, variable in expected.variables.items():
                 found = history.variables[name]
                 if (found.dims, found.shape) != (variable.dims, variable.shape):
                     raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
+                if name in expected.coords and (found.values != variable.values).any():
+                    raise ValueError(f"{name} is {list(found.values)}")
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise RecordError(
                 f"{path} is not a whole record of a run ({error}). Delete it and run again."
             ) from None
         return cls(config, history, provenance)
+
+
+def _favouring_edges(probability: xr.DataArray) -> xr.DataArray:
+    """Probabilities in float64 with `none` a hair lower, so that it loses exact ties."""
+    return probability.astype("f8") - 1e-12 * (probability.operation == "none")
 
 
 class RunStore:
@@ -241,8 +263,12 @@ class RunStore:
         name = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
         return self.folder / f"{name}-{config.hash}.nc"
 
+    def ensure_writable(self) -> None:
+        """Raises RecordError if records cannot be put here: to be called before the work."""
+        ensure_writable(self.folder, RecordError, "Choose another folder for the records.")
+
     def checkpoint(self, config: SearchConfig) -> Path:
-        """Where a search of this config keeps its state until its record is whole."""
+        """Where a search of this config keeps its state until its record is in the store."""
         return self.path(config).with_suffix(".checkpoint")
 
     def get(self, config: SearchConfig) -> Run | None:
@@ -256,7 +282,10 @@ class RunStore:
         return run
 
     def put(self, run: Run) -> Path:
-        return run.save(self.path(run.config))
+        """Keeps a run, and removes the checkpoint that it came from."""
+        path = run.save(self.path(run.config))
+        self.checkpoint(run.config).unlink(missing_ok=True)
+        return path
 
     def __iter__(self) -> Iterator[Run]:
         return (Run.load(path) for path in sorted(self.folder.glob("*.nc")))

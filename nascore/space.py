@@ -37,9 +37,7 @@ def edge_name(edge: Edge) -> str:
 
 def parse_edge(text: str | Edge) -> Edge:
     """An edge from its text form. Raises ConfigError if the text is not of the form ``(i,j)``."""
-    if isinstance(text, tuple):
-        text = str(text)
-    match = re.fullmatch(r"\s*\(?\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", text)
+    match = re.fullmatch(r"\s*\(?\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", str(text))
     if match is None:
         raise ConfigError(f"{text!r} is not an edge. Write it as '(0,2)': from node 0 to node 2.")
     return int(match[1]), int(match[2])

@@ -136,6 +136,15 @@ def test_unknown_notebook_or_profile_is_refused_before_any_work(monkeypatch):
         bookbuild.build_book(ROOT, "smoke", ["growing"], {"seeds": "many"})
 
 
+def test_only_needs_the_other_pages(tmp_path, monkeypatch):
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    monkeypatch.setattr(bookbuild, "execute", lambda *_: pytest.fail("it has begun to work"))
+    with pytest.raises(ConfigError, match="setting has not been executed yet: run `make book`"):
+        bookbuild.build_book(tmp_path, "smoke", ["growing"])
+
+
 def test_set_repository_rewrites_every_place(tmp_path):
     files = ["_config.yml", "_toc.yml", "README.md", "pyproject.toml"]
     files += [str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/*.ipynb")]

@@ -34,6 +34,9 @@ def test_growing():
     seen = claims.growing(runs)
     assert seen.seen.tolist() == [True, False, False, False]
     assert seen.values["fewest edges"].tolist() == [2, 5, 2, 3]
+    # An edge that flips while p(none) only falls in the mean is no growth.
+    flip = made_run([[0.6] * 5, [0.4] * 4 + [0.6], [0.3] * 5])
+    assert not claims.growing([flip]).seen.any()
     assert "seen in 1 of 4 seeds" in str(seen)
     assert "not seen in any of 3 seeds" in str(claims.growing(runs[1:]))
 

@@ -56,6 +56,9 @@ def test_bilevel_halves_the_training_set_by_default():
         ({"level": "bi", "search_examples": 50}, "search_examples=50 is less than one batch"),
         ({"allowed": {"(0,9)": ["none"]}}, r"edge \(0,9\), which this cell does not have"),
         ({"allowed": {"(0,2)": []}}, "at least one operation"),
+        ({"allowed": {5: ["none"]}}, "'?5'? is not an edge"),
+        ({"allowed": {"(0,2)": ["none"], (0, 2): ["none"]}}, "allowed names an edge twice"),
+        ({"framework": "darts", "temperature": 0.5}, "only snas has a temperature"),
         ({"output_nodes": [7]}, r"output_nodes=\[7\]"),
         ({"norm": "group", "channels": 6}, "steps of 4, not 6"),
     ],
@@ -68,6 +71,11 @@ def test_impossible_settings_are_refused(fields, message):
 def test_all_mistakes_are_named_at_once():
     with pytest.raises(ConfigError, match=r"cells=-1.*\n.*epochs=0"):
         SearchConfig(epochs=0, cells=-1)
+
+
+def test_edges_may_be_pairs_or_text():
+    config = SearchConfig(allowed={(0, 3): ["none"], "(1, 2)": ["none"]})
+    assert list(config.allowed) == ["(0,3)", "(1,2)"]
 
 
 def test_immutable_and_hashable():

@@ -98,12 +98,13 @@ def test_label_noise_replaces_the_stated_share_once():
 def test_batches_are_full_and_each_example_comes_at_most_once():
     split = load_splits("digits", SIZES, 0, CPU)["train"]
     generator = stream(0, "train")
-    batches = list(split.batches(96, generator))
+    endless = split.batches(96, generator)
+    batches = [next(endless) for _ in range(6)]  # one epoch
     assert [len(labels) for _, labels in batches] == [96] * 6
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in batches)
     seen = torch.cat([images for images, _ in batches]).flatten(1)
     assert len(seen.unique(dim=0)) == 576
-    assert not torch.equal(next(split.batches(96, generator))[0], batches[0][0])
+    assert not torch.equal(next(endless)[0], batches[0][0])
 
 
 def test_chunks_hold_every_example_in_order():
@@ -259,7 +260,7 @@ def test_a_damaged_cifar_folder_says_what_to_do(folder, monkeypatch):
 def test_a_data_folder_that_cannot_be_written(folder, monkeypatch):
     (folder / "file").write_text("")
     monkeypatch.setenv("NASCORE_DATA", str(folder / "file" / "data"))
-    with pytest.raises(DataError, match="cannot write to the data folder .*NASCORE_DATA"):
+    with pytest.raises(DataError, match="cannot write to .*NASCORE_DATA"):
         DATASETS["fashion-mnist"].read()
 
 

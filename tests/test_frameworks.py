@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from nascore import SearchSpace
 from nascore.cost import pull_back
 from nascore.errors import ConfigError
-from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, build_framework, gumbel
+from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, Mask, build_framework, gumbel
 from nascore.streams import stream
 
 RESTRICTED = SearchSpace(allowed={"(0,2)": ["none"], "(1,3)": ["skip_connect", "sep_conv_3x3"]})
@@ -55,6 +55,19 @@ def test_dsnas_evaluates_one_operation_an_edge(alpha):
     mask = DSNAS(SearchSpace.normal()).draw(alpha(SearchSpace.normal()), stream(0, "mask"))
     assert [len(row) for row in mask.active] == [1] * 14
     assert mask.weight.argmax(dim=1).tolist() == [row[0] for row in mask.active]
+
+
+def test_what_lies_behind_an_unreached_node_is_not_seen():
+    space = SearchSpace.minimal()
+
+    def seen(*active):
+        weight = F.one_hot(torch.tensor(active), 8)
+        return Mask(weight, weight, [[k] for k in active], True).seen(space).any(dim=1).tolist()
+
+    assert seen(1, 0, 1, 1, 4) == [True] * 5
+    assert seen(0, 0, 1, 1, 4) == [True] * 4 + [False]  # node 2 is not reached
+    dense = DARTS(space).draw(torch.zeros(5, 8, dtype=torch.float64))
+    assert dense.seen(space).all()
 
 
 def test_snas_approaches_a_one_hot_sample_of_the_softmax_as_it_cools(alpha):

@@ -56,6 +56,31 @@ def test_quiet_prints_only_the_path(run_command, capsys, tmp_path):
     assert output.err == "" and output.out.strip() == str(tmp_path / "x.nc")
 
 
+def test_a_search_that_is_recorded_is_not_run_again(run_command, capsys, monkeypatch):
+    assert run_command(*TINY, "--quiet") == 0
+    monkeypatch.setattr("nascore.loop.search", lambda *a, **k: pytest.fail("it ran again"))
+    assert run_command(*TINY, "--quiet") == 0
+    first, second = capsys.readouterr().out.split()
+    assert first == second and Run.load(first)
+
+
+def test_none_switches_a_limit_off(run_command, tmp_path):
+    words = ["--quiet", "--out", tmp_path / "x.nc", "--grad-clip", "none", "--cost-clamp", "2.5"]
+    assert run_command(*TINY, *words) == 0
+    config = Run.load(tmp_path / "x.nc").config
+    assert config.grad_clip is None and config.cost_clamp == 2.5
+
+
+def test_where_the_record_goes_is_checked_before_the_search(
+    run_command, capsys, monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("nascore.loop.search", lambda *a, **k: pytest.fail("it has begun"))
+    for words in (["--out", "file/x.nc"], ["--store", "file/runs"]):
+        assert run_command(*TINY, *words) == 2
+        assert "cannot write to file" in capsys.readouterr().err
+
+
 def test_lists_and_json(run_command, capsys, tmp_path):
     code = run_command(
         *TINY, "--quiet", "--out", tmp_path / "x.nc",
@@ -73,6 +98,7 @@ def test_lists_and_json(run_command, capsys, tmp_path):
     [
         (["search", "--framework", "dart"], "Did you mean 'darts'"),
         (["search", "--epochs", "0"], "epochs=0"),
+        (["search", "--grad-clip", "much"], "grad_clip='much'"),
         (["search", "--allowed", "{"], "is not JSON"),
         (["search", "--output-nodes", "a"], "write numbers with commas"),
         (["show", "nothing.nc"], "no such file"),

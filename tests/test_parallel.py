@@ -21,7 +21,7 @@ def test_same_bits_whatever_the_number_of_workers(tiny, tmp_path):
 
 def test_what_the_store_has_is_not_run_again(tiny, tmp_path):
     first = sweep([tiny, tiny], store=tmp_path, progress=False)
-    assert len(list(tmp_path.glob("*.nc"))) == 1
+    assert len(list(tmp_path.iterdir())) == 1  # the record, and no checkpoint
     again = sweep([tiny], store=RunStore(tmp_path), progress=False)
     assert first[0].provenance == first[1].provenance == again[0].provenance
 
@@ -41,6 +41,13 @@ def test_a_damaged_record_stops_the_sweep_before_any_work(tiny, tmp_path):
     assert store.get(tiny.replace(seed=1)) is None
 
 
+def test_a_store_that_cannot_be_written_is_refused_before_any_work(tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("nascore.parallel._run", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(RecordError, match="cannot write to .*Choose another folder"):
+        sweep([tiny], store=tmp_path / "file" / "runs", progress=False)
+
+
 def test_wrong_arguments(tiny):
     with pytest.raises(ConfigError, match="workers=0"):
         sweep([tiny], workers=0)
@@ -53,9 +60,14 @@ def test_wrong_arguments(tiny):
 def test_on_a_dask_cluster(tiny, tmp_path):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
         address = cluster.scheduler.address
-        (run,) = sweep([tiny], store=tmp_path, scheduler=address, progress=False)
-    (local,) = sweep([tiny], progress=False)
-    assert histories([run])[0].identical(histories([local])[0])
+        run, other = sweep(
+            [tiny, tiny.replace(seed=1)], store=tmp_path, scheduler=address, progress=False
+        )
+        with pytest.raises(ConfigError, match="cuda:99"):
+            sweep([tiny.replace(device="cuda:99")], scheduler=address, progress=False)
+    local = sweep([tiny, tiny.replace(seed=1)], progress=False)
+    for ours, theirs in zip(histories([run, other]), histories(local), strict=True):
+        assert ours.identical(theirs)

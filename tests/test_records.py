@@ -119,9 +119,31 @@ def test_a_flipped_byte_in_the_numbers_is_found(run, tmp_path):
         Run.load(path)
 
 
+def test_a_record_whose_config_or_labels_were_changed_is_refused(run, tmp_path):
+    import h5py
+
+    path = run.save(tmp_path / "run.nc")
+    with h5py.File(path, "a") as file:
+        file.attrs["config"] = run.config.replace(seed=7).model_dump_json()
+    with pytest.raises(RecordError, match="does not have the hash"):
+        Run.load(path)
+    Run(run.config, run.history.assign_coords(split=["a", "b", "c"]), {}).save(path)
+    with pytest.raises(RecordError, match="split is"):
+        Run.load(path)
+
+
+def test_an_exact_tie_goes_to_an_edge(run):
+    history = run.history.copy(deep=True)
+    history["probability"][...] = 1 / 8
+    tied = Run(run.config, history, {})
+    assert (tied.active_edges == 5).all() and len(tied.wiring.active_edges) == 5
+
+
 @pytest.mark.parametrize("name", ["config", "provenance"])
 def test_a_record_without_config_or_provenance_is_refused(run, tmp_path, name):
-    dataset = run.history.assign_attrs(config=run.config.model_dump_json(), provenance="{}")
+    dataset = run.history.assign_attrs(
+        config=run.config.model_dump_json(), hash=run.config.hash, provenance="{}"
+    )
     del dataset.attrs[name]
     dataset.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")
     with pytest.raises(RecordError, match=name):
@@ -162,7 +184,11 @@ def test_a_run_that_diverged_is_shown_and_has_no_wiring(run):
     history = run.history.copy(deep=True)
     history["probability"][1:] = np.nan
     diverged = Run(run.config, history, run.provenance)
+    history["loss"][2] = np.nan
     assert diverged.active_edges.isnull().values.tolist() == [False, True, True]
+    assert diverged.none_probability.isnull().all("edge").values.tolist() == [False, True, True]
+    assert np.isnan(diverged.output_cost.sel(epoch=2, split="train"))
+    assert np.isfinite(diverged.output_cost.sel(epoch=1, split="train"))
     assert "the run diverged" in str(diverged)
     with pytest.raises(RecordError, match="diverged"):
         _ = diverged.wiring
