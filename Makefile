@@ -12,7 +12,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: book test lint format repository clean
+.PHONY: book test lint format picture repository clean
 
 book: $(READY)
 	$(RUN) -m nascore book --profile $(PROFILE)
@@ -29,6 +29,10 @@ format: $(READY)
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 	$(RUN) -m nbstripout --keep-id notebooks/*.ipynb
+
+# make picture: the README's picture, from the chapters that make book executed.
+picture: $(READY)
+	$(RUN) -m nascore picture
 
 # make repository URL=https://github.com/you/fork: the address in _config.yml and all it is in.
 repository: $(READY)

@@ -178,6 +178,17 @@ def _name_and_value(text: str) -> tuple[str, Any]:
 
 
 @app.command()
+def picture() -> None:
+    """Renews the README's picture from the executed chapter on growing."""
+    from nascore.bookbuild import project_root, save_figure
+
+    folder = project_root() / "book"
+    path = folder / "figures" / "growing.png"
+    save_figure(folder / "_executed" / "growing.ipynb", 0, path)
+    typer.echo(path)
+
+
+@app.command()
 def repository(
     url: Annotated[str, typer.Argument(help="Such as https://github.com/you/fork.")],
 ) -> None:

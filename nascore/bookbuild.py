@@ -4,6 +4,7 @@ papermill writes executed copies to book/_executed; a small Sphinx extension of 
 them in the place of the clean templates.
 """
 
+import base64
 import html
 import os
 import re
@@ -264,6 +265,22 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
     path = folder / "execution_record.md"
     path.write_text("\n\n".join(page) + "\n")
     return path
+
+
+def save_figure(executed: Path, number: int, path: Path) -> None:
+    """Writes a figure of an executed notebook, counted from 0, to a PNG file.
+
+    Raises ConfigError if the notebook has no such figure or was not executed.
+    """
+    if not executed.exists():
+        raise ConfigError(f"{executed} does not exist: run `make book` first.")
+    cells = nbformat.read(executed, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    figures = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
+    if number >= len(figures):
+        raise ConfigError(f"{executed.name} has {len(figures)} figures: there is no {number}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(base64.b64decode(figures[number]))
 
 
 def _html_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

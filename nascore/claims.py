@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas
 
 from nascore.records import Run
 from nascore.topology import depth
@@ -19,12 +20,14 @@ class Observation:
     Arguments:
         claim: the claim's id, such as "P1".
         criterion: when it counts as seen in a seed, in words.
+        seeds: the seeds.
         values: what was measured, by name, one number a seed.
         seen: whether it was seen, one bool a seed.
     """
 
     claim: str
     criterion: str
+    seeds: Sequence[int]
     values: dict[str, np.ndarray]
     seen: np.ndarray
 
@@ -34,6 +37,21 @@ class Observation:
             f"seen in {seen} of {seeds} seeds" if seen else f"not seen in any of {seeds} seeds"
         )
         return f"{self.claim}: {verdict}. Criterion: {self.criterion}."
+
+    def table(self) -> pandas.DataFrame:
+        """The values as text to show, a row for each and a column for each seed."""
+
+        def text(value: float) -> str:
+            return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
+
+        rows = {name: list(map(text, values)) for name, values in self.values.items()}
+        rows["seen"] = ["yes" if seen else "no" for seen in self.seen]
+        columns = [f"seed {seed}" for seed in self.seeds]
+        return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _seeds(runs: Sequence[Run]) -> list[int]:
+    return [run.config.seed for run in runs]
 
 
 def growing(runs: Sequence[Run]) -> Observation:
@@ -54,6 +72,7 @@ def growing(runs: Sequence[Run]) -> Observation:
         "P1",
         "the number of active edges falls below its start and ends above its minimum, and the mean "
         "of p(none) rises above its start and ends below its maximum",
+        _seeds(runs),
         values,
         (lowest < start)
         & (end > lowest)
@@ -80,6 +99,7 @@ def width_preference(runs: Sequence[Run]) -> Observation:
     return Observation(
         "P2",
         "p(none) at the end is higher on intermediate edges than on input edges, in the mean",
+        _seeds(runs),
         values,
         inner > inputs,
     )
@@ -107,6 +127,7 @@ def bilevel_failure(bilevel: Sequence[Run], single: Sequence[Run]) -> Observatio
         "P3",
         "bi-level ends with at most a fifth of the edges active, single-level with three fifths "
         "or more",
+        _seeds(bilevel),
         values,
         (lost <= edges / 5) & (kept >= edges * 3 / 5),
     )

@@ -1,3 +1,4 @@
+import base64
 import shutil
 from pathlib import Path
 
@@ -134,6 +135,19 @@ def test_unknown_notebook_or_profile_is_refused_before_any_work(monkeypatch):
         )
     with pytest.raises(ConfigError, match="parameter seeds='many' is of type str"):
         bookbuild.build_book(ROOT, "smoke", ["growing"], {"seeds": "many"})
+
+
+def test_save_figure(tmp_path):
+    png = base64.b64encode(b"pixels").decode()
+    output = nbformat.v4.new_output("display_data", data={"image/png": png})
+    cells = [new_code_cell("one"), new_code_cell("two", outputs=[output])]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "page.ipynb")
+    bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "new" / "figure.png")
+    assert (tmp_path / "new" / "figure.png").read_bytes() == b"pixels"
+    with pytest.raises(ConfigError, match="page.ipynb has 1 figures: there is no 1"):
+        bookbuild.save_figure(tmp_path / "page.ipynb", 1, tmp_path / "figure.png")
+    with pytest.raises(ConfigError, match="run `make book` first"):
+        bookbuild.save_figure(tmp_path / "other.ipynb", 0, tmp_path / "figure.png")
 
 
 def test_only_needs_the_other_pages(tmp_path, monkeypatch):

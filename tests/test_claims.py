@@ -38,6 +38,10 @@ def test_growing():
     flip = made_run([[0.6] * 5, [0.4] * 4 + [0.6], [0.3] * 5])
     assert not claims.growing([flip]).seen.any()
     assert "seen in 1 of 4 seeds" in str(seen)
+    table = seen.table()
+    assert table.shape == (8, 4)
+    assert table.loc["fewest edges"].tolist() == ["2", "5", "2", "3"]
+    assert table.loc["seen"].tolist() == ["yes", "no", "no", "no"]
     assert "not seen in any of 3 seeds" in str(claims.growing(runs[1:]))
 
 
