@@ -1,4 +1,4 @@
-"""Shows the executed copy of a notebook on its page.
+"""Shows the executed copy of a notebook on its page, and pages without a needless script.
 
 The table of contents, the launch button and the edit link name the clean template in notebooks/;
 the page shows what papermill made of it, in book/_executed/. A notebook without an executed copy
@@ -25,6 +25,16 @@ def use_executed_copy(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = copy.read_text(encoding="utf-8")
 
 
+def leave_out_thebe(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Jupyter Book loads thebe's script twice even where it is switched off, which is an error."""
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(script) and "THEBE" not in script.attributes.get("body", "")
+    ]
+
+
 def setup(app: Sphinx) -> dict:
     app.connect("source-read", use_executed_copy)
+    app.connect("html-page-context", leave_out_thebe, priority=1000)
     return {"version": "1", "parallel_read_safe": True}
