@@ -15,6 +15,7 @@ from nascore.errors import ConfigError, DataError, RecordError
 app = typer.Typer(
     help="Differentiable architecture search, seen through its local cost.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -105,12 +106,13 @@ def _with_config_options(function):
 
 
 def _option_type(name: str, field) -> Any:
-    """int, float or str, as an option of the command line; text where "none" is a value."""
+    """int, float or str, as an option of the command line; text for a limit, which may be none."""
     kinds = _basic_types(field.annotation)
-    if name not in _FROM_TEXT and type(None) not in kinds:
-        for kind in (int, float):
-            if kind in kinds:
-                return kind | None
+    if name not in _FROM_TEXT:
+        if int in kinds:
+            return int | None
+        if float in kinds and type(None) not in kinds:
+            return float | None
     return str | None
 
 
