@@ -41,9 +41,14 @@ class SearchConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    framework: str = _field("dsnas", "How masks are drawn from alpha: darts, snas or dsnas.")
+    framework: str = _field(
+        "dsnas", "How masks are drawn from alpha: darts, snas, dsnas or proxylessnas."
+    )
     level: Literal["single", "bi"] = _field(
         "single", "Alpha learns on the training set (single) or on the search set (bi)."
+    )
+    order: Literal[1, 2] = _field(
+        1, "Bi-level DARTS: alpha's cost at theta (1), or after a virtual step of theta (2)."
     )
 
     dataset: str = _field(
@@ -97,7 +102,10 @@ class SearchConfig(BaseModel):
     cost_clamp: Positive | None = _field(
         5.0, "Largest size of a cost, summed over cells, before it meets the score."
     )
-    temperature: Positive = _field(1.0, "Temperature of SNAS.")
+    temperature: Positive = _field(1.0, "Temperature of SNAS, at the start.")
+    temperature_end: Positive | None = _field(
+        None, "Temperature of SNAS in the last epoch, reached geometrically. Default: no change."
+    )
     freeze_alpha: bool = _field(
         False,
         "Draw masks uniformly; alpha does not learn, and the settings of alpha have no effect.",
@@ -150,17 +158,35 @@ class SearchConfig(BaseModel):
                 "level='bi' with search_examples=0: alpha has nothing to learn from. "
                 "Give search_examples, or leave it out to take half of the data."
             )
-        if self.temperature != 1 and self.framework != "snas":
-            raise ConfigError(
-                f"temperature={self.temperature} with framework={self.framework!r}: "
-                "only snas has a temperature."
-            )
+        self._check_framework()
         if self.lr_min > self.lr:
             raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")
         if self.norm == "group" and self.channels % 4:
             raise ConfigError(f"norm='group' needs channels in steps of 4, not {self.channels}.")
         self._check_sizes()
         return self
+
+    def _check_framework(self) -> None:
+        from nascore.frameworks import FRAMEWORKS, has_temperature
+
+        if not has_temperature(self.framework):
+            for name in ("temperature", "temperature_end"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    able = ", ".join(filter(has_temperature, FRAMEWORKS))
+                    raise ConfigError(
+                        f"{name}={getattr(self, name)} with framework={self.framework!r}: a "
+                        f"temperature is for {able}."
+                    )
+        if self.order == 2 and (self.framework, self.level) != ("darts", "bi"):
+            raise ConfigError(
+                f"order=2 with framework={self.framework!r} and level={self.level!r}: the second "
+                "order is for framework='darts' and level='bi'."
+            )
+        if self.order == 2 and self.freeze_theta:
+            raise ConfigError(
+                "order=2 with freeze_theta=True: theta takes no step to look ahead to. "
+                "Leave one of them out."
+            )
 
     @property
     def space(self) -> SearchSpace:
@@ -222,6 +248,13 @@ class SearchConfig(BaseModel):
         """Theta's learning rate in an epoch (1 is the first): half a cosine from lr to lr_min."""
         cosine = math.cos(math.pi * (epoch - 1) / self.epochs)
         return self.lr_min + (self.lr - self.lr_min) * (1 + cosine) / 2
+
+    def temperature_at(self, epoch: int) -> float:
+        """The temperature in an epoch, geometric from the first epoch to the last."""
+        if self.temperature_end is None or self.epochs == 1:
+            return self.temperature
+        done = max(epoch - 1, 0) / (self.epochs - 1)
+        return self.temperature ** (1 - done) * self.temperature_end**done
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nascore.errors import ConfigError
+
 OUTCOMES = ("right", "wrong")
 
 
@@ -20,9 +22,16 @@ def pull_back(score: Tensor, cost: Tensor, alpha: Tensor) -> Tensor:
         cost: C, (edges, operations), a constant.
         alpha: (edges, operations).
 
-    Returns (edges, operations).
+    Returns (edges, operations). Raises ConfigError if the score does not depend on alpha.
     """
-    (gradient,) = torch.autograd.grad(score, alpha, grad_outputs=cost)
+    gradient = None
+    if score.requires_grad:
+        (gradient,) = torch.autograd.grad(score, alpha, grad_outputs=cost, allow_unused=True)
+    if gradient is None:
+        raise ConfigError(
+            "the score does not depend on alpha, so no cost can reach alpha. Compute it from "
+            "alpha, without detach() or no_grad()."
+        )
     return gradient
 
 
@@ -66,6 +75,23 @@ class CostStatistics:
             "cost_std": std.where(seen, torch.nan),
             "cost_count": self.count,
         }
+
+
+class OutputCostStatistics:
+    """Mean over examples of what the output edges of each cell bring, accumulated on the device."""
+
+    def __init__(self, cells: int, device: torch.device):
+        self.sum = torch.zeros(cells, device=device)
+        self.examples = 0
+
+    def update(self, cost: Tensor, examples: int) -> None:
+        """Adds a batch: cost (cells,), from the mean loss of that many examples."""
+        self.sum += cost * examples
+        self.examples += examples
+
+    def result(self) -> dict[str, Tensor]:
+        """`cell_output_cost`, (cells,); NaN if there was no example."""
+        return {"cell_output_cost": self.sum / (self.examples or torch.nan)}
 
 
 class OutcomeStatistics:

@@ -1,11 +1,18 @@
-"""The frameworks: how each draws a mask Z from alpha, and with which score.
+"""The frameworks: how each draws a mask Z from alpha, and with which score s.
 
 A framework is no more than this. The gradient on alpha is the same for all of them: the local cost
-of each operation, pulled back through the score (see cost.py).
+C_k = Z_k dL/dZ_k of each operation, pulled back through the score (see cost.py). Every framework
+serves both levels: single-level search forms the cost on the batch that theta learns from,
+bi-level search on a batch of the search set.
+
+Each class states, edge by edge, its mask, its score and what follows for alpha, with k and m two
+operations of the edge, and p = softmax(alpha). ``describe`` reads these lines for the book's table.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -13,57 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from nascore.cost import pull_back
 from nascore.errors import ConfigError, unknown
+from nascore.mask import Mask
 from nascore.space import SearchSpace
-
-
-@dataclass
-class Mask:
-    """One draw of Z, shared by all cells.
-
-    Arguments:
-        weight: Z, (edges, operations).
-        score: s, (edges, operations), differentiable in alpha.
-        active: for each edge, the operations to evaluate, known on the host.
-        one_hot: True if the weight of every active operation is exactly 1.
-    """
-
-    weight: Tensor
-    score: Tensor
-    active: Sequence[Sequence[int]]
-    one_hot: bool
-    per_cell: Tensor | None = field(default=None, init=False)
-
-    def copies(self, cells: int, track: bool = True) -> Tensor:
-        """Z once for each cell, (cells, edges, operations); with ``track``, it collects dL/dZ."""
-        copies = self.weight.detach().expand(cells, -1, -1).clone()
-        self.per_cell = copies.requires_grad_(track)
-        return self.per_cell
-
-    def cost(self) -> Tensor:
-        """The local cost C = Z * dL/dZ, (cells, edges, operations), after a backward pass.
-
-        It is 0 where no gradient arrives, as in a mask whose edges are all `none`.
-        """
-        if self.per_cell.grad is None:
-            return torch.zeros_like(self.per_cell)
-        return self.per_cell.detach() * self.per_cell.grad
-
-    def seen(self, space: SearchSpace) -> Tensor:
-        """True for what was drawn on an edge whose source is reached, (edges, operations).
-
-        Behind a node that nothing reaches, no operation runs, and a cost of 0 says nothing.
-        """
-        reached = set(range(space.inputs))
-        sources = []
-        for (i, j), row in zip(space.edges, self.active, strict=True):
-            sources.append(i in reached)
-            if i in reached and any(space.operations[k] != "none" for k in row):
-                reached.add(j)
-        drawn = self.weight > 0
-        if all(sources):
-            return drawn
-        return drawn & torch.tensor(sources, device=drawn.device).unsqueeze(1)
 
 
 class Framework(Protocol):
@@ -94,11 +54,45 @@ def gumbel(like: Tensor, generator: Generator | None) -> Tensor:
     return -torch.empty_like(like).exponential_(generator=generator).log()
 
 
+FRAMEWORKS: dict[str, type[Framework]] = {}
+"""The frameworks by the name that a config gives."""
+
+
+def register(name: str, replace: bool = False) -> Callable[[type], type]:
+    """Makes a class known under a name, so that ``SearchConfig(framework=name)`` finds it.
+
+    Its constructor takes the space; a field called ``temperature`` gets the config's. Searches in
+    other processes must import the module that registers it.
+
+    Arguments:
+        replace: take the name over if it is in use, as when a notebook's cell runs again.
+
+    Raises ConfigError if the name is in use and not to be replaced.
+    """
+
+    def add(framework: type) -> type:
+        if name in FRAMEWORKS and not replace:
+            raise ConfigError(
+                f"framework {name!r} is registered twice: it is {FRAMEWORKS[name].__qualname__} "
+                f"already. Choose another name for {framework.__qualname__}, or replace=True."
+            )
+        FRAMEWORKS[name] = framework
+        return framework
+
+    return add
+
+
+@register("darts")
 @dataclass(frozen=True)
 class DARTS:
-    """Z = softmax(alpha), deterministic and dense; s = log Z.  Source: Liu et al., 2019.
+    """Deterministic and dense: every operation runs, weighted by its probability.
 
-    dL/dalpha_m = sum_k (dL/dZ_k) Z_k (delta_km - Z_m) = C_m - Z_m sum_k C_k.
+    Z = softmax(alpha)
+    s = log Z
+    dL/dalpha_m = C_m - Z_m sum_k C_k
+
+    Source: Liu et al., 2019 (arXiv:1806.09055). Bi-level search takes the cost at theta (order 1)
+    or after a virtual step of theta (order 2, see unrolled.py).
     """
 
     space: SearchSpace
@@ -108,11 +102,17 @@ class DARTS:
         return Mask(score.detach().exp(), score, self.space.choices, one_hot=False)
 
 
+@register("snas")
 @dataclass(frozen=True)
 class SNAS:
-    """Z = softmax((log softmax(alpha) + Gumbel) / temperature), dense; s = log Z, pathwise.
+    """Random and dense: a relaxed sample, whose noise stays fixed while alpha is differentiated.
 
-    Source: Xie et al., 2019. dL/dalpha_m = (C_m - Z_m sum_k C_k) / temperature.
+    Z = softmax((log p + Gumbel) / temperature)
+    s = log Z, pathwise
+    dL/dalpha_m = (C_m - Z_m sum_k C_k) / temperature
+
+    Source: Xie et al., 2019 (arXiv:1812.09926). The temperature may fall over a search: see
+    ``temperature_end`` in SearchConfig.
     """
 
     space: SearchSpace
@@ -124,12 +124,16 @@ class SNAS:
         return Mask(score.detach().exp(), score, self.space.choices, one_hot=False)
 
 
+@register("dsnas")
 @dataclass(frozen=True)
 class DSNAS:
-    """Z = one-hot sample of softmax(alpha), discrete; s = log softmax(alpha).
+    """Discrete: one sampled operation on each edge runs.
 
-    Source: Hu et al., 2020. Only the sampled operation k runs, and
-    dL/dalpha_m = C_k (delta_km - p_m).
+    Z = one-hot sample of p
+    s = log p
+    dL/dalpha_m = C_k (delta_km - p_m), k the sampled one
+
+    Source: Hu et al., 2020 (arXiv:2002.09128).
     """
 
     space: SearchSpace
@@ -142,16 +146,70 @@ class DSNAS:
         return Mask(weight, score, active, one_hot=True)
 
 
-FRAMEWORKS = {"darts": DARTS, "snas": SNAS, "dsnas": DSNAS}
+@register("proxylessnas")
+@dataclass(frozen=True)
+class ProxylessNAS:
+    """Discrete: of two sampled operations on each edge one is active, and both are compared.
+
+    Z = g, one-hot sample of q, q = p renormalised over two operations sampled from p
+    s = log q
+    dL/dalpha_m = C_m - q_m sum_k C_k, with C_k = q_k dL/dg_k for both of the two
+
+    Source: Cai et al., 2019 (arXiv:1812.00332), its gradient for the binary gates g. The two are
+    drawn without replacement. Their rescaling of the two alphas after each update, which keeps the
+    probability of the others, is left out: it is no part of the gradient.
+    """
+
+    space: SearchSpace
+
+    def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+        log_p = log_probability(alpha, self.space)
+        noisy = log_p.detach() + gumbel(alpha, generator)
+        pair = noisy.topk(min(2, alpha.shape[1]), dim=1).indices  # (edges, 2)
+        outside = torch.ones_like(noisy, dtype=torch.bool).scatter(1, pair, False)
+        score = F.log_softmax(log_p.masked_fill(outside, -torch.inf), dim=1)  # log q
+        gate = (score.detach() + gumbel(alpha, generator)).argmax(dim=1, keepdim=True)  # (edges, 1)
+        weight = F.one_hot(gate.squeeze(1), alpha.shape[1]).to(alpha.dtype)
+        active, probed = [], []
+        rows = torch.cat([gate, pair], dim=1).tolist()  # the one host synchronisation of a step
+        for choices, (k, *both) in zip(self.space.choices, rows, strict=True):
+            active.append([k])
+            probed.append([m for m in both if m != k and m in choices])
+        q = score.detach().exp()
+        return Mask(weight, score, active, one_hot=True, probed=probed, cost_weight=q)
 
 
 def build_framework(name: str, space: SearchSpace, temperature: float = 1.0) -> Framework:
-    """A framework by name. ``temperature`` is the one of SNAS; the others have none.
+    """A framework by name, checked by one draw.
 
-    Raises ConfigError for an unknown name.
+    ``temperature`` is for the frameworks that have one; the others take no notice of it.
+    Raises ConfigError for an unknown name, or if the score does not depend on alpha.
     """
     if name not in FRAMEWORKS:
         raise ConfigError(unknown("framework", name, FRAMEWORKS))
-    if name == "snas":
-        return SNAS(space, temperature)
-    return FRAMEWORKS[name](space)
+    framework = FRAMEWORKS[name]
+    framework = framework(space, temperature) if has_temperature(name) else framework(space)
+    alpha = torch.zeros(len(space.edges), len(space.operations), requires_grad=True)
+    score = framework.draw(alpha, Generator().manual_seed(0)).score
+    try:
+        pull_back(score, torch.zeros_like(score), alpha)
+    except ConfigError as error:
+        raise ConfigError(f"framework {name!r}: {error}") from None
+    return framework
+
+
+def has_temperature(name: str) -> bool:
+    """Whether a framework has a temperature to set."""
+    return "temperature" in inspect.signature(FRAMEWORKS[name]).parameters
+
+
+def describe(name: str) -> dict[str, str]:
+    """What a framework's docstring says: `mask`, `score`, `gradient` and `source`, as text.
+
+    What a docstring does not say is "".
+    """
+    text = inspect.getdoc(FRAMEWORKS[name]) or ""
+    lines = {"mask": "Z", "score": "s", "gradient": "dL/dalpha_m"}
+    found = {key: re.search(rf"^{start} = (.*)$", text, re.M) for key, start in lines.items()}
+    found["source"] = re.search(r"^Source: ([^.,]*, \d+ \(.*?\))", text, re.M)
+    return {key: match[1] if match else "" for key, match in found.items()}

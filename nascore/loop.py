@@ -17,13 +17,14 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from nascore.config import SearchConfig
-from nascore.cost import CostStatistics, OutcomeStatistics, pull_back
+from nascore.cost import CostStatistics, OutcomeStatistics, OutputCostStatistics, pull_back
 from nascore.data import DATASETS, SPLITS, load_splits
 from nascore.errors import ConfigError, RecordError
-from nascore.frameworks import build_framework, log_probability
+from nascore.frameworks import Framework, build_framework, log_probability
 from nascore.records import History, Run, provenance
 from nascore.streams import stream, stream_seed
 from nascore.supernet import Supernet
+from nascore.unrolled import Unrolled
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
 _GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
@@ -61,7 +62,7 @@ class Searcher:
         self.config = config
         self.space = config.space
         self.device = _device(config.device)
-        self.framework = build_framework(config.framework, self.space, config.temperature)
+        self.framework = self._framework(epoch=0)
         if config.level == "single":
             self.alpha_split, self.learning_splits = "train", ("train",)
         else:
@@ -112,11 +113,25 @@ class Searcher:
         self.epochs_done = -1  # epoch 0, before training, is still to be measured
         self.seconds = 0.0
 
-    def step(self, images: Tensor, labels: Tensor, split: str, learn: bool = True) -> None:
+    def _framework(self, epoch: int) -> Framework:
+        config = self.config
+        return build_framework(config.framework, self.space, config.temperature_at(epoch))
+
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        split: str,
+        learn: bool = True,
+        ahead: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         """One step on a batch of a split.
 
         Theta learns on the training set, alpha on its own split, where the cost is measured too.
         Without ``learn``, statistics are all that comes of it.
+
+        Arguments:
+            ahead: the batch that theta learns from next, which the second order looks ahead to.
         """
         config = self.config
         alpha_sees = split == self.alpha_split
@@ -124,16 +139,21 @@ class Searcher:
         learn_alpha = learn and alpha_sees and not config.freeze_alpha
 
         mask = self.framework.draw(self.alpha, self.streams["mask" if learn else "watch"])
-        logits = self.supernet(images, mask, track=alpha_sees)
-        loss = F.cross_entropy(logits, labels)
+        if learn_alpha and config.order == 2:
+            unrolled = Unrolled(self.supernet, self.theta_optimiser)
+            cost, logits = unrolled.cost(mask, (images, labels), ahead)
+        else:
+            logits = self.supernet(images, mask, track=alpha_sees)
+            loss = F.cross_entropy(logits, labels)
+            if learn_theta:
+                loss.backward()
+            elif alpha_sees:
+                loss.backward(inputs=[mask.per_cell, mask.per_output])
+            cost = mask.cost() if alpha_sees else None  # (cells, edges, operations)
         self.outcomes[split].update(logits, labels)
-        if learn_theta:
-            loss.backward()
-        elif alpha_sees:
-            loss.backward(inputs=[mask.per_cell])
         if alpha_sees:
-            cost = mask.cost()  # (cells, edges, operations)
             self.costs.update(cost, mask.seen(self.space))
+            self.output_costs.update(mask.output_cost(), len(labels))
         if learn_theta:
             if config.grad_clip is not None:
                 clip_grad_norm_(self.theta, config.grad_clip)
@@ -156,6 +176,7 @@ class Searcher:
         start = time.perf_counter()
         self.start_statistics()
         learning = self.learning_splits if epoch > 0 else ()
+        self.framework = self._framework(epoch)
         if learning:
             rate = self.config.learning_rate(epoch)
             for group in self.theta_optimiser.param_groups:
@@ -163,8 +184,9 @@ class Searcher:
             self.history.write(epoch, {"learning_rate": rate})
             batches = {split: self.batches(split) for split in learning}
             for _ in range(self.steps):
+                drawn = {split: next(batches[split]) for split in learning}
                 for split in learning:
-                    self.step(*next(batches[split]), split)
+                    self.step(*drawn[split], split, ahead=drawn.get("train"))
                 tick()
         for split in SPLITS:
             if split not in learning and len(self.splits[split]):
@@ -174,6 +196,7 @@ class Searcher:
     def start_statistics(self) -> None:
         """Empties what an epoch collects."""
         self.costs = CostStatistics(self.config.cells, *self.alpha.shape, self.device)
+        self.output_costs = OutputCostStatistics(self.config.cells, self.device)
         self.outcomes = {split: OutcomeStatistics(self.device) for split in SPLITS}
 
     def batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -193,6 +216,7 @@ class Searcher:
         probability = log_probability(alpha, self.space).exp()
         self.history.write(epoch, {"alpha": alpha, "probability": probability})
         self.history.write(epoch, self.costs.result())
+        self.history.write(epoch, self.output_costs.result())
         for split, outcome in self.outcomes.items():
             self.history.write(epoch, outcome.result(), split)
         self.history.write(epoch, {"seconds": seconds})

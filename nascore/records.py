@@ -43,6 +43,12 @@ VARIABLES = {
         "steps in which the operation was drawn on an edge with an input",
         "1",
     ),
+    "cell_output_cost": (
+        ("epoch", "cell"),
+        "f4",
+        "cost that the output edges of the cell bring, mean over the examples that alpha sees",
+        "nat",
+    ),
     "loss": (_OUTCOME, "f4", "mean cross entropy of the examples with this outcome", "nat"),
     "entropy": (_OUTCOME, "f4", "mean entropy of the prediction", "nat"),
     "examples": (_OUTCOME, "i4", "number of examples with this outcome", "1"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nascore.frameworks import Mask
+from nascore.mask import Mask
 from nascore.operations import NORMS, build_operation, relu_conv_norm
 from nascore.space import SearchSpace
 
@@ -56,7 +56,8 @@ class Cell(nn.Module):
     def nodes(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> list[Tensor]:
         """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
 
-        Only active operations run. A node that nothing reaches is None.
+        Only active operations run, and probed ones if Z collects a gradient. No operation reads a
+        node that no active one reaches; without any, the node is None.
 
         Arguments:
             inputs: one tensor for each input node, (B, channels of that input, H, W).
@@ -64,21 +65,30 @@ class Cell(nn.Module):
             mask: says which operations to evaluate.
         """
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        reached = mask.reached(self.space)
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
             terms = []
             for _ in range(j):
                 e, (i, _) = next(edges)
-                if nodes[i] is None:
+                if i not in reached:
                     continue
-                for k in mask.active[e]:
-                    if self.space.operations[k] == "none":
-                        continue
-                    x = self.operations[e][str(k)](nodes[i])  # (B, C, H, W)
-                    z = weights[e * len(self.space.operations) + k]
+                for module, z in self._running(e, mask.active, weights):
+                    x = module(nodes[i])  # (B, C, H, W)
                     terms.append(_UnitWeight.apply(x, z) if mask.one_hot else z * x)
+                if weights[0].requires_grad:
+                    for module, z in self._running(e, mask.probed, weights):
+                        with torch.no_grad():
+                            x = module(nodes[i])
+                        terms.append(z * x)
             nodes.append(sum(terms[1:], start=terms[0]) if terms else None)
         return nodes
+
+    def _running(self, e: int, rows: Sequence[Sequence[int]], weights: Sequence[Tensor]):
+        """The operations of a row that compute something, each with its Z."""
+        for k in rows[e]:
+            if self.space.operations[k] != "none":
+                yield self.operations[e][str(k)], weights[e * len(self.space.operations) + k]
 
     def forward(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> Tensor:
         """The concatenated output nodes, (B, C * output nodes, H, W)."""
@@ -126,13 +136,14 @@ class Supernet(nn.Module):
     def forward(self, images: Tensor, mask: Mask, track: bool = True) -> Tensor:
         """Logits (B, classes) of images (B, image channels, H, W) under one mask.
 
-        With ``track``, ``mask.cost()`` gives the local cost of every cell after a backward pass.
+        With ``track``, ``mask.cost()`` and ``mask.output_cost()`` give the cost on every edge of
+        every cell after a backward pass.
         """
-        copies = mask.copies(len(self.cells), track)
-        weights = copies.flatten(1)  # (cells, edges * operations)
+        per_cell, per_output = mask.copies(len(self.cells), track)
+        weights = per_cell.flatten(1)  # (cells, edges * operations)
         x = self.stem(images)
         inputs = [x] * self.space.inputs
-        for cell, row in zip(self.cells, weights.unbind(0), strict=True):
-            x = cell(inputs, row.unbind(0), mask)
+        for cell, row, one in zip(self.cells, weights.unbind(0), per_output.unbind(0), strict=True):
+            x = _UnitWeight.apply(cell(inputs, row.unbind(0), mask), one)
             inputs = [*inputs, x][1:]
         return self.classifier(x.mean(dim=(2, 3)))

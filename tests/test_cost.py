@@ -4,7 +4,8 @@ import torch.nn.functional as F
 
 from nascore import SearchSpace
 from nascore.cost import CostStatistics, OutcomeStatistics, loss_and_entropy, pull_back
-from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, Mask, build_framework, gumbel
+from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, build_framework, gumbel
+from nascore.mask import Mask
 from nascore.streams import stream
 
 
@@ -38,7 +39,7 @@ def test_cost_times_score_is_plain_autograd_through_alpha(framework, supernet, b
     else:
         z = ((plain.log_softmax(dim=1) + noise) / 0.7).softmax(dim=1)
     through = Mask(z, z, net.space.choices, one_hot=False)
-    through.copies = lambda cells, track: z.expand(cells, -1, -1)
+    through.copies = lambda cells, track: (z.expand(cells, -1, -1), z.new_ones(cells))
     F.cross_entropy(net(batch[0], through), batch[1]).backward()
     assert torch.allclose(ours, plain.grad, atol=1e-10)
 
@@ -128,7 +129,7 @@ def test_cost_by_finite_differences(supernet, batch, alpha):
         shifted = mask.weight.expand(2, -1, -1).clone()
         shifted[1, 2, 4] += step
         probe = Mask(mask.weight, mask.score, mask.active, one_hot=False)
-        probe.copies = lambda cells, track: shifted
+        probe.copies = lambda cells, track: (shifted, shifted.new_ones(cells))
         with torch.no_grad():
             return F.cross_entropy(net(batch[0], probe), batch[1])
 

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from nascore import SearchSpace
 from nascore.cost import pull_back
 from nascore.errors import ConfigError
-from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, Mask, build_framework, gumbel
+from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, build_framework, gumbel
+from nascore.mask import Mask
 from nascore.streams import stream
 
 RESTRICTED = SearchSpace(allowed={"(0,2)": ["none"], "(1,3)": ["skip_connect", "sep_conv_3x3"]})

@@ -7,6 +7,7 @@ from nascore import search
 from nascore.errors import ConfigError, RecordError
 from nascore.frameworks import FRAMEWORKS
 from nascore.loop import Searcher
+from nascore.unrolled import Unrolled
 
 
 def state(searcher):
@@ -51,7 +52,7 @@ def test_alpha_of_a_single_level_step_is_adam_on_cost_times_score(tiny):
     optimiser = torch.optim.Adam([plain], 0.05, (0.5, 0.999), weight_decay=1e-3)
     mask = searcher.framework.draw(plain)
     z = plain.softmax(dim=1)
-    mask.copies = lambda cells, track: z.expand(cells, -1, -1)
+    mask.copies = lambda cells, track: (z.expand(cells, -1, -1), z.new_ones(cells))
     F.cross_entropy(searcher.supernet(images, mask), labels).backward()
     searcher.theta_optimiser.zero_grad()
     optimiser.step()
@@ -113,9 +114,9 @@ def test_cost_clamp_limits_what_meets_the_score(tiny, monkeypatch):
     seen = []
     plain = torch.autograd.grad
 
-    def keep(outputs, inputs, grad_outputs):
+    def keep(outputs, inputs, grad_outputs, **options):
         seen.append(grad_outputs.abs().max().item())
-        return plain(outputs, inputs, grad_outputs=grad_outputs)
+        return plain(outputs, inputs, grad_outputs=grad_outputs, **options)
 
     monkeypatch.setattr("nascore.cost.torch.autograd.grad", keep)
     train(tiny.replace(cost_clamp=1e-3))
@@ -296,7 +297,7 @@ def test_a_step_synchronises_with_the_host_once_at_most(framework, level, tiny, 
         if tensor.device.type != "meta":
             return plain(tensor)
         reads.append(tensor.shape)
-        return [k % 8 for k in range(tensor.numel())]
+        return np.arange(tensor.numel()).reshape(tensor.shape).__mod__(8).tolist()
 
     config = tiny.replace(
         framework=framework, level=level, search_examples=64, device="meta", augment=True
@@ -309,8 +310,60 @@ def test_a_step_synchronises_with_the_host_once_at_most(framework, level, tiny, 
         reads.clear()
         images, labels = next(searcher.batches(split))
         searcher.step(images, labels, split)
-        assert len(reads) == (framework == "dsnas")
+        assert len(reads) == (framework in ("dsnas", "proxylessnas"))
     assert searcher.costs.mean.device.type == "meta"
+
+
+def test_second_order_looks_ahead_to_the_batch_that_theta_learns_from(tiny, monkeypatch):
+    config = tiny.replace(framework="darts", level="bi", search_examples=64, order=2, augment=True)
+    ahead, learned = [], []
+    plain = Unrolled.cost
+
+    def keep(self, mask, search, train):
+        ahead.append(train)
+        return plain(self, mask, search, train)
+
+    monkeypatch.setattr(Unrolled, "cost", keep)
+    step = Searcher.step
+
+    def keep_step(self, images, labels, split, learn=True, ahead=None):
+        if learn and split == "train":
+            learned.append((images, labels))
+        step(self, images, labels, split, learn, ahead)
+
+    monkeypatch.setattr(Searcher, "step", keep_step)
+    second = train(config)
+    assert len(ahead) == len(learned) == 6
+    for one, other in zip(ahead, learned, strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    first = train(config.replace(order=1))
+    assert not torch.equal(first.alpha, second.alpha)
+
+
+def test_temperature_falls_geometrically_to_its_end(tiny):
+    config = tiny.replace(framework="snas", temperature=2.0, temperature_end=0.5, epochs=3)
+    searcher = Searcher(config)
+    seen = []
+    for epoch in range(4):
+        searcher.run_epoch(epoch)
+        seen.append(searcher.framework.temperature)
+    assert seen == pytest.approx([2.0, 2.0, 1.0, 0.5])
+    constant = tiny.replace(framework="snas", temperature=2.0)
+    assert [constant.temperature_at(epoch) for epoch in range(3)] == [2.0] * 3
+
+
+@pytest.mark.parametrize("level", ["single", "bi"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_output_cost_of_a_search_obeys_the_sum_rule(framework, level, tiny):
+    """T2 from the record, at every epoch: the last cell's output edges bring L - H.
+
+    Float32, means over epochs of numbers of order 1: 1e-5.
+    """
+    run = search(tiny.replace(framework=framework, level=level, search_examples=64), progress=False)
+    split = "train" if level == "single" else "search"
+    measured = run.history.cell_output_cost.isel(cell=-1).values
+    assert measured == pytest.approx(run.output_cost.sel(split=split).values, abs=1e-5)
+    assert np.abs(measured).max() > 1e-2  # there is something to compare
 
 
 def test_history_counts_examples_and_steps(tiny):

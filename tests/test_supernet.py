@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from nascore import SearchSpace
-from nascore.frameworks import FRAMEWORKS, Mask, build_framework
+from nascore.frameworks import FRAMEWORKS, build_framework
+from nascore.mask import Mask
 from nascore.streams import stream
 
 
