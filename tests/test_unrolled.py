@@ -36,10 +36,9 @@ def exact_gradient(net, optimiser, alpha, train, search):
     mask = Mask(z, z, net.space.choices, one_hot=False)
     mask.copies = lambda cells, track: (z.expand(cells, -1, -1), z.new_ones(cells))
     group = optimiser.param_groups[0]
-    names, theta = zip(*net.named_parameters(), strict=True)
-    loss = F.cross_entropy(
-        functional_call(net, dict(zip(names, theta)), (train[0], mask)), train[1]
-    )
+    theta = dict(net.named_parameters())
+    loss = F.cross_entropy(functional_call(net, theta, (train[0], mask)), train[1])
+    slopes = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
     stepped = {}
     for (name, p), g in zip(theta.items(), slopes, strict=True):
         velocity = g + group["weight_decay"] * p
