@@ -1,6 +1,6 @@
 """The supernet: the weights theta of every operation on every edge of every cell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +132,13 @@ class Supernet(nn.Module):
             self.cells.append(Cell(space, sources, channels, norm))
             sources = [*sources, channels * len(space.output_nodes)][1:]
         self.classifier = nn.Linear(sources[-1], classes, bias=False)
+
+    def operations(self) -> Iterator[tuple[tuple[int, int, int], nn.Module]]:
+        """Every operation that has a module: its place (cell, edge, operation) and the module."""
+        for c, cell in enumerate(self.cells):
+            for e, modules in enumerate(cell.operations):
+                for k, module in modules.items():
+                    yield (c, e, int(k)), module
 
     def forward(self, images: Tensor, mask: Mask, track: bool = True) -> Tensor:
         """Logits (B, classes) of images (B, image channels, H, W) under one mask.

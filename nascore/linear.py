@@ -1,0 +1,191 @@
+"""Deep linear networks: how long a path takes to learn, as a function of its depth (A7).
+
+A chain W_D ... W_1 is trained by gradient descent on half the squared distance to a target map,
+time being learning rate times steps. If it starts balanced (all layers alike) and aligned with the
+target, each singular value s of the target is learned by itself: the strength a(t) of its mode, the
+product of D equal weights, obeys
+
+    da/dt = D a^(2 - 2/D) (s - a).
+
+Source: Saxe, McClelland and Ganguli, 2014 (arXiv:1312.6120), who give this equation, and its
+solution for D = 2. The integral for D = 3 and the pair of paths are ours.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from torch import Generator, Tensor
+
+from nascore.errors import ConfigError
+
+DEPTHS = (1, 2, 3)
+
+
+def learning_time(a: float, depth: int, strength: float, start: float) -> float:
+    """The time at which a chain has learned a mode up to ``a``, in closed form.
+
+    Arguments:
+        a: strength reached, from ``start`` up to, not including, ``strength``.
+        depth: number of layers D: 1, 2 or 3.
+        strength: singular value s of the target.
+        start: initial strength of the mode, above 0 (for depth 1, also 0).
+
+    Raises ConfigError for another depth.
+    """
+    if depth not in DEPTHS:
+        raise ConfigError(f"depth={depth}: the closed form is written out for {DEPTHS}.")
+    s = strength
+    if depth == 1:
+        return np.log((s - start) / (s - a))
+    if depth == 2:
+        return np.log(a * (s - start) / (start * (s - a))) / (2 * s)
+    r = s ** (1 / 3)
+
+    def integral(w: float) -> float:
+        """Of dw / (w^2 (s - w^3)), where a = w^3."""
+        angle = np.sqrt(3) * np.arctan((2 * w + r) / (np.sqrt(3) * r))
+        logs = np.log(w * w + r * w + r * r) / 2 - np.log(r - w)
+        return -1 / (s * w) + (logs - angle) / (3 * r * s)
+
+    return integral(a ** (1 / 3)) - integral(start ** (1 / 3))
+
+
+def learning_curve(times: Sequence[float], depth: int, strength: float, start: float) -> np.ndarray:
+    """The strength a(t) of a mode at some times: ``learning_time``, inverted."""
+
+    def at(time: float) -> float:
+        if time <= 0:
+            return start
+        end = strength * (1 - 1e-15)
+        if learning_time(end, depth, strength, start) <= time:
+            return strength
+        return brentq(lambda a: learning_time(a, depth, strength, start) - time, start, end)
+
+    return np.array([at(time) for time in times])
+
+
+def train_chain(
+    depth: int,
+    strengths: Sequence[float],
+    start: float,
+    lr: float,
+    steps: int,
+    generator: Generator | None = None,
+) -> np.ndarray:
+    """Trains a linear chain of square matrices, and watches its modes, (steps + 1, modes).
+
+    Arguments:
+        depth: number of layers, 1 or more.
+        strengths: singular values of the target, whose singular vectors are drawn at random.
+        start: initial strength of every mode, in layers that are balanced and aligned.
+        lr: learning rate. Gradient descent follows the closed form up to an error of its order.
+    """
+    frames = _frames(len(strengths), depth + 1, generator)
+    layers = [_layer(left, right, start ** (1 / depth)) for right, left in pairwise(frames)]
+    target = frames[-1] @ torch.diag(torch.tensor(strengths).double()) @ frames[0].T
+
+    def product(layers: Sequence[Tensor]) -> Tensor:
+        result = layers[0]
+        for layer in layers[1:]:
+            result = layer @ result
+        return result
+
+    def watch(layers: Sequence[Tensor]) -> Tensor:
+        return _modes(product(layers), frames[-1], frames[0])
+
+    return _descend(layers, lambda layers: product(layers) - target, watch, lr, steps)
+
+
+def pair_weights(b: np.ndarray, start: float) -> dict[str, np.ndarray]:
+    """The weights of the pair of ``train_pair`` as functions of the wide edge's weight b.
+
+    With error e = s - v (b + c a), the flow is db/dt = v e, da/dt = v c e, dc/dt = v a e and
+    dv/dt = (b + c a) e. From equal starts w, a = c throughout, so da = a db, and
+    d(v^2) = d(b^2) + d(a^2):
+
+        a = c = w exp(b - w),    v^2 = b^2 + a^2 - w^2.
+
+    The deep edges grow by a factor where the wide edge grows by an amount: from a small start, they
+    come late.
+    """
+    a = start * np.exp(b - start)
+    return {"a": a, "b": b, "c": a, "v": np.sqrt(b**2 + a**2 - start**2)}
+
+
+def pair_end(strength: float, start: float) -> dict[str, float]:
+    """The weights of the pair when it has learned a mode: v (b + c a) = s on the curve above."""
+
+    def error(b: float) -> float:
+        w = pair_weights(b, start)
+        return w["v"] * (w["b"] + w["c"] * w["a"]) - strength
+
+    return pair_weights(brentq(error, start, start + np.sqrt(strength)), start)
+
+
+def train_pair(
+    strengths: Sequence[float],
+    start: float,
+    lr: float,
+    steps: int,
+    generator: Generator | None = None,
+) -> dict[str, np.ndarray]:
+    """Trains a wide and a deep path to the same node, as in the simplified cell, made linear.
+
+    Node 1 is ``a x``, node 2 is ``b x + c (node 1)``, and the output ``v (node 2)``: edges (0,1),
+    (0,2), (1,2) and the output edge of node 2. The paths are 3-2-0 and 3-2-1-0.
+
+    Returns the weights `a`, `b`, `c`, `v` mode by mode, each (steps + 1, modes). Arguments as for
+    ``train_chain``; ``start`` is the initial weight of every mode in each of the four matrices.
+    """
+    x, node1, node2, y = _frames(len(strengths), 4, generator)
+    ends = {"a": (node1, x), "b": (node2, x), "c": (node2, node1), "v": (y, node2)}
+    layers = [_layer(left, right, start) for left, right in ends.values()]
+    target = y @ torch.diag(torch.tensor(strengths).double()) @ x.T
+
+    def error(layers: Sequence[Tensor]) -> Tensor:
+        a, b, c, v = layers
+        return v @ (b + c @ a) - target
+
+    def watch(layers: Sequence[Tensor]) -> Tensor:
+        return torch.stack([_modes(w, *e) for w, e in zip(layers, ends.values(), strict=True)])
+
+    watched = _descend(layers, error, watch, lr, steps)  # (steps + 1, weights, modes)
+    return {name: watched[:, n] for n, name in enumerate(ends)}
+
+
+def _frames(size: int, number: int, generator: Generator | None) -> list[Tensor]:
+    """Random orthogonal matrices (size, size): the directions of the modes at each node."""
+    shape = (number, size, size)
+    return list(torch.linalg.qr(torch.randn(shape, dtype=torch.float64, generator=generator))[0])
+
+
+def _layer(left: Tensor, right: Tensor, weight: float) -> Tensor:
+    """A matrix that maps every mode of one node to the same mode of another, times ``weight``."""
+    return (weight * left @ right.T).requires_grad_()
+
+
+def _modes(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The strength of each mode in a matrix, (modes,)."""
+    return (left * (matrix @ right)).sum(dim=0)
+
+
+def _descend(
+    layers: Sequence[Tensor],
+    error: Callable[[Sequence[Tensor]], Tensor],
+    watch: Callable[[Sequence[Tensor]], Tensor],
+    lr: float,
+    steps: int,
+) -> np.ndarray:
+    """Gradient descent on half the squared error; what ``watch`` sees at each step, stacked."""
+    seen = [watch(layers).detach()]
+    for _ in range(steps):
+        loss = error(layers).square().sum() / 2
+        gradients = torch.autograd.grad(loss, layers)
+        with torch.no_grad():
+            for layer, gradient in zip(layers, gradients, strict=True):
+                layer -= lr * gradient
+        seen.append(watch(layers).detach())
+    return torch.stack(seen).numpy()
