@@ -84,7 +84,9 @@ class SearchConfig(BaseModel):
     cells: PositiveInt = _field(8, "Number of cells.")
     channels: PositiveInt = _field(16, "Channels C of every node.")
     norm: Literal["batch", "instance", "layer", "group", "none"] = _field(
-        "batch", "Normalisation after every convolution and pool."
+        "batch",
+        "Normalisation after every convolution and pool. With instance the network cannot learn: "
+        "global pooling of what is normalised over space is 0.",
     )
 
     epochs: PositiveInt = _field(150, "Passes over the training set.")
@@ -161,8 +163,11 @@ class SearchConfig(BaseModel):
         self._check_framework()
         if self.lr_min > self.lr:
             raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")
-        if self.norm == "group" and self.channels % 4:
-            raise ConfigError(f"norm='group' needs channels in steps of 4, not {self.channels}.")
+        if self.norm == "group" and (self.channels % 4 or self.channels == 4):
+            raise ConfigError(
+                "norm='group' makes 4 groups: channels must be 8, 12, 16, ..., "
+                f"not {self.channels}."
+            )
         self._check_sizes()
         return self
 

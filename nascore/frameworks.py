@@ -157,7 +157,9 @@ class ProxylessNAS:
 
     Source: Cai et al., 2019 (arXiv:1812.00332), its gradient for the binary gates g. The two are
     drawn without replacement. Their rescaling of the two alphas after each update, which keeps the
-    probability of the others, is left out: it is no part of the gradient.
+    probability of the others, is left out: it is no part of the gradient. Behind a node that
+    nothing else reaches, the gate's slope is the one of a normalisation at 0, 1 / sqrt(eps): rare
+    and large.
     """
 
     space: SearchSpace
@@ -211,5 +213,5 @@ def describe(name: str) -> dict[str, str]:
     text = inspect.getdoc(FRAMEWORKS[name]) or ""
     lines = {"mask": "Z", "score": "s", "gradient": "dL/dalpha_m"}
     found = {key: re.search(rf"^{start} = (.*)$", text, re.M) for key, start in lines.items()}
-    found["source"] = re.search(r"^Source: ([^.,]*, \d+ \(.*?\))", text, re.M)
+    found["source"] = re.search(r"^Source: (.*?\(.*?\))", text, re.M)
     return {key: match[1] if match else "" for key, match in found.items()}

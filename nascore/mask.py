@@ -59,21 +59,17 @@ class Mask:
         """What the output edges of each cell bring, <dL/dx, x> over its output, (cells,)."""
         return _gradient(self.per_output)
 
-    def reached(self, space: SearchSpace) -> set[int]:
-        """The nodes that active operations join to an input node. No other node is computed."""
-        reached = set(range(space.inputs))
-        for (i, j), row in zip(space.edges, self.active, strict=True):
-            if i in reached and any(space.operations[k] != "none" for k in row):
-                reached.add(j)
-        return reached
-
     def seen(self, space: SearchSpace) -> Tensor:
         """True for what was drawn on an edge whose source is reached, (edges, operations).
 
-        Behind a node that nothing reaches, no operation runs, and a cost of 0 says nothing.
+        Behind a node that no active operation joins to an input node, a cost of 0 says nothing.
         """
-        reached = self.reached(space)
-        sources = [i in reached for i, _ in space.edges]
+        reached = set(range(space.inputs))
+        sources = []
+        for (i, j), row in zip(space.edges, self.active, strict=True):
+            sources.append(i in reached)
+            if i in reached and any(space.operations[k] != "none" for k in row):
+                reached.add(j)
         drawn = self.cost_weight > 0
         if all(sources):
             return drawn

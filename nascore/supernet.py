@@ -56,8 +56,8 @@ class Cell(nn.Module):
     def nodes(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> list[Tensor]:
         """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
 
-        Only active operations run, and probed ones if Z collects a gradient. No operation reads a
-        node that no active one reaches; without any, the node is None.
+        Only active operations run, and probed ones if Z collects a gradient. A node that nothing
+        reaches is None; one that only probed operations reach is 0.
 
         Arguments:
             inputs: one tensor for each input node, (B, channels of that input, H, W).
@@ -65,13 +65,12 @@ class Cell(nn.Module):
             mask: says which operations to evaluate.
         """
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
-        reached = mask.reached(self.space)
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
             terms = []
             for _ in range(j):
                 e, (i, _) = next(edges)
-                if i not in reached:
+                if nodes[i] is None:
                     continue
                 for module, z in self._running(e, mask.active, weights):
                     x = module(nodes[i])  # (B, C, H, W)

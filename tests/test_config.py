@@ -69,7 +69,8 @@ def test_bilevel_halves_the_training_set_by_default():
             "theta takes no step",
         ),
         ({"output_nodes": [7]}, r"output_nodes=\[7\]"),
-        ({"norm": "group", "channels": 6}, "steps of 4, not 6"),
+        ({"norm": "group", "channels": 6}, "must be 8, 12, 16, ..., not 6"),
+        ({"norm": "group", "channels": 4}, "must be 8, 12, 16, ..., not 4"),
     ],
 )
 def test_impossible_settings_are_refused(fields, message):

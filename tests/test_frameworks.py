@@ -1,11 +1,25 @@
+import itertools
+import re
+from dataclasses import dataclass
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore import SearchSpace
+from nascore import SearchConfig, SearchSpace, search
 from nascore.cost import pull_back
 from nascore.errors import ConfigError
-from nascore.frameworks import DARTS, DSNAS, FRAMEWORKS, SNAS, build_framework, gumbel
+from nascore.frameworks import (
+    DARTS,
+    DSNAS,
+    FRAMEWORKS,
+    SNAS,
+    ProxylessNAS,
+    build_framework,
+    describe,
+    gumbel,
+    register,
+)
 from nascore.mask import Mask
 from nascore.streams import stream
 
@@ -58,19 +72,6 @@ def test_dsnas_evaluates_one_operation_an_edge(alpha):
     assert mask.weight.argmax(dim=1).tolist() == [row[0] for row in mask.active]
 
 
-def test_what_lies_behind_an_unreached_node_is_not_seen():
-    space = SearchSpace.minimal()
-
-    def seen(*active):
-        weight = F.one_hot(torch.tensor(active), 8)
-        return Mask(weight, weight, [[k] for k in active], True).seen(space).any(dim=1).tolist()
-
-    assert seen(1, 0, 1, 1, 4) == [True] * 5
-    assert seen(0, 0, 1, 1, 4) == [True] * 4 + [False]  # node 2 is not reached
-    dense = DARTS(space).draw(torch.zeros(5, 8, dtype=torch.float64))
-    assert dense.seen(space).all()
-
-
 def test_snas_approaches_a_one_hot_sample_of_the_softmax_as_it_cools(alpha):
     a = alpha()
     cold = SNAS(SearchSpace.minimal(), 1e-3).draw(a, stream(0, "mask")).weight
@@ -92,17 +93,17 @@ def test_permuting_the_operations_permutes_the_gradient(name, alpha):
     a, order = alpha(), torch.randperm(8)
     space = SearchSpace.minimal()
     cost = torch.randn(5, 8, dtype=torch.float64)
-    noise = gumbel(a, stream(0, "mask"))
+    noises = [gumbel(a, stream(seed, "mask")) for seed in (0, 1)]
 
-    def gradient(a, cost, noise):
-        a = a.detach().requires_grad_()
+    def gradient(a, cost, noises):
+        a, rest = a.detach().requires_grad_(), iter(noises)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("nascore.frameworks.gumbel", lambda like, generator: noise)
-            mask = build_framework(name, space).draw(a, None)
-        return pull_back(mask.score, mask.weight * cost, a)
+            patch.setattr("nascore.frameworks.gumbel", lambda like, generator: next(rest))
+            mask = FRAMEWORKS[name](space).draw(a, None)
+        return pull_back(mask.score, mask.cost_weight * cost, a)
 
-    permuted = gradient(a[:, order], cost[:, order], noise[:, order])
-    assert torch.allclose(permuted, gradient(a, cost, noise)[:, order], atol=1e-14)
+    permuted = gradient(a[:, order], cost[:, order], [noise[:, order] for noise in noises])
+    assert torch.allclose(permuted, gradient(a, cost, noises)[:, order], atol=1e-14)
 
 
 def test_closed_forms_of_the_alpha_gradient(alpha):
@@ -117,6 +118,86 @@ def test_closed_forms_of_the_alpha_gradient(alpha):
     cost = mask.weight * torch.randn(5, 1, dtype=torch.float64)
     expected = cost.sum(dim=1, keepdim=True) * (mask.weight - F.softmax(a, dim=1))
     assert torch.allclose(pull_back(mask.score, cost, a), expected, atol=1e-12)
+    mask = ProxylessNAS(space).draw(a, stream(0, "mask"))
+    q = mask.cost_weight
+    cost = q * torch.randn_like(q)
+    expected = cost - q * cost.sum(dim=1, keepdim=True)
+    assert torch.allclose(pull_back(mask.score, cost, a), expected, atol=1e-12)
+    assert ((expected != 0).sum(dim=1) == 2).all()
+
+
+def test_proxylessnas_compares_two_operations_and_runs_one(alpha):
+    """Pairs without replacement from p, the active one of them by q: 4000 draws on one edge.
+
+    Chi-square over the 6 ordered pairs of 3 operations, 5 degrees of freedom; 20.5 is its 0.999
+    quantile.
+    """
+    space = SearchSpace(nodes=1, inputs=1, operations=["none", "skip_connect", "sep_conv_3x3"])
+    a, generator, draws = alpha(space), stream(0, "mask"), 4000
+    p = a.detach().softmax(dim=1)[0]
+    counts, expected = torch.zeros(3, 3), torch.zeros(3, 3)
+    for _ in range(draws):
+        mask = ProxylessNAS(space).draw(a, generator)
+        ((k,),), ((m,),) = mask.active, mask.probed
+        counts[k, m] += 1
+        assert mask.weight[0, k] == 1 and mask.weight.sum() == 1
+        q = p[[k, m]] / p[[k, m]].sum()
+        assert torch.allclose(mask.cost_weight[0, [k, m]], q)
+        assert mask.cost_weight.sum() == pytest.approx(1)
+    for k, m in itertools.permutations(range(3), 2):
+        together = p[k] * p[m] / (1 - p[k]) + p[m] * p[k] / (1 - p[m])
+        expected[k, m] = draws * together * p[k] / (p[k] + p[m])
+    assert expected.sum().item() == pytest.approx(draws)
+    off = expected > 0
+    assert ((counts - expected)[off] ** 2 / expected[off]).sum() < 20.5
+
+
+def test_a_name_is_registered_once(monkeypatch):
+    monkeypatch.setattr("nascore.frameworks.FRAMEWORKS", dict(FRAMEWORKS))
+
+    @dataclass(frozen=True)
+    class Mine:
+        space: SearchSpace
+
+        def draw(self, alpha, generator):
+            return DARTS(self.space).draw(alpha)
+
+    with pytest.raises(ConfigError, match="'darts' is registered twice: it is DARTS already"):
+        register("darts")(Mine)
+    assert register("mine")(Mine) is Mine
+    assert build_framework("mine", SearchSpace.minimal(), temperature=3.0) == Mine(SearchSpace())
+    with pytest.raises(ConfigError, match="Choose another name for .*, or replace=True"):
+        register("mine")(Mine)
+    register("mine", replace=True)(Mine)
+    assert SearchConfig(framework="mine", dataset="synthetic").framework == "mine"
+
+
+def test_a_score_that_does_not_depend_on_alpha_is_refused(monkeypatch, alpha, tiny):
+    monkeypatch.setattr("nascore.frameworks.FRAMEWORKS", dict(FRAMEWORKS))
+
+    @register("deaf")
+    @dataclass(frozen=True)
+    class Deaf:
+        space: SearchSpace
+
+        def draw(self, alpha, generator):
+            mask = DARTS(self.space).draw(alpha)
+            return Mask(mask.weight, mask.score.detach(), mask.active, one_hot=False)
+
+    with pytest.raises(ConfigError, match="framework 'deaf': the score does not depend on alpha"):
+        search(tiny.replace(framework="deaf"), progress=False)
+    a, other = alpha(), alpha()
+    with pytest.raises(ConfigError, match="does not depend on alpha"):
+        pull_back(DARTS(SearchSpace()).draw(other).score, torch.zeros(5, 8).double(), a)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_every_framework_describes_itself(name):
+    """The book's table is made of these lines."""
+    text = describe(name)
+    assert set(text) == {"mask", "score", "gradient", "source"}
+    assert all(text.values())
+    assert re.fullmatch(r"\w+ et al., 20\d\d \(arXiv:\d{4}\.\d{5}\)", text["source"])
 
 
 def test_unknown_framework():

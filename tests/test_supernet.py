@@ -1,10 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from nascore import SearchSpace
 from nascore.frameworks import FRAMEWORKS, build_framework
 from nascore.mask import Mask
+from nascore.operations import NORMS
 from nascore.streams import stream
 
 
@@ -66,18 +68,76 @@ def test_a_one_hot_mask_equals_the_dense_formula_with_the_same_weights(supernet,
         assert torch.allclose(one, other, atol=1e-10)
 
 
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_who_gets_a_gradient(name, supernet, batch, alpha):
-    """Theta of unsampled operations has none in a discrete framework; in a dense one all have."""
-    net, a = supernet(), alpha()
+def test_who_gets_a_gradient(name, norm, supernet, batch, alpha):
+    """Theta of unsampled operations has none in a discrete framework; in a dense one all have.
+
+    What ProxylessNAS only probes has none either. With instance normalisation the gradients that
+    arrive are 0: its pooled output is.
+    """
+    net, a = supernet(norm=norm, channels=8), alpha()
     mask = build_framework(name, net.space).draw(a, stream(3, "mask"))
     F.cross_entropy(net(batch[0], mask), batch[1]).backward()
-    for cell in net.cells:
-        for e, operations in enumerate(cell.operations):
-            for k, module in operations.items():
-                for p in module.parameters():
-                    assert (p.grad is not None) == (int(k) in mask.active[e])
-    assert all(p.grad is not None and (p.grad != 0).any() for p in net.classifier.parameters())
+    for (_, e, k), module in net.operations():
+        for p in module.parameters():
+            assert (p.grad is not None) == (k in mask.active[e])
+            if p.grad is not None and norm != "instance":
+                assert p.grad.isfinite().all() and (p.grad != 0).any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_normalisation_reaches_every_operation_the_preprocessing_and_the_stem(norm, supernet):
+    """One in the stem, two in the preprocessing of a cell, and on each edge 8: 2 after pools, 1 in
+    each dil_conv, 2 in each sep_conv."""
+    net = supernet(norm=norm, channels=8)
+    wanted = {type(build(8)) for build in NORMS.values()} - {nn.Identity}
+    found = [type(module) for module in net.modules() if type(module) in wanted]
+    number = 0 if norm == "none" else 1 + 2 * (2 + 5 * 8)
+    assert found == [type(NORMS[norm](8))] * number
+    for module in net.modules():
+        if isinstance(module, nn.GroupNorm):
+            assert module.num_groups == {"layer": 1, "group": 4}[norm]
+        assert getattr(module, "eps", 1e-5) == 1e-5 and not getattr(module, "affine", False)
+
+
+@pytest.mark.parametrize(
+    "first, fourth", [("sep_conv_3x3", "skip_connect"), ("none", "avg_pool_3x3")]
+)
+def test_a_probed_operation_adds_nothing_and_tells_its_gradient(first, fourth, supernet, batch):
+    """The inactive gate of ProxylessNAS: logits and theta gradients as without it, dL/dg as dense.
+
+    In the second case nothing but a probed operation reaches node 2, which (2,3) reads.
+    """
+    net = supernet()
+    names = [first, "none", "max_pool_3x3", fourth, "dil_conv_5x5"]
+    plain = one_hot_mask(net.space, names)
+    q = plain.weight.clone()
+    q[1, 6], q[3, 4] = 0.25, 0.5
+    probed = Mask(plain.weight, plain.score, plain.active, True, [(), (6,), (), (4,), ()], q)
+    dense = Mask(plain.weight, plain.score, net.space.choices, one_hot=False, cost_weight=q)
+    results = []
+    for mask in (plain, probed, dense):
+        net.zero_grad()
+        logits = net(batch[0], mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        zeros = map(torch.zeros_like, net.parameters())
+        theta = [
+            z if p.grad is None else p.grad for p, z in zip(net.parameters(), zeros, strict=True)
+        ]
+        results.append((logits.detach(), theta, mask.cost()))
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+    assert torch.allclose(results[0][0], results[1][0], atol=1e-12)
+    assert torch.allclose(results[1][2], results[2][2], atol=1e-12)
+    assert (results[1][2][1, [1, 3], [6, 4]] != 0).all()
+    ran = []
+    for (_, e, k), module in net.operations():
+        module.register_forward_hook(lambda *_, e=e, k=k: ran.append((e, k)))
+    net(batch[0], probed, track=False)  # nobody asks for the gradient: only what is active runs
+    names[4] = "none" if first == "none" else names[4]
+    active = [(e, net.space.operations.index(name)) for e, name in enumerate(names)]
+    assert sorted(set(ran)) == [(e, k) for e, k in active if k != 0]
 
 
 def test_only_sampled_operations_run(supernet, batch):
