@@ -20,6 +20,10 @@ PAGES = (
     "notebooks/growing",
     "notebooks/width_preference",
     "notebooks/bilevel_failure",
+    "notebooks/frameworks",
+    "notebooks/cost",
+    "notebooks/theorems",
+    "notebooks/training",
     "book/execution_record",
     "book/references",
 )
