@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nascore.space import SearchSpace
+from nascore.space import SearchSpace, Wiring
 
 
 @dataclass
@@ -38,6 +38,14 @@ class Mask:
             self.probed = [()] * len(self.active)
         if self.cost_weight is None:
             self.cost_weight = self.weight
+
+    @classmethod
+    def of(cls, wiring: Wiring, dtype: torch.dtype | None = None) -> "Mask":
+        """The one-hot mask of a wiring. Its score does not depend on any alpha."""
+        chosen = [wiring.space.operations.index(name) for name in wiring.operations]
+        weight = torch.zeros(len(chosen), len(wiring.space.operations), dtype=dtype)
+        weight[range(len(chosen)), chosen] = 1
+        return cls(weight, weight, [[k] for k in chosen], one_hot=True)
 
     def copies(self, cells: int, track: bool = True) -> tuple[Tensor, Tensor]:
         """Z once for each cell, (cells, edges, operations), and 1 for each cell's output, (cells,).

@@ -28,7 +28,7 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
 
     Edges are drawn independently, one operation each, the same for all cells. In the last cell,
 
-        P(i, j, k) = p_k(i, j) P(node i is reached) P(node j leads to the output),
+        P(i, j, k) = p_k(i, j) P(node i is reached) P(node j leads on to the output),
 
     where the two events are independent because they rest on different edges. An earlier cell must
     besides be read by a later one that leads on. The probabilities are summed over all patterns of

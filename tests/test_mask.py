@@ -1,7 +1,10 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore import SearchSpace
+from nascore import SearchSpace, Wiring
+from nascore.cost import pull_back
+from nascore.errors import ConfigError
 from nascore.frameworks import DARTS
 from nascore.mask import Mask
 
@@ -10,8 +13,8 @@ def test_what_lies_behind_an_unreached_node_is_not_seen():
     space = SearchSpace.minimal()
 
     def seen(*active):
-        weight = F.one_hot(torch.tensor(active), 8)
-        return Mask(weight, weight, [[k] for k in active], True).seen(space).any(dim=1).tolist()
+        wiring = Wiring(space, tuple(space.operations[k] for k in active))
+        return Mask.of(wiring).seen(space).any(dim=1).tolist()
 
     assert seen(1, 0, 1, 1, 4) == [True] * 5
     assert seen(0, 0, 1, 1, 4) == [True] * 4 + [False]  # node 2 is not reached
@@ -34,3 +37,12 @@ def test_without_a_backward_pass_every_cost_is_zero():
     mask.copies(3)
     assert torch.equal(mask.cost(), torch.zeros(3, 5, 8))
     assert torch.equal(mask.output_cost(), torch.zeros(3))
+
+
+def test_the_mask_of_a_wiring():
+    space = SearchSpace(nodes=1, inputs=1)
+    mask = Mask.of(Wiring(space, ("max_pool_3x3",)), torch.float64)
+    assert mask.one_hot and mask.active == [[2]]
+    assert mask.weight.tolist() == [[0, 0, 1, 0, 0, 0, 0, 0]] and mask.weight.dtype == torch.float64
+    with pytest.raises(ConfigError, match="does not depend on alpha"):
+        pull_back(mask.score, mask.weight, torch.zeros(1, 8))

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore import SearchSpace
+from nascore import SearchSpace, Wiring
 from nascore.cost import loss_and_entropy
 from nascore.errors import ConfigError
 from nascore.frameworks import DARTS, FRAMEWORKS, build_framework
@@ -16,12 +16,10 @@ CARRYING = sorted(set(NORMS) - {"instance"})
 """Instance normalisation leaves no cost to speak of: see the last test."""
 
 
-def wiring_mask(space, last, others="sep_conv_3x3"):
-    """One-hot: ``last`` on the last edge, (2,3) in the minimal cell, one operation elsewhere."""
-    names = [others] * (len(space.edges) - 1) + [last]
-    chosen = torch.tensor([space.operations.index(name) for name in names])
-    weight = F.one_hot(chosen, len(space.operations)).double()
-    return Mask(weight, weight, [[k] for k in chosen.tolist()], one_hot=True)
+def wiring_mask(space, last):
+    """One-hot: ``last`` on the last edge, (2,3) in the minimal cell, sep_conv_3x3 elsewhere."""
+    names = ["sep_conv_3x3"] * (len(space.edges) - 1) + [last]
+    return Mask.of(Wiring(space, tuple(names)), torch.float64)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nascore import SearchSpace
+from nascore import SearchSpace, Wiring
 from nascore.frameworks import FRAMEWORKS, build_framework
 from nascore.mask import Mask
 from nascore.operations import NORMS
@@ -11,10 +11,7 @@ from nascore.streams import stream
 
 
 def one_hot_mask(space, names):
-    """The mask of a wiring."""
-    active = [[space.operations.index(name)] for name in names]
-    weight = F.one_hot(torch.tensor(active).squeeze(1), len(space.operations)).double()
-    return Mask(weight, weight, active, one_hot=True)
+    return Mask.of(Wiring(space, tuple(names)), torch.float64)
 
 
 def test_eight_cells_without_reduction(supernet, batch):
