@@ -1,3 +1,6 @@
+import itertools
+
+import networkx
 import numpy as np
 import pytest
 import torch
@@ -20,6 +23,26 @@ def test_by_hand_for_the_last_cell(space):
     found = training_opportunity(space, p)
     assert found.shape == (1, *p.shape)
     assert np.allclose(found[0], expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("outputs", [None, [3], [1, 3]])
+def test_against_paths_in_every_possible_graph(outputs):
+    """The sum over all 64 patterns of six edges, with networkx to say who reaches whom."""
+    space = SearchSpace(nodes=3, inputs=1, output_nodes=outputs)
+    p = np.random.default_rng(0).dirichlet(np.ones(8), len(space.edges))
+    p[:, 0] = 0.6
+    p[:, 1:] *= 0.4 / p[:, 1:].sum(axis=1, keepdims=True)
+    expected = np.zeros_like(p)
+    for pattern in itertools.product([False, True], repeat=len(space.edges)):
+        graph = networkx.DiGraph()
+        graph.add_nodes_from(range(4))
+        graph.add_edges_from(e for e, on in zip(space.edges, pattern, strict=True) if on)
+        weight = np.where(pattern, 0.4, 0.6).prod()
+        for e, (i, j) in enumerate(space.edges):
+            heard = any(networkx.has_path(graph, j, k) for k in space.output_nodes)
+            if pattern[e] and networkx.has_path(graph, 0, i) and heard:
+                expected[e, 1:] += weight * p[e, 1:] / 0.4
+    assert np.allclose(training_opportunity(space, p)[0], expected, atol=1e-14)
 
 
 def test_earlier_cells_learn_less_often():
