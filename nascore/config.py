@@ -48,7 +48,9 @@ class SearchConfig(BaseModel):
         "single", "Alpha learns on the training set (single) or on the search set (bi)."
     )
     order: Literal[1, 2] = _field(
-        1, "Bi-level DARTS: alpha's cost at theta (1), or after a virtual step of theta (2)."
+        1,
+        "Bi-level DARTS: alpha's cost, and what is recorded with it, at theta (1) or after a "
+        "virtual step of theta (2).",
     )
 
     dataset: str = _field(
@@ -187,11 +189,12 @@ class SearchConfig(BaseModel):
                 f"order=2 with framework={self.framework!r} and level={self.level!r}: the second "
                 "order is for framework='darts' and level='bi'."
             )
-        if self.order == 2 and self.freeze_theta:
-            raise ConfigError(
-                "order=2 with freeze_theta=True: theta takes no step to look ahead to. "
-                "Leave one of them out."
-            )
+        for name, lacking in (("theta", "step to look ahead to"), ("alpha", "use for it")):
+            if self.order == 2 and getattr(self, f"freeze_{name}"):
+                raise ConfigError(
+                    f"order=2 with freeze_{name}=True: {name} has no {lacking}. "
+                    "Leave one of them out."
+                )
 
     @property
     def space(self) -> SearchSpace:
@@ -256,9 +259,9 @@ class SearchConfig(BaseModel):
 
     def temperature_at(self, epoch: int) -> float:
         """The temperature in an epoch, geometric from the first epoch to the last."""
-        if self.temperature_end is None or self.epochs == 1:
+        if self.temperature_end is None or epoch == 0:
             return self.temperature
-        done = max(epoch - 1, 0) / (self.epochs - 1)
+        done = (epoch - 1) / (self.epochs - 1) if self.epochs > 1 else 1
         return self.temperature ** (1 - done) * self.temperature_end**done
 
 

@@ -1,9 +1,9 @@
 """The frameworks: how each draws a mask Z from alpha, and with which score s.
 
 A framework is no more than this. The gradient on alpha is the same for all of them: the local cost
-C_k = Z_k dL/dZ_k of each operation, pulled back through the score (see cost.py). Every framework
-serves both levels: single-level search forms the cost on the batch that theta learns from,
-bi-level search on a batch of the search set.
+C_k of each operation, pulled back through the score (see cost.py). C_k = Z_k dL/dZ_k, unless a
+framework says otherwise. Every framework serves both levels: single-level search forms the cost on
+the batch that theta learns from, bi-level search on a batch of the search set.
 
 Each class states, edge by edge, its mask, its score and what follows for alpha, with k and m two
 operations of the edge, and p = softmax(alpha). ``describe`` reads these lines for the book's table.
@@ -157,9 +157,9 @@ class ProxylessNAS:
 
     Source: Cai et al., 2019 (arXiv:1812.00332), its gradient for the binary gates g. The two are
     drawn without replacement. Their rescaling of the two alphas after each update, which keeps the
-    probability of the others, is left out: it is no part of the gradient. Behind a node that
-    nothing else reaches, the gate's slope is the one of a normalisation at 0, 1 / sqrt(eps): rare
-    and large.
+    probability of the others, is left out: it is no part of the gradient. Where nothing else
+    reaches the node of a closed gate, the slope behind it is the one at 0: 1 / sqrt(eps) through a
+    pool, large, and taken as 0 through what begins with a ReLU.
     """
 
     space: SearchSpace
@@ -189,8 +189,8 @@ def build_framework(name: str, space: SearchSpace, temperature: float = 1.0) -> 
     """
     if name not in FRAMEWORKS:
         raise ConfigError(unknown("framework", name, FRAMEWORKS))
-    framework = FRAMEWORKS[name]
-    framework = framework(space, temperature) if has_temperature(name) else framework(space)
+    options = {"temperature": temperature} if has_temperature(name) else {}
+    framework = FRAMEWORKS[name](space, **options)
     alpha = torch.zeros(len(space.edges), len(space.operations), requires_grad=True)
     score = framework.draw(alpha, Generator().manual_seed(0)).score
     try:

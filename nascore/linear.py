@@ -33,10 +33,14 @@ def learning_time(a: float, depth: int, strength: float, start: float) -> float:
         strength: singular value s of the target.
         start: initial strength of the mode, above 0 (for depth 1, also 0).
 
-    Raises ConfigError for another depth.
+    Raises ConfigError for another depth, or a start that is not below the strength.
     """
     if depth not in DEPTHS:
         raise ConfigError(f"depth={depth}: the closed form is written out for {DEPTHS}.")
+    if not (0 < start or (start == 0 and depth == 1)) or start >= strength:
+        raise ConfigError(
+            f"start={start} with strength={strength}: a mode starts above 0 and below its strength."
+        )
     s = strength
     if depth == 1:
         return np.log((s - start) / (s - a))

@@ -131,7 +131,8 @@ class Searcher:
         Without ``learn``, statistics are all that comes of it.
 
         Arguments:
-            ahead: the batch that theta learns from next, which the second order looks ahead to.
+            ahead: the batch that theta learns from next; needed by the second order, whose
+                statistics of the search set are those after this virtual step.
         """
         config = self.config
         alpha_sees = split == self.alpha_split

@@ -57,9 +57,10 @@ class Mask:
         return self.per_cell, self.per_output
 
     def cost(self) -> Tensor:
-        """The local cost C = Z * dL/dZ, (cells, edges, operations), after a backward pass.
+        """The local cost, (cells, edges, operations), after a backward pass.
 
-        It is 0 where no gradient arrives, as in a mask whose edges are all `none`.
+        C = Z * dL/dZ, unless the framework gave another ``cost_weight`` than Z. It is 0 where no
+        gradient arrives, as in a mask whose edges are all `none`.
         """
         return self.cost_weight * _gradient(self.per_cell)
 
@@ -78,7 +79,8 @@ class Mask:
             sources.append(i in reached)
             if i in reached and any(space.operations[k] != "none" for k in row):
                 reached.add(j)
-        drawn = self.cost_weight > 0
+        # A dense weight may be so small that it is 0 in float32; its score is finite.
+        drawn = self.cost_weight > 0 if self.one_hot else self.score.detach() > -torch.inf
         if all(sources):
             return drawn
         return drawn & torch.tensor(sources, device=drawn.device).unsqueeze(1)

@@ -25,7 +25,7 @@ class PathSplit:
     Arguments:
         space: the nodes and edges.
         mask: the draw of Z that it was measured for.
-        incoming: sum of the costs Z dL/dZ on the edges into a node, (cells, intermediate nodes).
+        incoming: sum of Z dL/dZ on the edges into a node, (cells, intermediate nodes).
         output: <dL/dx_j by the output edge, x_j>, (cells, intermediate nodes); 0 for a node that is
             no output.
         through: <dL/dx_i by operation k of edge (i, j), x_i>, (cells, edges, operations).
@@ -115,10 +115,13 @@ def _aliases(supernet: Supernet) -> Iterator[tuple[dict[tuple[int, int, int], Te
 
         return keep
 
+    def keep_output(module, inputs, x):
+        outputs.append(x.requires_grad_())  # also where nothing arrives, and it is a plain 0
+
     for place, module in supernet.operations():
         hooks.append(module.register_forward_pre_hook(read(place)))
     for cell in supernet.cells:
-        hooks.append(cell.register_forward_hook(lambda module, inputs, x: outputs.append(x)))
+        hooks.append(cell.register_forward_hook(keep_output))
     try:
         yield readers, outputs
     finally:

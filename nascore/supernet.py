@@ -15,17 +15,18 @@ class _UnitWeight(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, z: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x, z)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
+        x, z = ctx.saved_tensors
+        grad_x = grad * z if torch.is_grad_enabled() else grad  # z counts if differentiated again
         if not ctx.needs_input_grad[1]:
-            return grad, None
-        (x,) = ctx.saved_tensors
+            return grad_x, None
         # Channels last in memory: this order of axes flattens without a copy.
         flat = [t.permute(0, 2, 3, 1).reshape(-1) for t in (grad, x)]
-        return grad, torch.dot(*flat)
+        return grad_x, torch.dot(*flat)
 
 
 class Cell(nn.Module):

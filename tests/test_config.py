@@ -66,7 +66,11 @@ def test_bilevel_halves_the_training_set_by_default():
         ({"order": 2, "framework": "darts"}, "order=2 with framework='darts' and level='single'"),
         (
             {"order": 2, "framework": "darts", "level": "bi", "freeze_theta": True},
-            "theta takes no step",
+            "theta has no step",
+        ),
+        (
+            {"order": 2, "framework": "darts", "level": "bi", "freeze_alpha": True},
+            "alpha has no use",
         ),
         ({"output_nodes": [7]}, r"output_nodes=\[7\]"),
         ({"norm": "group", "channels": 6}, "must be 8, 12, 16, ..., not 6"),

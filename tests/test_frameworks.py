@@ -169,6 +169,14 @@ def test_a_name_is_registered_once(monkeypatch):
     with pytest.raises(ConfigError, match="Choose another name for .*, or replace=True"):
         register("mine")(Mine)
     register("mine", replace=True)(Mine)
+
+    @register("warm")
+    @dataclass(frozen=True)
+    class Warm(Mine):
+        width: int = 3
+        temperature: float = 1.0
+
+    assert build_framework("warm", SearchSpace(), temperature=0.3) == Warm(SearchSpace(), 3, 0.3)
     assert SearchConfig(framework="mine", dataset="synthetic").framework == "mine"
 
 

@@ -350,16 +350,23 @@ def test_temperature_falls_geometrically_to_its_end(tiny):
     assert seen == pytest.approx([2.0, 2.0, 1.0, 0.5])
     constant = tiny.replace(framework="snas", temperature=2.0)
     assert [constant.temperature_at(epoch) for epoch in range(3)] == [2.0] * 3
+    assert config.replace(epochs=1).temperature_at(1) == 0.5
 
 
-@pytest.mark.parametrize("level", ["single", "bi"])
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_output_cost_of_a_search_obeys_the_sum_rule(framework, level, tiny):
+@pytest.mark.parametrize(
+    "framework, level, order",
+    [
+        *((framework, level, 1) for framework in FRAMEWORKS for level in ("single", "bi")),
+        ("darts", "bi", 2),
+    ],
+)
+def test_output_cost_of_a_search_obeys_the_sum_rule(framework, level, order, tiny):
     """T2 from the record, at every epoch: the last cell's output edges bring L - H.
 
     Float32, means over epochs of numbers of order 1: 1e-5.
     """
-    run = search(tiny.replace(framework=framework, level=level, search_examples=64), progress=False)
+    config = tiny.replace(framework=framework, level=level, search_examples=64, order=order)
+    run = search(config, progress=False)
     split = "train" if level == "single" else "search"
     measured = run.history.cell_output_cost.isel(cell=-1).values
     assert measured == pytest.approx(run.output_cost.sel(split=split).values, abs=1e-5)

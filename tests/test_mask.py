@@ -22,6 +22,15 @@ def test_what_lies_behind_an_unreached_node_is_not_seen():
     assert dense.seen(space).all()
 
 
+def test_a_dense_weight_too_small_for_float32_is_seen_all_the_same():
+    alpha = torch.zeros(5, 8)
+    alpha[0, 0] = 200
+    mask = DARTS(SearchSpace(allowed={"(1,2)": ["none", "skip_connect"]})).draw(alpha)
+    assert mask.weight[0, 1] == 0
+    seen = mask.seen(SearchSpace.minimal())
+    assert seen[0].all() and seen[1].tolist() == [True, True] + [False] * 6
+
+
 def test_what_is_only_probed_reaches_nothing_and_is_seen():
     space = SearchSpace.minimal()
     weight = F.one_hot(torch.tensor([0, 0, 1, 1, 4]), 8).double()

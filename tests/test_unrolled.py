@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from nascore import SearchSpace
+from nascore import SearchSpace, Wiring
 from nascore.cost import pull_back
 from nascore.frameworks import DARTS
 from nascore.mask import Mask
@@ -62,6 +62,16 @@ def test_gradient_equals_autograd_through_one_step_of_sgd(steps, problem, alpha)
     score = DARTS(net.space).draw(a).score
     direct = pull_back(score, mask.cost().sum(dim=0), a)  # without the second term
     assert (ours - direct).norm() > 0.1 * direct.norm()
+
+
+def test_a_one_hot_mask_has_the_cost_of_the_dense_formula(problem):
+    """The discrete path of the supernet, differentiated twice: to 1e-10."""
+    net, optimiser, train, search = problem(1)
+    names = ("sep_conv_3x3", "skip_connect", "max_pool_3x3", "dil_conv_3x3", "avg_pool_3x3")
+    one_hot = Mask.of(Wiring(net.space, names), torch.float64)
+    dense = Mask(one_hot.weight, one_hot.score, one_hot.active, one_hot=False)
+    costs = [Unrolled(net, optimiser).cost(mask, search, train)[0] for mask in (one_hot, dense)]
+    assert torch.allclose(*costs, atol=1e-10) and (costs[0].abs() > 1e-3).any()
 
 
 def test_without_a_step_it_is_the_first_order(problem, alpha):
