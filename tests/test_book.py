@@ -55,6 +55,14 @@ def test_every_page_is_there_and_shows_results(site):
         assert f"notebooks/{name}.ipynb" in text and "colab.research.google.com" in text
 
 
+def test_theorems_are_set_and_referred_to(site):
+    text = (site / "notebooks" / "theorems.html").read_text()
+    labels = {"euler": "lemma", "t1": "theorem", "t2": "theorem", "t3": "theorem"}
+    for label, kind in (labels | {"zero-sum": "corollary"}).items():
+        assert f'<div class="proof {kind} admonition" id="{label}">' in text
+    assert "prf:" not in text
+
+
 def test_the_execution_record_names_every_run(site):
     from nascore.experiments import EXPERIMENTS
 
