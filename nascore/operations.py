@@ -31,47 +31,79 @@ def relu_conv_norm(inputs: int, outputs: int, norm: str = "batch") -> nn.Module:
     return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), NORMS[norm](outputs))
 
 
-class _DilatedDepthwise(torch.autograd.Function):
-    """A dilated depthwise convolution whose gradients are made of fast pieces on a CPU.
+def split_places(x: Tensor) -> Tensor:
+    """The four images of every second row and column, (B, C, H, W) to (4 B, C, H / 2, W / 2).
 
-    The gradient on x is a convolution with the flipped kernel; the one on each weight is the inner
-    product of the output's gradient with a shifted x.
+    A convolution with dilation 2 is one without, on each of them. Odd sizes are padded with 0.
+    """
+    height, width = x.shape[2:]
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, width % 2, 0, height % 2))
+    x = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h, 2, w, 2, C)
+    return x.permute(2, 4, 0, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
+
+
+def join_places(parts: Tensor, size: torch.Size) -> Tensor:
+    """The inverse of ``split_places``: (4 B, C, H / 2, W / 2) to (B, C, H, W), of this size."""
+    parts = parts.permute(0, 2, 3, 1).unflatten(0, (2, 2, -1))  # (2, 2, B, h, w, C)
+    x = parts.permute(2, 3, 0, 4, 1, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    return x if x.shape == size else x[:, :, : size[2], : size[3]]
+
+
+class _DepthwiseOnCPU(torch.autograd.Function):
+    """A depthwise convolution without dilation, whose gradients are made of fast pieces.
+
+    The gradient on x is a convolution with the flipped kernel. The one on the weight has a fast
+    kernel in torch up to width 3; width 5 is put together from two of these.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.dilation = dilation
-        ctx.padding = dilation * (weight.shape[2] // 2)
-        return F.conv2d(x, weight, padding=ctx.padding, dilation=dilation, groups=weight.shape[0])
+        return F.conv2d(x, weight, padding=weight.shape[2] // 2, groups=weight.shape[0])
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        channels, _, kernel, _ = weight.shape
-        height, width = x.shape[2:]
-        d, p = ctx.dilation, ctx.padding
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             flipped = weight.flip(2, 3)
-            grad_x = F.conv2d(grad, flipped, padding=p, dilation=d, groups=channels)
+            padding = weight.shape[2] // 2
+            grad_x = F.conv2d(grad, flipped, padding=padding, groups=weight.shape[0])
         if ctx.needs_input_grad[1]:
-            last = grad.permute(0, 2, 3, 1)  # (B, H, W, C)
-            padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, p, p, p, p))
-            shifts = [(i * d, j * d) for i in range(kernel) for j in range(kernel)]
-            sums = [
-                (padded[:, i : i + height, j : j + width] * last).sum(dim=(0, 1, 2))
-                for i, j in shifts
-            ]
-            grad_weight = torch.stack(sums, dim=1).view_as(weight)  # (C, 1, k, k)
-        return grad_x, grad_weight, None
+            if weight.shape[2] == 3:
+                grad_weight = _weight_gradient(grad, x, weight, padding=(1, 1))
+            else:
+                left, right = (  # columns 0 to 2 and 2 to 4 of the kernel
+                    _weight_gradient(grad, F.pad(x, sides), weight[..., :3], padding=(2, 0))
+                    for sides in ((2, 0), (0, 2))
+                )
+                grad_weight = torch.cat([left, right[..., 1:]], dim=3)
+        return grad_x, grad_weight
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+    """The gradient of a depthwise convolution on a weight of this shape."""
+    return torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight.contiguous(),
+        None,
+        (1, 1),
+        padding,
+        (1, 1),
+        False,
+        (0, 0),
+        len(weight),
+        (False, True, False),
+    )[1]
 
 
 class Depthwise(nn.Conv2d):
-    """A convolution of each channel by itself, that keeps the shape.
+    """A convolution of each channel by itself, that keeps the shape, with dilation 1 or 2.
 
-    The dilated ones take a path of their own on a CPU, where torch has no fast kernel for their
-    gradient; benchmarks/README.md says what this gains.
+    On a CPU it takes a path of its own, because torch's gradients of wide and of dilated kernels
+    are slow there; benchmarks/README.md says what this gains.
     """
 
     def __init__(self, channels: int, kernel: int, dilation: int):
@@ -86,30 +118,38 @@ class Depthwise(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.dilation[0] == 1 or x.device.type != "cpu":
+        if x.device.type != "cpu":
             return super().forward(x)
-        return _DilatedDepthwise.apply(x, self.weight, self.dilation[0])
+        if self.dilation[0] == 1:
+            return self.on_parts(x)
+        return join_places(self.on_parts(split_places(x)), x.shape)
+
+    def on_parts(self, parts: Tensor) -> Tensor:
+        """Without the dilation: for what ``split_places`` made, on a CPU."""
+        return _DepthwiseOnCPU.apply(parts, self.weight)
 
 
-def _depthwise_separable(channels: int, kernel: int, dilation: int, norm: str) -> list[nn.Module]:
-    return [
-        nn.ReLU(),
-        Depthwise(channels, kernel, dilation),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        NORMS[norm](channels),
-    ]
+class Separable(nn.Module):
+    """ReLU, depthwise convolution, pointwise convolution, normalisation."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int, norm: str):
+        super().__init__()
+        self.depthwise = Depthwise(channels, kernel, dilation)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = NORMS[norm](channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
 
 
 def _sep_conv(kernel: int):
-    def build(channels: int, norm: str) -> nn.Module:
-        twice = [_depthwise_separable(channels, kernel, 1, norm) for _ in range(2)]
-        return nn.Sequential(*twice[0], *twice[1])
-
-    return build
+    return lambda channels, norm: nn.Sequential(
+        Separable(channels, kernel, 1, norm), Separable(channels, kernel, 1, norm)
+    )
 
 
 def _dil_conv(kernel: int):
-    return lambda channels, norm: nn.Sequential(*_depthwise_separable(channels, kernel, 2, norm))
+    return lambda channels, norm: Separable(channels, kernel, 2, norm)
 
 
 def _pool(pool: nn.Module):

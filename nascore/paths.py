@@ -123,7 +123,8 @@ def _aliases(supernet: Supernet) -> Iterator[tuple[dict[tuple[int, int, int], Te
     for cell in supernet.cells:
         hooks.append(cell.register_forward_hook(keep_output))
     try:
-        yield readers, outputs
+        with supernet.unfolded():
+            yield readers, outputs
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,10 +1,13 @@
 """The supernet: the weights theta of every operation on every edge of every cell."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nascore import folded
 from nascore.mask import Mask
 from nascore.operations import NORMS, build_operation, relu_conv_norm
 from nascore.space import SearchSpace
@@ -42,6 +45,7 @@ class Cell(nn.Module):
     def __init__(self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str):
         super().__init__()
         self.space = space
+        self.fold = norm == "batch"
         self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
         self.operations = nn.ModuleList(
             nn.ModuleDict(
@@ -65,6 +69,8 @@ class Cell(nn.Module):
             weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
             mask: says which operations to evaluate.
         """
+        if self.folds(mask, inputs[0]):
+            return self.folded_nodes(inputs, weights, mask)
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
@@ -73,22 +79,52 @@ class Cell(nn.Module):
                 e, (i, _) = next(edges)
                 if nodes[i] is None:
                     continue
-                for module, z in self._running(e, mask.active, weights):
+                for _, module, z in self._running(e, mask.active, weights):
                     x = module(nodes[i])  # (B, C, H, W)
                     terms.append(_UnitWeight.apply(x, z) if mask.one_hot else z * x)
                 if weights[0].requires_grad:
-                    for module, z in self._running(e, mask.probed, weights):
+                    for _, module, z in self._running(e, mask.probed, weights):
                         with torch.no_grad():
                             x = module(nodes[i])
                         terms.append(z * x)
             nodes.append(sum(terms[1:], start=terms[0]) if terms else None)
         return nodes
 
+    def folds(self, mask: Mask, x: Tensor) -> bool:
+        """Whether the nodes take the folded path: a dense mask, batch normalisation, a CPU.
+
+        The places of the dilated convolutions must be even in number, so that none is padded.
+        """
+        even = x.shape[2] % 2 == x.shape[3] % 2 == 0
+        dense = not mask.one_hot and not any(mask.probed)
+        return self.fold and dense and even and x.device.type == "cpu"
+
+    def folded_nodes(self, inputs, weights, mask: Mask) -> list[Tensor]:
+        """As ``nodes``, for a dense mask and batch normalisation: see folded.py."""
+        sources = []
+        for module, x in zip(self.preprocess, inputs, strict=True):
+            _, conv, norm = module
+            sources.append(folded.Source(folded.conv_norm(F.relu(x), conv, norm)))
+        edges = enumerate(self.space.edges)
+        for j in self.space.intermediate_nodes:
+            terms, dilated = [], []
+            for _ in range(j):
+                e, (i, _) = next(edges)
+                if sources[i] is None:
+                    continue
+                for name, module, z in self._running(e, mask.active, weights):
+                    kind = dilated if name.startswith("dil_conv") else terms
+                    kind.append(sources[i].term(name, module, z))
+            x = folded.node(terms, dilated, sources[0].x)
+            sources.append(None if x is None else folded.Source(x))
+        return [source and source.x for source in sources]
+
     def _running(self, e: int, rows: Sequence[Sequence[int]], weights: Sequence[Tensor]):
-        """The operations of a row that compute something, each with its Z."""
+        """The operations of a row that compute something: name, module and Z."""
         for k in rows[e]:
-            if self.space.operations[k] != "none":
-                yield self.operations[e][str(k)], weights[e * len(self.space.operations) + k]
+            name = self.space.operations[k]
+            if name != "none":
+                yield name, self.operations[e][str(k)], weights[e * len(self.space.operations) + k]
 
     def forward(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> Tensor:
         """The concatenated output nodes, (B, C * output nodes, H, W)."""
@@ -132,6 +168,18 @@ class Supernet(nn.Module):
             self.cells.append(Cell(space, sources, channels, norm))
             sources = [*sources, channels * len(space.output_nodes)][1:]
         self.classifier = nn.Linear(sources[-1], classes, bias=False)
+
+    @contextmanager
+    def unfolded(self) -> Iterator[None]:
+        """While open, every operation is a call of its own module: for hooks, and to compare."""
+        before = [cell.fold for cell in self.cells]
+        for cell in self.cells:
+            cell.fold = False
+        try:
+            yield
+        finally:
+            for cell, fold in zip(self.cells, before, strict=True):
+                cell.fold = fold
 
     def operations(self) -> Iterator[tuple[tuple[int, int, int], nn.Module]]:
         """Every operation that has a module: its place (cell, edge, operation) and the module."""

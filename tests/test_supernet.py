@@ -1,10 +1,12 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from nascore import SearchSpace, Wiring
-from nascore.frameworks import FRAMEWORKS, build_framework
+from nascore.frameworks import DARTS, FRAMEWORKS, build_framework
 from nascore.mask import Mask
 from nascore.operations import NORMS
 from nascore.streams import stream
@@ -63,6 +65,61 @@ def test_a_one_hot_mask_equals_the_dense_formula_with_the_same_weights(supernet,
         results.append((logits.detach(), mask.cost(), *theta))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize(
+    "space",
+    [
+        SearchSpace.minimal(),
+        SearchSpace.simplified(),
+        SearchSpace(nodes=3, output_nodes=[3, 4]),
+        SearchSpace(allowed={"(0,2)": ["none"], "(1,2)": ["none"], "(2,3)": ["sep_conv_3x3"]}),
+        SearchSpace(allowed={"(0,2)": ["dil_conv_5x5"], "(1,2)": ["dil_conv_3x3", "none"]}),
+        SearchSpace(nodes=1, operations=["none", "skip_connect"]),
+    ],
+    ids=["minimal", "simplified", "outputs", "unreached", "dilated", "skip"],
+)
+def test_the_folded_path_is_the_same_function(space, size, supernet, batch, alpha):
+    """Logits, cost, output cost and the gradients of theta and images, to 1e-10 in float64."""
+    net = supernet(space)
+    images = F.interpolate(batch[0], size).to(memory_format=torch.channels_last)
+    results = []
+    for fold in (False, True):
+        net.zero_grad()
+        x, mask = images.clone().requires_grad_(), DARTS(space).draw(alpha(space))
+        assert net.cells[0].folds(mask, x) == (size == 6)
+        with nullcontext() if fold else net.unfolded():
+            logits = net(x, mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        theta = [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
+        results.append((logits, mask.cost(), mask.output_cost(), x.grad, *theta))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_the_folded_path_is_the_same_function_when_differentiated_twice(supernet, batch, alpha):
+    """As the second order does: d/dZ of a sum of theta gradients, to 1e-10."""
+    net, results = supernet(), []
+    for fold in (False, True):
+        mask = DARTS(net.space).draw(alpha())
+        with nullcontext() if fold else net.unfolded():
+            loss = F.cross_entropy(net(batch[0], mask), batch[1])
+        slopes = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
+        total = sum((slope**2).sum() for slope in slopes)
+        results.append(torch.autograd.grad(total, mask.per_cell)[0])
+    assert torch.allclose(*results, atol=1e-10) and (results[0].abs() > 1e-6).any()
+
+
+def test_what_the_folded_path_cannot_do_takes_the_plain_one(supernet, batch, alpha):
+    mask = DARTS(SearchSpace.minimal()).draw(alpha())
+    assert supernet().cells[0].folds(mask, batch[0])
+    assert not supernet(norm="layer").cells[0].folds(mask, batch[0])
+    assert not supernet().cells[0].folds(mask, batch[0].to("meta"))
+    discrete = one_hot_mask(SearchSpace.minimal(), ["skip_connect"] * 5)
+    assert not supernet().cells[0].folds(discrete, batch[0])
+    probing = Mask(mask.weight, mask.score, mask.active, False, probed=[[1]] * 5)
+    assert not supernet().cells[0].folds(probing, batch[0])
 
 
 @pytest.mark.parametrize("norm", NORMS)
