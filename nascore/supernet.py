@@ -99,7 +99,9 @@ class Cell(nn.Module):
         dense = not mask.one_hot and not any(mask.probed)
         return self.fold and dense and even and x.device.type == "cpu"
 
-    def folded_nodes(self, inputs, weights, mask: Mask) -> list[Tensor]:
+    def folded_nodes(
+        self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask
+    ) -> list[Tensor]:
         """As ``nodes``, for a dense mask and batch normalisation: see folded.py."""
         sources = []
         for module, x in zip(self.preprocess, inputs, strict=True):
