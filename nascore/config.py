@@ -119,6 +119,21 @@ class SearchConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = _field(0, "Seed of everything random.")
     device: str = _field("auto", "auto, cpu, cuda, cuda:1, mps ...")
     deterministic: bool = _field(False, "Use only deterministic kernels on a GPU (slower).")
+    channels_last: bool | None = _field(
+        None, "Keep the channels of a place together in memory. Default: on a CPU, yes; else no."
+    )
+    amp: bool = _field(
+        False,
+        "Automatic mixed precision in bfloat16: for speed on a recent GPU, not for cost figures.",
+    )
+    recompute: bool = _field(
+        False, "Compute each cell again in the backward pass: less memory, more time."
+    )
+    compile: bool = _field(
+        False,
+        "Compile the cells of a dense framework (torch.compile): minutes at the start, for long "
+        "searches.",
+    )
 
     def __init__(self, **fields: Any):
         try:
@@ -174,7 +189,7 @@ class SearchConfig(BaseModel):
         return self
 
     def _check_framework(self) -> None:
-        from nascore.frameworks import FRAMEWORKS, has_temperature
+        from nascore.frameworks import FRAMEWORKS, has_temperature, is_dense
 
         if not has_temperature(self.framework):
             for name in ("temperature", "temperature_end"):
@@ -184,6 +199,18 @@ class SearchConfig(BaseModel):
                         f"{name}={getattr(self, name)} with framework={self.framework!r}: a "
                         f"temperature is for {able}."
                     )
+        if self.compile and not is_dense(self.framework):
+            able = ", ".join(filter(is_dense, FRAMEWORKS))
+            raise ConfigError(
+                f"compile=True with framework={self.framework!r}: every mask would be compiled "
+                f"anew. It is for {able}."
+            )
+        for name in ("compile", "amp"):
+            if self.order == 2 and getattr(self, name):
+                raise ConfigError(
+                    f"{name}=True with order=2: what differentiates twice does neither compile "
+                    "nor mix precisions. Leave one of them out."
+                )
         if self.order == 2 and (self.framework, self.level) != ("darts", "bi"):
             raise ConfigError(
                 f"order=2 with framework={self.framework!r} and level={self.level!r}: the second "

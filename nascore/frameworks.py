@@ -205,6 +205,13 @@ def has_temperature(name: str) -> bool:
     return "temperature" in inspect.signature(FRAMEWORKS[name]).parameters
 
 
+def is_dense(name: str) -> bool:
+    """Whether a framework runs every operation in each step, so that all its masks are alike."""
+    space = SearchSpace.minimal()
+    alpha = torch.zeros(len(space.edges), len(space.operations))
+    return not build_framework(name, space).draw(alpha, Generator().manual_seed(0)).one_hot
+
+
 def describe(name: str) -> dict[str, str]:
     """What a framework's docstring says: `mask`, `score`, `gradient` and `source`, as text.
 

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from nascore.allocator import keep_freed_memory
 from nascore.config import SearchConfig
 from nascore.cost import CostStatistics, OutcomeStatistics, OutputCostStatistics, pull_back
 from nascore.data import DATASETS, SPLITS, load_splits
@@ -42,10 +43,14 @@ def search(
             from there, bit for bit as if it had never stopped. It stays after the end, until the
             run is saved elsewhere: a RunStore removes it then.
 
+    On a CPU, the process keeps the memory that the search has freed.
+
     Returns the run. Raises ConfigError, DataError or RecordError before any work starts.
     """
     with _kernels(config.deterministic):
         searcher = Searcher(config)
+        if searcher.device.type == "cpu":
+            keep_freed_memory()
         if checkpoint is not None and Path(checkpoint).exists():
             searcher.load(checkpoint)
         return searcher.finish(progress, checkpoint)
@@ -91,8 +96,14 @@ class Searcher:
                 config.cells,
                 config.channels,
                 config.norm,
+                config.recompute,
             )
-        self.supernet = supernet.to(self.device, memory_format=torch.channels_last)
+        last = self.device.type == "cpu" if config.channels_last is None else config.channels_last
+        self.layout = torch.channels_last if last else torch.contiguous_format
+        self.supernet = supernet.to(self.device, memory_format=self.layout)
+        if config.compile:
+            for cell in self.supernet.cells:
+                cell.compile()
         noise = torch.randn(
             len(self.space.edges),
             len(self.space.operations),
@@ -139,12 +150,15 @@ class Searcher:
         learn_theta = learn and split == "train" and not config.freeze_theta
         learn_alpha = learn and alpha_sees and not config.freeze_alpha
 
+        images = images.contiguous(memory_format=self.layout)
         mask = self.framework.draw(self.alpha, self.streams["mask" if learn else "watch"])
         if learn_alpha and config.order == 2:
             unrolled = Unrolled(self.supernet, self.theta_optimiser)
             cost, logits = unrolled.cost(mask, (images, labels), ahead)
         else:
-            logits = self.supernet(images, mask, track=alpha_sees)
+            with self.precision():
+                logits = self.supernet(images, mask, track=alpha_sees)
+            logits = logits.float()
             loss = F.cross_entropy(logits, labels)
             if learn_theta:
                 loss.backward()
@@ -168,6 +182,12 @@ class Searcher:
             if config.arch_grad_clip is not None:
                 clip_grad_norm_([self.alpha], config.arch_grad_clip)
             self.alpha_optimiser.step()
+
+    def precision(self) -> AbstractContextManager:
+        """While open, torch chooses the precision by itself if the config asks for that."""
+        if not self.config.amp:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def run_epoch(self, epoch: int, tick: Callable[[], object] = lambda: None) -> None:
         """One pass over the training set; then every split that nothing learned from is watched.

@@ -1,8 +1,9 @@
 """The candidate operations of an edge.
 
-All keep the shape (batch, channels, height, width). No normalisation has affine parameters, and
-all use the statistics of the batch at hand, in training and in evaluation alike: the statistics of
-one sampled network would not fit another one.
+All keep the shape (batch, channels, height, width), and take their weight z along: O(x) is
+``module(x)``, and z O(x) is ``module(x, z)``. No normalisation has affine parameters, and all use
+the statistics of the batch at hand, in training and in evaluation alike: the statistics of one
+sampled network would not fit another one.
 """
 
 import torch
@@ -14,14 +15,45 @@ from nascore.errors import ConfigError, unknown
 EPS = 1e-5
 GROUPS = 4  # of norm="group"
 
+
+class Identity(nn.Identity):
+    """x, or z x."""
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        return x if z is None else z * x
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation. A weight z is its scale, so that z and its gradient cost nothing."""
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        if z is None:
+            return super().forward(x)
+        return F.batch_norm(x, None, None, z.repeat(x.shape[1]), training=True, eps=self.eps)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance normalisation, times z."""
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        x = super().forward(x)
+        return x if z is None else z * x
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation, with z as its scale."""
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        scale = None if z is None else z.repeat(x.shape[1])
+        return F.group_norm(x, self.num_groups, scale, eps=self.eps)
+
+
 NORMS = {
-    "batch": lambda channels: nn.BatchNorm2d(
-        channels, eps=EPS, affine=False, track_running_stats=False
-    ),
-    "instance": lambda channels: nn.InstanceNorm2d(channels, eps=EPS),
-    "layer": lambda channels: nn.GroupNorm(1, channels, eps=EPS, affine=False),
-    "group": lambda channels: nn.GroupNorm(GROUPS, channels, eps=EPS, affine=False),
-    "none": lambda channels: nn.Identity(),
+    "batch": lambda channels: BatchNorm(channels, eps=EPS, affine=False, track_running_stats=False),
+    "instance": lambda channels: InstanceNorm(channels, eps=EPS),
+    "layer": lambda channels: GroupNorm(1, channels, eps=EPS, affine=False),
+    "group": lambda channels: GroupNorm(GROUPS, channels, eps=EPS, affine=False),
+    "none": lambda channels: Identity(),
 }
 """The normalisation that follows every convolution and pool, by name."""
 
@@ -29,6 +61,11 @@ NORMS = {
 def relu_conv_norm(inputs: int, outputs: int, norm: str = "batch") -> nn.Module:
     """ReLU, 1x1 convolution, normalisation: brings a cell's input to the cell's channels."""
     return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), NORMS[norm](outputs))
+
+
+def mixed_precision(x: Tensor) -> bool:
+    """Whether torch chooses the precision by itself now, on the device of x."""
+    return torch.is_autocast_enabled(x.device.type)
 
 
 def split_places(x: Tensor) -> Tensor:
@@ -118,7 +155,7 @@ class Depthwise(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or mixed_precision(x):
             return super().forward(x)
         if self.dilation[0] == 1:
             return self.on_parts(x)
@@ -138,12 +175,20 @@ class Separable(nn.Module):
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = NORMS[norm](channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        return self.norm(self.pointwise(self.depthwise(F.relu(x))), z)
+
+
+class Chain(nn.Sequential):
+    """Two modules, one after the other; the second takes the weight."""
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        first, last = self
+        return last(first(x), z)
 
 
 def _sep_conv(kernel: int):
-    return lambda channels, norm: nn.Sequential(
+    return lambda channels, norm: Chain(
         Separable(channels, kernel, 1, norm), Separable(channels, kernel, 1, norm)
     )
 
@@ -153,11 +198,11 @@ def _dil_conv(kernel: int):
 
 
 def _pool(pool: nn.Module):
-    return lambda channels, norm: nn.Sequential(pool, NORMS[norm](channels))
+    return lambda channels, norm: Chain(pool, NORMS[norm](channels))
 
 
 BUILDERS = {
-    "skip_connect": lambda channels, norm: nn.Identity(),
+    "skip_connect": lambda channels, norm: Identity(),
     "max_pool_3x3": _pool(nn.MaxPool2d(3, stride=1, padding=1)),
     "avg_pool_3x3": _pool(nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)),
     "sep_conv_3x3": _sep_conv(3),
@@ -169,9 +214,9 @@ BUILDERS = {
 
 
 def build_operation(name: str, channels: int, norm: str = "batch") -> nn.Module:
-    """The module of one operation, (B, C, H, W) to (B, C, H, W).
+    """The module of one operation O: ``module(x)`` is O(x), ``module(x, z)`` is z O(x), for z ().
 
-    Raises ConfigError for an unknown operation or normalisation.
+    Both keep the shape (B, C, H, W). Raises ConfigError for an unknown operation or normalisation.
     """
     if name not in BUILDERS:
         raise ConfigError(unknown("operation with a module", name, BUILDERS))

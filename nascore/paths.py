@@ -111,7 +111,7 @@ def _aliases(supernet: Supernet) -> Iterator[tuple[dict[tuple[int, int, int], Te
             if not torch.is_grad_enabled():  # a probed operation teaches its source nothing
                 return None
             readers[place] = inputs[0].view_as(inputs[0])
-            return (readers[place],)
+            return readers[place], *inputs[1:]
 
         return keep
 

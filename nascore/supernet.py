@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nascore import folded
 from nascore.mask import Mask
-from nascore.operations import NORMS, build_operation, relu_conv_norm
+from nascore.operations import NORMS, build_operation, mixed_precision, relu_conv_norm
 from nascore.space import SearchSpace
 
 
@@ -28,7 +29,7 @@ class _UnitWeight(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return grad_x, None
         # Channels last in memory: this order of axes flattens without a copy.
-        flat = [t.permute(0, 2, 3, 1).reshape(-1) for t in (grad, x)]
+        flat = [t.permute(0, 2, 3, 1).reshape(-1).to(z.dtype) for t in (grad, x)]
         return grad_x, torch.dot(*flat)
 
 
@@ -79,9 +80,11 @@ class Cell(nn.Module):
                 e, (i, _) = next(edges)
                 if nodes[i] is None:
                     continue
-                for _, module, z in self._running(e, mask.active, weights):
-                    x = module(nodes[i])  # (B, C, H, W)
-                    terms.append(_UnitWeight.apply(x, z) if mask.one_hot else z * x)
+                for name, module, z in self._running(e, mask.active, weights):
+                    if mask.one_hot and name == "skip_connect":
+                        terms.append(_UnitWeight.apply(module(nodes[i]), z))
+                    else:
+                        terms.append(module(nodes[i], z))  # (B, C, H, W)
                 if weights[0].requires_grad:
                     for _, module, z in self._running(e, mask.probed, weights):
                         with torch.no_grad():
@@ -97,7 +100,7 @@ class Cell(nn.Module):
         """
         even = x.shape[2] % 2 == x.shape[3] % 2 == 0
         dense = not mask.one_hot and not any(mask.probed)
-        return self.fold and dense and even and x.device.type == "cpu"
+        return self.fold and dense and even and x.device.type == "cpu" and not mixed_precision(x)
 
     def folded_nodes(
         self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask
@@ -147,6 +150,7 @@ class Supernet(nn.Module):
         cells: number of cells.
         channels: channels C of every node; the stem has 3 C.
         norm: normalisation, a key of ``operations.NORMS``.
+        recompute: keep only what enters each cell; the backward pass computes the rest again.
     """
 
     def __init__(
@@ -157,10 +161,12 @@ class Supernet(nn.Module):
         cells: int = 8,
         channels: int = 16,
         norm: str = "batch",
+        recompute: bool = False,
     ):
         super().__init__()
         width = 3 * channels
         self.space = space
+        self.recompute = recompute
         self.stem = nn.Sequential(
             nn.Conv2d(image_channels, width, 3, padding=1, bias=False), NORMS[norm](width)
         )
@@ -201,6 +207,12 @@ class Supernet(nn.Module):
         x = self.stem(images)
         inputs = [x] * self.space.inputs
         for cell, row, one in zip(self.cells, weights.unbind(0), per_output.unbind(0), strict=True):
-            x = _UnitWeight.apply(cell(inputs, row.unbind(0), mask), one)
+            x = _UnitWeight.apply(self._output(cell, inputs, row.unbind(0), mask), one)
             inputs = [*inputs, x][1:]
         return self.classifier(x.mean(dim=(2, 3)))
+
+    def _output(self, cell: Cell, *arguments) -> Tensor:
+        if not self.recompute:
+            return cell(*arguments)
+        # Nothing in a cell is random, so there is no state of a generator to keep.
+        return checkpoint(cell, *arguments, use_reentrant=False, preserve_rng_state=False)

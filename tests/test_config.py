@@ -72,6 +72,12 @@ def test_bilevel_halves_the_training_set_by_default():
             {"order": 2, "framework": "darts", "level": "bi", "freeze_alpha": True},
             "alpha has no use",
         ),
+        ({"compile": True}, "compile=True with framework='dsnas'.* It is for darts, snas"),
+        (
+            {"order": 2, "framework": "darts", "level": "bi", "compile": True},
+            "compile=True with order=2",
+        ),
+        ({"order": 2, "framework": "darts", "level": "bi", "amp": True}, "amp=True with order=2"),
         ({"output_nodes": [7]}, r"output_nodes=\[7\]"),
         ({"norm": "group", "channels": 6}, "must be 8, 12, 16, ..., not 6"),
         ({"norm": "group", "channels": 4}, "must be 8, 12, 16, ..., not 4"),

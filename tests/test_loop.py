@@ -408,6 +408,40 @@ def test_progress_bar_tells_what_matters(tiny, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("layout", [True, False, None])
+def test_layout_in_memory(layout, tiny):
+    """On a CPU, channels last is the default. The forward pass sees images of the same layout."""
+    searcher, seen = Searcher(tiny.replace(channels_last=layout)), []
+    searcher.supernet.stem[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    searcher.run_epoch(1)
+    for x in (searcher.supernet.stem[0].weight, *seen):
+        assert x.is_contiguous(memory_format=torch.channels_last) == (layout is not False)
+        assert x.is_contiguous() == (layout is False)
+
+
+@pytest.mark.parametrize("framework", ["darts", "dsnas"])
+def test_a_search_in_mixed_precision_computes_its_maps_in_bfloat16(framework, tiny):
+    searcher, seen = Searcher(tiny.replace(framework=framework, amp=True)), []
+    searcher.supernet.classifier.register_forward_hook(lambda *a: seen.append(a[2].dtype))
+    searcher.run_epoch(1)
+    assert set(seen) == {torch.bfloat16}
+    assert searcher.alpha.dtype == torch.float32 and searcher.alpha.isfinite().all()
+
+
+def test_recompute_reaches_the_supernet(tiny):
+    plain = search(tiny, progress=False).history
+    again = search(tiny.replace(recompute=True), progress=False).history
+    assert Searcher(tiny.replace(recompute=True)).supernet.recompute
+    assert plain.drop_vars("seconds").equals(again.drop_vars("seconds"))
+
+
+def test_compile_reaches_every_cell(tiny, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    searcher = Searcher(tiny.replace(framework="darts", compile=True))
+    assert compiled == list(searcher.supernet.cells)
+
+
 def test_unavailable_device(tiny):
     with pytest.raises(ConfigError, match="device='cuda:99' is not available"):
         search(tiny.replace(device="cuda:99"))

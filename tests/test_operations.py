@@ -13,6 +13,24 @@ def test_every_operation_keeps_the_shape(name, norm):
     assert build_operation(name, 8, norm)(x).shape == x.shape
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", BUILDERS)
+def test_with_a_weight_it_is_the_product(name, norm):
+    """``module(x, z)`` against z O(x): output, gradients on x, z and the kernels, to 1e-10."""
+    module = build_operation(name, 8, norm).double()
+    results = []
+    for product in (False, True):
+        torch.manual_seed(0)
+        x = torch.randn(3, 8, 6, 6, dtype=torch.float64, requires_grad=True)
+        z = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        y = z * module(x) if product else module(x, z)
+        wanted = (x, z, *module.parameters())
+        results.append((y, *torch.autograd.grad(y, wanted, torch.randn(y.shape).double())))
+    assert results[0][2] != 0
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"skip_connect"}))
 def test_training_and_evaluation_use_the_same_batch_statistics(name):
     x = torch.randn(3, 4, 5, 5)

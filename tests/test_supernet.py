@@ -8,7 +8,7 @@ from torch import nn
 from nascore import SearchSpace, Wiring
 from nascore.frameworks import DARTS, FRAMEWORKS, build_framework
 from nascore.mask import Mask
-from nascore.operations import NORMS
+from nascore.operations import NORMS, Identity
 from nascore.streams import stream
 
 
@@ -111,11 +111,101 @@ def test_the_folded_path_is_the_same_function_when_differentiated_twice(supernet
     assert torch.allclose(*results, atol=1e-10) and (results[0].abs() > 1e-6).any()
 
 
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("name", ["darts", "dsnas", "proxylessnas"])
+def test_recomputing_changes_nothing(name, fold, supernet, batch, alpha):
+    """Logits, cost, output cost and theta gradients, to 1e-10; and a second derivative."""
+    results = []
+    for recompute in (False, True):
+        net = supernet(recompute=recompute)
+        mask = build_framework(name, net.space).draw(alpha(), stream(3, "mask"))
+        with nullcontext() if fold else net.unfolded():
+            logits = net(batch[0], mask)
+            loss = F.cross_entropy(logits, batch[1])
+            theta = [p for (_, e, k), o in net.operations() for p in o.parameters()]
+            theta = [net.classifier.weight, net.stem[0].weight, *theta]
+            slopes = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
+            total = sum((slope**2).sum() for slope in slopes)
+            (twice,) = torch.autograd.grad(total, mask.per_cell, retain_graph=True)
+            loss.backward()
+        results.append((logits, mask.cost(), mask.output_cost(), twice, *slopes))
+    assert (twice.abs() > 1e-6).any()
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_recomputing_keeps_only_what_enters_a_cell(supernet, batch, alpha):
+    """Bytes that autograd saves in the forward pass, counted."""
+    kept = {}
+    for recompute in (False, True):
+        net, sizes = supernet(cells=4, recompute=recompute), []
+
+        def pack(x, sizes=sizes):
+            sizes.append(x.nbytes)
+            return x
+
+        mask = DARTS(net.space).draw(alpha())
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            net(batch[0], mask)
+        kept[recompute] = sum(sizes)
+    assert kept[True] < 0.1 * kept[False]
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha):
+    """Cost and logits from bfloat16 maps: within the few percent of their 8 bits; z in float32."""
+    net = supernet().float()
+    results = []
+    for amp in (False, True):
+        mask = build_framework(name, net.space).draw(alpha().float(), stream(3, "mask"))
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp), net.unfolded():
+            logits = net(batch[0].float(), mask)
+        F.cross_entropy(logits.float(), batch[1]).backward()
+        results.append((logits.float(), mask.output_cost()))
+        assert mask.cost().isfinite().all() and mask.cost().dtype == torch.float32
+    assert logits.dtype == torch.bfloat16
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=0.1, atol=0.1 * one.detach().abs().max().item())
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha):
+    results = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        net = supernet().to(memory_format=layout)
+        mask = build_framework(name, net.space).draw(alpha(), stream(3, "mask"))
+        logits = net(batch[0].contiguous(memory_format=layout), mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        results.append((logits, mask.cost(), net.stem[0].weight.grad))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha):
+    """Compiled as ``compile=True`` does: logits, cost and theta gradients in float64, to 1e-10."""
+    space = SearchSpace(nodes=1, operations=["none", "skip_connect", "sep_conv_3x3"])
+    net, results = supernet(space), []
+    for compiled in (False, True):
+        if compiled:
+            for cell in net.cells:
+                cell.compile()
+        net.zero_grad()
+        mask = DARTS(space).draw(alpha(space))
+        logits = net(batch[0], mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        results.append((logits, mask.cost(), *(p.grad for p in net.parameters())))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
 def test_what_the_folded_path_cannot_do_takes_the_plain_one(supernet, batch, alpha):
     mask = DARTS(SearchSpace.minimal()).draw(alpha())
     assert supernet().cells[0].folds(mask, batch[0])
     assert not supernet(norm="layer").cells[0].folds(mask, batch[0])
     assert not supernet().cells[0].folds(mask, batch[0].to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not supernet().cells[0].folds(mask, batch[0])
     discrete = one_hot_mask(SearchSpace.minimal(), ["skip_connect"] * 5)
     assert not supernet().cells[0].folds(discrete, batch[0])
     probing = Mask(mask.weight, mask.score, mask.active, False, probed=[[1]] * 5)
@@ -145,7 +235,7 @@ def test_the_normalisation_reaches_every_operation_the_preprocessing_and_the_ste
     """One in the stem, two in the preprocessing of a cell, and on each edge 8: 2 after pools, 1 in
     each dil_conv, 2 in each sep_conv."""
     net = supernet(norm=norm, channels=8)
-    wanted = {type(build(8)) for build in NORMS.values()} - {nn.Identity}
+    wanted = {type(build(8)) for build in NORMS.values()} - {Identity}
     found = [type(module) for module in net.modules() if type(module) in wanted]
     number = 0 if norm == "none" else 1 + 2 * (2 + 5 * 8)
     assert found == [type(NORMS[norm](8))] * number
