@@ -1,0 +1,103 @@
+"""What a search step is measured against."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nascore.loop import Searcher
+from nascore.operations import BatchNorm, Depthwise, build_operation, relu_conv_norm
+from nascore.space import Wiring
+from nascore.supernet import Supernet
+
+
+class PlainNetwork(nn.Module):
+    """A wiring as a network of its own: what one would write by hand without any search."""
+
+    def __init__(self, wiring: Wiring, images: int, classes: int, cells: int, channels: int):
+        super().__init__()
+        self.edges = [(edge, wiring[edge]) for edge in wiring.active_edges]
+        self.nodes = wiring.space.intermediate_nodes
+        width = 3 * channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(images, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width, affine=False, track_running_stats=False),
+        )
+        widths = [width, width]
+        self.preprocess, self.operations = nn.ModuleList(), nn.ModuleList()
+        for _ in range(cells):
+            self.preprocess.append(nn.ModuleList(relu_conv_norm(w, channels) for w in widths))
+            self.operations.append(
+                nn.ModuleList(build_operation(name, channels) for _, name in self.edges)
+            )
+            widths = [widths[1], channels * len(self.nodes)]
+        self.classifier = nn.Linear(widths[1], classes, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        before = last = self.stem(images)
+        for preprocess, operations in zip(self.preprocess, self.operations, strict=True):
+            nodes = {0: preprocess[0](before), 1: preprocess[1](last)}
+            for ((i, j), _), operation in zip(self.edges, operations, strict=True):
+                if i in nodes:
+                    x = operation(nodes[i])
+                    nodes[j] = nodes[j] + x if j in nodes else x
+            blank = torch.zeros_like(nodes[0])
+            before, last = last, torch.cat([nodes.get(j, blank) for j in self.nodes], dim=1)
+        return self.classifier(last.mean(dim=(2, 3)))
+
+
+def plain_step(wiring: Wiring, searcher: Searcher, images: Tensor, labels: Tensor) -> Callable:
+    """Forward, backward, clipping and SGD step of the plain network of a wiring."""
+    config = searcher.config
+    network = PlainNetwork(wiring, images.shape[1], 10, config.cells, config.channels)
+    network = network.to(searcher.device, memory_format=searcher.layout)
+    images = images.contiguous(memory_format=searcher.layout)
+    optimiser = torch.optim.SGD(
+        network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+    )
+
+    def step():
+        F.cross_entropy(network(images), labels).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def textbook(searcher: Searcher) -> None:
+    """Makes a searcher run as one would first write it.
+
+    Every edge runs every operation by itself, torch's own convolutions, contiguous NCHW, the weight
+    as a product, a Python sum. The rest of the step is the searcher's, so it counts on both sides.
+    """
+    searcher.layout = torch.contiguous_format
+    searcher.supernet.to(memory_format=torch.contiguous_format)
+    without_folding(searcher.supernet)
+    with_torchs_depthwise(searcher.supernet)
+    with_the_weight_as_a_product(searcher.supernet)
+
+
+def without_folding(supernet: Supernet) -> None:
+    for cell in supernet.cells:
+        cell.fold = False
+
+
+def with_torchs_depthwise(supernet: Supernet) -> None:
+    for module in supernet.modules():
+        if isinstance(module, Depthwise):
+            module.forward = partial(nn.Conv2d.forward, module)
+
+
+def with_the_weight_as_a_product(supernet: Supernet) -> None:
+    """z O(x) by a multiplication, instead of as the scale of the normalisation."""
+
+    def forward(norm: BatchNorm, x: Tensor, z: Tensor | None = None) -> Tensor:
+        x = nn.BatchNorm2d.forward(norm, x)
+        return x if z is None else z * x
+
+    for module in supernet.modules():
+        if isinstance(module, BatchNorm):
+            module.forward = partial(forward, module)
