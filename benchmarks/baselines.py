@@ -1,6 +1,6 @@
 """What a search step is measured against."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -8,13 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascore.loop import Searcher
+from nascore.mask import Mask
 from nascore.operations import BatchNorm, Depthwise, build_operation, relu_conv_norm
 from nascore.space import Wiring
-from nascore.supernet import Supernet
+from nascore.supernet import Cell, Supernet, concatenate
 
 
 class PlainNetwork(nn.Module):
-    """A wiring as a network of its own: what one would write by hand without any search."""
+    """A wiring as a network of its own: what one would write by hand without any search.
+
+    It has the supernet's operations and concatenation, so that the price of the search is left.
+    """
 
     def __init__(self, wiring: Wiring, images: int, classes: int, cells: int, channels: int):
         super().__init__()
@@ -44,7 +48,7 @@ class PlainNetwork(nn.Module):
                     x = operation(nodes[i])
                     nodes[j] = nodes[j] + x if j in nodes else x
             blank = torch.zeros_like(nodes[0])
-            before, last = last, torch.cat([nodes.get(j, blank) for j in self.nodes], dim=1)
+            before, last = last, concatenate([nodes.get(j, blank) for j in self.nodes])
         return self.classifier(last.mean(dim=(2, 3)))
 
 
@@ -78,6 +82,7 @@ def textbook(searcher: Searcher) -> None:
     without_folding(searcher.supernet)
     with_torchs_depthwise(searcher.supernet)
     with_the_weight_as_a_product(searcher.supernet)
+    with_torchs_concatenation(searcher.supernet)
 
 
 def without_folding(supernet: Supernet) -> None:
@@ -89,6 +94,16 @@ def with_torchs_depthwise(supernet: Supernet) -> None:
     for module in supernet.modules():
         if isinstance(module, Depthwise):
             module.forward = partial(nn.Conv2d.forward, module)
+
+
+def with_torchs_concatenation(supernet: Supernet) -> None:
+    def forward(cell: Cell, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> Tensor:
+        nodes = cell.nodes(inputs, weights, mask)
+        outputs = [nodes[j] for j in cell.space.output_nodes]
+        return torch.cat([torch.zeros_like(nodes[0]) if x is None else x for x in outputs], dim=1)
+
+    for cell in supernet.cells:
+        cell.forward = partial(forward, cell)
 
 
 def with_the_weight_as_a_product(supernet: Supernet) -> None:

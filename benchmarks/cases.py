@@ -4,7 +4,6 @@ The reference shape R is 3x32x32, batch 96, 8 cells, C = 16, minimal cell, eight
 """
 
 import multiprocessing
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,10 +19,10 @@ import torch
 from measure import exponent, ratio, rounds, seconds
 
 from nascore import SearchConfig, operations, space, sweep
-from nascore.allocator import keep_freed_memory
 from nascore.data import DATASETS, Dataset
 from nascore.experiments import growing
 from nascore.loop import Searcher
+from nascore.memory import keep_freed_memory, peak_memory
 from nascore.space import Wiring
 
 BATCH = 96
@@ -97,11 +96,13 @@ def discrete(device: str, count: int) -> dict:
         "DSNAS": searcher_at(device=device),
         "DSNAS, weight as a product": searcher_at(device=device),
         "DSNAS, torch's depthwise": searcher_at(device=device),
+        "DSNAS, torch's concatenation": searcher_at(device=device),
         "DSNAS, bi-level": searcher_at(device=device, level="bi", search_examples=BATCH),
         "DSNAS, " + LAYOUT: searcher_at(device=device, channels_last=False),
     }
     baselines.with_the_weight_as_a_product(searchers["DSNAS, weight as a product"].supernet)
     baselines.with_torchs_depthwise(searchers["DSNAS, torch's depthwise"].supernet)
+    baselines.with_torchs_concatenation(searchers["DSNAS, torch's concatenation"].supernet)
     one = searchers["DSNAS"]
     images, labels = next(one.batches("train"))
     masks, total = torch.Generator(one.device).manual_seed(1), {}
@@ -122,8 +123,11 @@ def discrete(device: str, count: int) -> dict:
         "rows": [
             ratio(total, "DSNAS", "plain network", "<= 1.05"),
             ratio(total, "DSNAS, bi-level", "DSNAS", "<= 2.1"),
-            *(ratio(total, name, "DSNAS") for name in list(searchers)[1:3]),
-            ratio(total, "DSNAS, " + LAYOUT, "DSNAS"),
+            *(
+                ratio(total, name, "DSNAS")
+                for name in searchers
+                if name not in ("DSNAS", "DSNAS, bi-level")
+            ),
         ]
     }
 
@@ -224,10 +228,10 @@ def _peak(name: str, device: str) -> float:
         step()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     step()
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (peak_memory() - before) / 2**20
 
 
 def allocator(device: str, count: int) -> dict:

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from nascore.allocator import keep_freed_memory
 from nascore.config import SearchConfig
 from nascore.cost import CostStatistics, OutcomeStatistics, OutputCostStatistics, pull_back
 from nascore.data import DATASETS, SPLITS, load_splits
 from nascore.errors import ConfigError, RecordError
 from nascore.frameworks import Framework, build_framework, log_probability
+from nascore.memory import keep_freed_memory
 from nascore.records import History, Run, provenance
 from nascore.streams import stream, stream_seed
 from nascore.supernet import Supernet

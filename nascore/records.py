@@ -7,9 +7,7 @@ their config.
 import json
 import os
 import platform
-import resource
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from nascore.cost import OUTCOMES
 from nascore.data import SPLITS
 from nascore.errors import ConfigError, RecordError
 from nascore.folders import ensure_writable
+from nascore.memory import peak_memory
 from nascore.space import Wiring, edge_name
 
 _ARCHITECTURE = ("epoch", "edge", "operation")
@@ -303,8 +302,7 @@ def provenance(device: torch.device, started: datetime, wall_seconds: float) -> 
         name, memory = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
     else:
         name = f"{platform.machine()}, {torch.get_num_threads()} thread(s)"
-        unit = 1 if sys.platform == "darwin" else 1024
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        memory = peak_memory()
     return {
         "nascore": version("nascore"),
         "commit": _commit(),

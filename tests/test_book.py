@@ -24,6 +24,7 @@ PAGES = (
     "notebooks/cost",
     "notebooks/theorems",
     "notebooks/training",
+    "notebooks/speed",
     "book/execution_record",
     "book/references",
 )
@@ -35,8 +36,8 @@ def site(tmp_path_factory):
     copy = tmp_path_factory.mktemp("project")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, copy)
-    ignore = shutil.ignore_patterns("_executed", "runs", ".ipynb_checkpoints")
-    for name in ("book", "notebooks"):
+    ignore = shutil.ignore_patterns("_executed", "runs", ".ipynb_checkpoints", "__pycache__")
+    for name in ("book", "notebooks", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
     command = [sys.executable, "-m", "nascore", "book", "--profile", "smoke"]
     result = subprocess.run(command, cwd=copy, capture_output=True, text=True)

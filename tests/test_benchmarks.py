@@ -1,0 +1,103 @@
+"""The runner of the benchmarks, without its timings; and the results that the book shows."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The modules ``measure`` and ``cases``."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import cases
+    import measure
+
+    return measure, cases
+
+
+def test_rounds_take_turns_and_begin_with_another_step_each_time(benchmarks):
+    measure, _ = benchmarks
+    ran = []
+    steps = {name: lambda name=name: ran.append(name) for name in "abc"}
+    times = measure.rounds(steps, 3, torch.device("cpu"), "turns")
+    assert "".join(ran) == "abc" + "abc" + "bca" + "cab"  # once to warm up
+    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_ratio_is_taken_within_a_round(benchmarks):
+    """A machine that slows down in one round does not move the ratio."""
+    measure, _ = benchmarks
+    row = measure.ratio({"a": [2.0, 20.0, 4.0], "b": [1.0, 10.0, 2.0]}, "a", "b", "<= 3")
+    assert (row["ratio"], row["low"], row["high"]) == (2.0, 2.0, 2.0)
+    assert (row["seconds"], row["baseline_seconds"], row["rounds"]) == (4.0, 2.0, 3)
+
+
+def test_exponent_of_a_power_with_a_fixed_cost(benchmarks):
+    """Only the upper half counts: the fixed cost of small shapes does not flatten the slope."""
+    measure, _ = benchmarks
+    x = [1, 2, 4, 8, 1000, 2000, 4000, 8000]
+    assert measure.exponent(x, [value**1.5 for value in x]) == pytest.approx(1.5)
+    assert measure.exponent(x, [3 + value**1.5 for value in x]) == pytest.approx(1.5, abs=1e-3)
+
+
+def test_the_textbook_step_is_the_same_function(benchmarks):
+    """Against the search's own dense step: alpha's cost of one batch, in float32."""
+    _, cases = benchmarks
+    costs = []
+    for change in (lambda searcher: None, cases.baselines.textbook):
+        searcher = cases.searcher_at(size=8, batch=8, framework="darts", cells=2, channels=4)
+        change(searcher)
+        cases.step_of(searcher)()
+        costs.append(searcher.costs.result()["cost_mean"])
+    assert torch.allclose(*costs, atol=1e-5) and (costs[0].abs() > 1e-4).any()
+
+
+def test_the_plain_network_is_the_sampled_one(benchmarks):
+    """With the weights of the supernet it has the logits of the one-hot mask."""
+    _, cases = benchmarks
+    searcher = cases.searcher_at(size=8, batch=8, cells=2, channels=4)
+    names = ("sep_conv_3x3", "none", "max_pool_3x3", "dil_conv_5x5", "skip_connect")
+    wiring = cases.Wiring(searcher.space, names)
+    plain = cases.baselines.PlainNetwork(wiring, 3, 10, 2, 4)
+    plain.stem.load_state_dict(searcher.supernet.stem.state_dict())
+    plain.classifier.load_state_dict(searcher.supernet.classifier.state_dict())
+    for c, cell in enumerate(searcher.supernet.cells):
+        for mine, other in zip(plain.preprocess[c], cell.preprocess, strict=True):
+            mine.load_state_dict(other.state_dict())
+        for mine, (edge, name) in zip(plain.operations[c], plain.edges, strict=True):
+            modules = cell.operations[searcher.space.edges.index(edge)]
+            k = str(searcher.space.operations.index(name))
+            mine.load_state_dict(modules[k].state_dict())
+    images, _ = next(searcher.batches("train"))
+    cases.sample_only(searcher, names)
+    mask = searcher.framework.draw(searcher.alpha, searcher.streams["mask"])
+    assert torch.allclose(plain(images), searcher.supernet(images, mask), atol=1e-5)
+
+
+def test_the_runner_adds_a_case_to_the_results(tmp_path):
+    out = tmp_path / "results.json"
+    out.write_text('{"kept": {}}')
+    command = [sys.executable, str(FOLDER / "run.py"), "--only", "start", "--rounds", "2"]
+    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
+    results = json.loads(out.read_text())
+    assert set(results) == {"kept", "start"}
+    assert results["start"]["made"]["torch"] == torch.__version__
+    assert all(row["seconds"] > 0 for row in results["start"]["rows"])
+    result = subprocess.run([*command, "--device", "cuda:9"], capture_output=True, text=True)
+    assert torch.cuda.is_available() or "torch sees no GPU here" in result.stderr
+
+
+def test_the_results_of_the_book_are_whole(benchmarks):
+    """Every case, each with at least 20 rounds, whatever the ratios came out to be."""
+    _, cases = benchmarks
+    results = json.loads((FOLDER / "results" / "cpu.json").read_text())
+    assert set(results) == set(cases.CASES)
+    for case in results.values():
+        assert case["made"]["rounds"] >= 20
+        assert case["made"]["device"].startswith("cpu")
