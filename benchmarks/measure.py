@@ -1,8 +1,11 @@
 """Times steps side by side, and reports ratios."""
 
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from tqdm import tqdm
@@ -62,3 +65,10 @@ def exponent(x: list[float], y: list[float]) -> float:
     a, b = torch.tensor(points, dtype=torch.float64).log().unbind(dim=1)
     a, b = a - a.mean(), b - b.mean()
     return float((a @ b) / (a @ a))
+
+
+@contextmanager
+def process() -> Iterator[ProcessPoolExecutor]:
+    """A fresh process that does one thing at a time."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        yield executor
