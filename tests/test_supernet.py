@@ -1,3 +1,4 @@
+import shutil
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +11,7 @@ from nascore.frameworks import DARTS, FRAMEWORKS, build_framework
 from nascore.mask import Mask
 from nascore.operations import NORMS, Identity
 from nascore.streams import stream
+from nascore.supernet import concatenate
 
 
 def one_hot_mask(space, names):
@@ -168,6 +170,24 @@ def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha):
         assert torch.allclose(one, other, rtol=0.1, atol=0.1 * one.detach().abs().max().item())
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_concatenation_gives_gradients_back_in_one_piece(layout):
+    """As torch.cat, but no gradient is a slice of another; also differentiated twice."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(channels):
+        x = torch.randn(2, channels, 4, 4, dtype=torch.float64, generator=generator)
+        return x.contiguous(memory_format=layout)
+
+    maps = [draw(3).requires_grad_(), draw(5).requires_grad_()]
+    whole, gradient = concatenate(maps), draw(8)
+    assert torch.equal(whole, torch.cat(maps, dim=1))
+    found = torch.autograd.grad(whole, maps, gradient)
+    for one, other in zip(found, gradient.split([3, 5], dim=1), strict=True):
+        assert torch.equal(one, other) and one.is_contiguous(memory_format=layout)
+    assert torch.autograd.gradgradcheck(lambda *x: concatenate(x), maps)
+
+
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha):
     results = []
@@ -181,6 +201,7 @@ def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha):
         assert torch.allclose(one, other, atol=1e-10)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha):
     """Compiled as ``compile=True`` does: logits, cost and theta gradients in float64, to 1e-10."""
