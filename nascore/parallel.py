@@ -32,7 +32,7 @@ def sweep(
     Arguments:
         configs: the searches.
         store: where records are kept, a RunStore or a folder; None keeps them only in memory.
-        workers: processes at a time.
+        workers: processes at a time; on a GPU they share it.
         scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
             Its workers must see the store's folder.
         progress: show a bar over the runs, with the time left.
