@@ -25,7 +25,6 @@ from nascore.space import Wiring
 BATCH = 96
 CLASSES = 10
 MASKS = 5  # that the discrete steps are timed with
-LAYOUT = "NCHW instead of channels last"
 
 
 def searcher_at(size: int = 32, batch: int = BATCH, **settings) -> Searcher:
@@ -89,13 +88,15 @@ def discrete(device: str, count: int) -> dict:
     A mask with fewer than two convolutions is passed over: it costs so little that it says little.
     """
     keep_freed_memory()
+    on_cpu = device == "cpu"
+    layout = "NCHW instead of channels last" if on_cpu else "channels last instead of NCHW"
     searchers = {
         "DSNAS": searcher_at(device=device),
         "DSNAS, weight as a product": searcher_at(device=device),
         "DSNAS, torch's depthwise": searcher_at(device=device),
         "DSNAS, torch's concatenation": searcher_at(device=device),
         "DSNAS, bi-level": searcher_at(device=device, level="bi", search_examples=BATCH),
-        "DSNAS, " + LAYOUT: searcher_at(device=device, channels_last=False),
+        f"DSNAS, {layout}": searcher_at(device=device, channels_last=not on_cpu),
     }
     baselines.with_the_weight_as_a_product(searchers["DSNAS, weight as a product"].supernet)
     baselines.with_torchs_depthwise(searchers["DSNAS, torch's depthwise"].supernet)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -61,10 +62,8 @@ def exponent(x: list[float], y: list[float]) -> float:
 
     At least three points are used.
     """
-    points = list(zip(x, y, strict=True))[-max(3, (len(x) + 1) // 2) :]
-    a, b = torch.tensor(points, dtype=torch.float64).log().unbind(dim=1)
-    a, b = a - a.mean(), b - b.mean()
-    return float((a @ b) / (a @ a))
+    upper = slice(-max(3, (len(x) + 1) // 2), None)
+    return float(np.polyfit(np.log(x[upper]), np.log(y[upper]), 1)[0])
 
 
 @contextmanager

@@ -101,3 +101,13 @@ def test_the_results_of_the_book_are_whole(benchmarks):
     for case in results.values():
         assert case["made"]["rounds"] >= 20
         assert case["made"]["device"].startswith("cpu")
+
+
+def test_the_readme_quotes_the_results():
+    results = json.loads((FOLDER / "results" / "cpu.json").read_text())
+    text = (FOLDER.parent / "README.md").read_text()
+    price = results["discrete"]["rows"][0]["ratio"]
+    faster = results["dense"]["rows"][0]["ratio"]
+    memory = results["memory"]["ratio"]["DARTS"]
+    assert f"a DSNAS step takes {price:.2f} times a plain network" in text
+    assert f"{faster:.1f} times as fast as one written down edge by edge, in {memory:.2f}" in text
