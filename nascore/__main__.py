@@ -1,4 +1,4 @@
-"""The command line: python -m nascore search, show, book."""
+"""The command line: python -m nascore search, show, sweep, book."""
 
 import inspect
 import json
@@ -144,8 +144,34 @@ def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.
 
 
 @app.command()
+def sweep(
+    experiment: Annotated[str, typer.Argument(help="An experiment, or all.")],
+    profile: Annotated[str, typer.Option(help="smoke, laptop, published or paper.")] = "laptop",
+    workers: Annotated[int, typer.Option(help="Searches at a time, each in a process.")] = 2,
+    seeds: Annotated[int | None, typer.Option(help="Seeds of each arm.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is recorded.")] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of records. Default: the book's for published, else the runs'."),
+    ] = None,
+) -> None:
+    """Runs what is missing of an experiment, and goes on with what was interrupted."""
+    from nascore.experiments import EXPERIMENTS, configs_of, flat
+    from nascore.folders import project_root
+    from nascore.parallel import sweep
+
+    names = list(EXPERIMENTS) if experiment == "all" else [experiment]
+    configs = [c for name in names for c in flat(configs_of(name, profile, seeds=seeds))]
+    if store is None:
+        own = "book/records" if profile == "published" else "notebooks/runs"
+        store = project_root() / own
+    sweep(configs, store=store, workers=workers, fresh=fresh)
+    typer.echo(f"{len(set(configs))} records in {store}")
+
+
+@app.command()
 def book(
-    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, published or paper.")] = "laptop",
     only: Annotated[
         list[str] | None, typer.Option(help="Execute only this notebook; repeatable.")
     ] = None,
@@ -155,9 +181,10 @@ def book(
     ] = None,
 ) -> None:
     """Executes the notebooks and builds the book."""
-    from nascore.bookbuild import build_book, project_root
+    from nascore.bookbuild import build_book
     from nascore.errors import unknown
     from nascore.experiments import PROFILES
+    from nascore.folders import project_root
 
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))
@@ -182,7 +209,8 @@ def _name_and_value(text: str) -> tuple[str, Any]:
 @app.command()
 def picture() -> None:
     """Renews the README's picture from the executed chapter on growing."""
-    from nascore.bookbuild import project_root, save_figure
+    from nascore.bookbuild import save_figure
+    from nascore.folders import project_root
 
     folder = project_root() / "book"
     path = folder / "figures" / "growing.png"
@@ -195,7 +223,8 @@ def repository(
     url: Annotated[str, typer.Argument(help="Such as https://github.com/you/fork.")],
 ) -> None:
     """Rewrites the repository's address in the book, the notebooks and the README."""
-    from nascore.bookbuild import project_root, set_repository
+    from nascore.bookbuild import set_repository
+    from nascore.folders import project_root
 
     for path in set_repository(project_root(), url):
         typer.echo(path)

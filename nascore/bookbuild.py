@@ -51,15 +51,6 @@ class RunTable:
         return shown, {RUNS: self.rows}
 
 
-def project_root(start: Path | None = None) -> Path:
-    """The folder of the book's _config.yml, here or above. Raises ConfigError if there is none."""
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "_config.yml").exists() and (folder / "_toc.yml").exists():
-            return folder
-    raise ConfigError(f"no _config.yml and _toc.yml in {start} or above: run this in the project.")
-
-
 def book_notebooks(root: Path) -> list[Path]:
     """The notebooks of the book, in the order of its table of contents."""
     toc = yaml.safe_load((root / "_toc.yml").read_text())

@@ -1,6 +1,26 @@
-"""Folders that are written to: checked before the work whose results they are to keep."""
+"""Folders: the project's own, and those that are checked before the work they are to keep."""
 
 from pathlib import Path
+
+from nascore.errors import ConfigError
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder of the book's _config.yml, here or above. Raises ConfigError if there is none."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "_config.yml").exists() and (folder / "_toc.yml").exists():
+            return folder
+    raise ConfigError(f"no _config.yml and _toc.yml in {start} or above: run this in the project.")
+
+
+def shipped_records(start: Path | None = None) -> Path | None:
+    """The records that come with the book; None outside of its project."""
+    try:
+        folder = project_root(start) / "book" / "records"
+    except ConfigError:
+        return None
+    return folder if folder.exists() else None
 
 
 def ensure_writable(folder: Path, error: type[Exception], advice: str) -> Path:

@@ -22,6 +22,7 @@ def sweep(
     store: RunStore | str | Path | None = None,
     workers: int = 1,
     scheduler: str | None = None,
+    fresh: bool = False,
     progress: bool = True,
 ) -> list[Run]:
     """Runs many searches, each in a process of its own with one torch thread.
@@ -35,6 +36,7 @@ def sweep(
         workers: processes at a time; on a GPU they share it.
         scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
             Its workers must see the store's folder.
+        fresh: run everything; a record that the store has stays until its new one is whole.
         progress: show a bar over the runs, with the time left.
 
     Returns the runs in the order of the configs. Raises ConfigError before any work, and the
@@ -48,13 +50,14 @@ def sweep(
         raise ConfigError(f"workers={workers}: a sweep needs at least 1.")
     if store is None:
         with tempfile.TemporaryDirectory() as folder:
-            return _sweep(configs, RunStore(folder), workers, scheduler, progress)
-    folder = store.folder if isinstance(store, RunStore) else Path(store)
-    return _sweep(configs, RunStore(folder.resolve()), workers, scheduler, progress)
+            return _sweep(configs, RunStore(folder), workers, scheduler, fresh, progress)
+    store = store if isinstance(store, RunStore) else RunStore(store)
+    store = RunStore(store.folder.resolve(), store.shipped)  # a worker may be elsewhere
+    return _sweep(configs, store, workers, scheduler, fresh, progress)
 
 
-def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, progress: bool):
-    found = {config: store.get(config) for config in configs}
+def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh: bool, progress):
+    found = {config: None if fresh else store.get(config) for config in configs}
     missing = [config for config, run in found.items() if run is None]
     have = len(found) - len(missing)
     store.ensure_writable()

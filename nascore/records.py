@@ -259,10 +259,12 @@ class RunStore:
 
     Arguments:
         folder: made when the first record is put in.
+        shipped: another folder that is looked in, too, and never written to.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, shipped: str | Path | None = None):
         self.folder = Path(folder)
+        self.shipped = None if shipped is None else Path(shipped)
 
     def path(self, config: SearchConfig) -> Path:
         name = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
@@ -279,6 +281,8 @@ class RunStore:
     def get(self, config: SearchConfig) -> Run | None:
         """The run of a config, or None. Raises RecordError if its record is damaged."""
         path = self.path(config)
+        if not path.exists() and self.shipped is not None:
+            path = self.shipped / path.name
         if not path.exists():
             return None
         run = Run.load(path)

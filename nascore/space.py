@@ -62,7 +62,7 @@ class SearchSpace:
     nodes: int = 2
     inputs: int = 2
     operations: Sequence[str] = OPERATIONS
-    allowed: Mapping[str | Edge, Sequence[str]] = field(default_factory=dict)
+    allowed: Mapping[str | Edge, Sequence[str]] = field(default_factory=dict, hash=False)
     output_nodes: Sequence[int] | None = None
 
     def __post_init__(self):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from nascore import bookbuild, search
+from nascore import bookbuild, folders, search
 from nascore.bookbuild import RunTable, check_parameters, execute, write_execution_record
 from nascore.errors import ConfigError
 
@@ -36,9 +36,9 @@ def notebook(tmp_path):
 
 
 def test_project_root_is_found_from_below():
-    assert bookbuild.project_root(ROOT / "nascore") == ROOT
+    assert folders.project_root(ROOT / "nascore") == ROOT
     with pytest.raises(ConfigError, match="no _config.yml"):
-        bookbuild.project_root(Path("/"))
+        folders.project_root(Path("/"))
 
 
 def test_book_notebooks_are_those_of_the_table_of_contents():

@@ -1,0 +1,58 @@
+"""Tests across seeds: exact and one-sided, with an interval for the mean."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05
+"""The chance, at most, of calling any claim of a family supported when none of them holds."""
+
+
+def sign_flip(effects: Sequence[float]) -> float:
+    """p of a mean above 0, exact: the share of all changes of sign that reach this mean.
+
+    Without an effect, a seed's value is as likely as its negative. With n seeds the smallest p is
+    1 / 2^n. All changes are listed: for up to 20 seeds or so.
+    """
+    effects = np.asarray(effects, dtype=float)
+    signs = np.array(list(product((1, -1), repeat=len(effects))))  # (2^n, n), first: no change
+    sums = signs @ effects
+    return float(np.mean(sums >= sums[0] - 1e-12 * np.abs(effects).sum()))
+
+
+def below_chance(values: Sequence[float], chance: Sequence[Sequence[float]]) -> float:
+    """p of a sum this low, exact, if each value is a uniform draw from a list of its own.
+
+    Arguments:
+        values: one for each seed.
+        chance: for each seed, the list: all values that chance could give, equally likely.
+    """
+    total = {0.0: 1.0}  # distribution of the sum, put together seed by seed
+    for options in chance:
+        longer = {}
+        found, counts = np.unique(np.round(options, 9), return_counts=True)
+        for (so_far, p), (value, count) in product(total.items(), zip(found, counts, strict=True)):
+            key = round(so_far + value, 9)
+            longer[key] = longer.get(key, 0.0) + p * count / len(options)
+        total = longer
+    reached = float(np.sum(values)) + 1e-6
+    return min(1.0, sum(p for value, p in total.items() if value <= reached))
+
+
+def bonferroni(p: float, tests: int) -> float:
+    """p corrected for the number of claims that are tested together.
+
+    Plain Bonferroni: each claim can be judged without the others, in a chapter of its own.
+    """
+    return min(1.0, tests * p)
+
+
+def interval(effects: Sequence[float]) -> tuple[float, float]:
+    """The 95 percent interval of the mean (Student's t); without ends for a single seed."""
+    effects = np.asarray(effects, dtype=float)
+    if len(effects) < 2:
+        return -np.inf, np.inf
+    half = stats.t.ppf(0.975, len(effects) - 1) * effects.std(ddof=1) / np.sqrt(len(effects))
+    return float(effects.mean() - half), float(effects.mean() + half)
