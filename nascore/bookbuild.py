@@ -19,6 +19,7 @@ import nbformat
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from nascore.claims import CLAIMS, Verdict, in_order
 from nascore.errors import ConfigError, unknown
 from nascore.records import Run
 
@@ -256,6 +257,35 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
     path = folder / "execution_record.md"
     path.write_text("\n\n".join(page) + "\n")
     return path
+
+
+def scorecard(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """The verdicts by profile and claim as an HTML table, with a link to each claim's chapter."""
+
+    def cell(verdict: Verdict | None) -> str:
+        if verdict is None:
+            return "<td>no runs</td>"
+        said, claim = verdict.verdict, CLAIMS[verdict.claim]
+        if claim.tested:
+            low, high = verdict.interval
+            numbers = f"{verdict.effect:+.2g} [{low:+.2g}, {high:+.2g}] {claim.unit}"
+            numbers += f", p = {verdict.p:.2g}"
+        else:
+            numbers = f"at most {verdict.effect:.1g} {claim.unit}"
+        return (
+            f'<td><strong class="{said.replace(" ", "-")}">{said}</strong><br>'
+            f"{html.escape(numbers)}, n = {verdict.n}<br>{html.escape(verdict.why)}</td>"
+        )
+
+    head = "".join(f"<th>{name}</th>" for name in ("", "what the paper says", *cards))
+    body = "".join(
+        f'<tr><td><a href="{claim.chapter}.html">{claim.id}</a></td>'
+        f"<td>{html.escape(claim.says)}</td>"
+        + "".join(cell(card.get(claim.id)) for card in cards.values())
+        + "</tr>"
+        for claim in in_order()
+    )
+    return f'<table class="record scorecard"><tr>{head}</tr>{body}</table>'
 
 
 def save_figure(executed: Path, number: int, path: Path) -> None:

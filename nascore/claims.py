@@ -13,7 +13,7 @@ import pandas
 import xarray as xr
 
 from nascore import topology
-from nascore.experiments import load_experiment
+from nascore.experiments import PROFILES, configs_of, load_experiment
 from nascore.linear import DEPTHS, learning_curve, train_chain
 from nascore.records import Run, RunStore
 from nascore.significance import LEVEL, below_chance, bonferroni, interval, sign_flip
@@ -129,6 +129,19 @@ class Claim:
     tested: bool
     measure: Callable[[Arms], Evidence]
 
+    @property
+    def text(self) -> str:
+        """The claim and what decides it, as Markdown."""
+        sign = "at least" if self.tested else "at most"
+        return (
+            f"**{self.id}, the claim.** {self.says}\n\n"
+            f"- *{'Effect' if self.tested else 'Residual'}, seed by seed:* {self.effect}.\n"
+            f"- *Decided by:* {self.test}.\n"
+            f"- *Bar:* {sign} {self.bar:g} {self.unit}"
+            f"{' in the mean over seeds' if self.tested else ''}.\n"
+            f"- *Negative control:* {self.control}."
+        )
+
 
 CLAIMS: dict[str, Claim] = {}
 """Every claim by its id."""
@@ -161,12 +174,42 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
 
 def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
     """The verdict on every claim whose experiment a store has in full, by id."""
-    found = {claim.id: load_experiment(claim.experiment, profile, store) for claim in _in_order()}
+    found = {claim.id: load_experiment(claim.experiment, profile, store) for claim in in_order()}
     return {
         name: judge(name, CLAIMS[name].measure(arms))
         for name, arms in found.items()
         if arms is not None
     }
+
+
+def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
+    """The verdicts of every profile that has runs in a store, by profile and claim."""
+    cards = {profile: verdicts(profile, store) for profile in PROFILES}
+    return {
+        profile: card
+        for profile, card in cards.items()
+        if any(configs_of(CLAIMS[name].experiment, profile) for name in card)
+    }
+
+
+def across(claim: str, arms: Arms) -> pandas.DataFrame:
+    """What a claim looks at, in every arm of an experiment that explores: means over seeds.
+
+    It decides nothing: there is no test and no verdict.
+    """
+    rows = {}
+    for arm, runs in arms.items():
+        evidence = CLAIMS[claim].measure({arm: runs})
+        rows[arm] = {name: float(np.mean(values)) for name, values in evidence.values.items()}
+        low, high = interval(np.nan_to_num(evidence.effect))
+        rows[arm] |= {
+            "effect": float(np.nan_to_num(evidence.effect).mean()),
+            "from": low,
+            "to": high,
+            "control": float(np.mean(evidence.control)),
+            "seeds": len(runs),
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index")
 
 
 def listed() -> pandas.DataFrame:
@@ -179,12 +222,12 @@ def listed() -> pandas.DataFrame:
             "bar": f"{'≥' if claim.tested else '≤'} {claim.bar:g} {claim.unit}",
             "negative control": claim.control,
         }
-        for claim in _in_order()
+        for claim in in_order()
     ]
     return pandas.DataFrame(rows).set_index("claim")
 
 
-def _in_order() -> list[Claim]:
+def in_order() -> list[Claim]:
     """The phenomena first, then the analyses."""
     return sorted(CLAIMS.values(), key=lambda claim: (claim.id[0] != "P", claim.id))
 

@@ -11,7 +11,10 @@ import numpy as np
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from nascore import topology
+from nascore.data import SPLITS
 from nascore.records import Run
 from nascore.space import SearchSpace, Wiring, edge_name
 
@@ -93,6 +96,112 @@ def output_cost(
     ax.set(ylabel="L − H  [nat]")
     ax.legend()
     return ax
+
+
+def loss_and_entropy(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
+    """L (solid) and H (dashed) over epochs, a colour for each split that has examples."""
+    ax = ax or plt.gca()
+    for colour, split in zip(ARMS, SPLITS, strict=False):
+        if runs[0].config.sizes[split]:
+            losses = [run.mean_loss.sel(split=split) for run in runs]
+            entropies = [run.mean_entropy.sel(split=split) for run in runs]
+            over_epochs(losses, ax, f"L, {split} set", color=colour)
+            over_epochs(entropies, ax, f"H, {split} set", color=colour, linestyle="--")
+    ax.set(ylabel="L and H  [nat]", ylim=(0, None))
+    ax.legend(fontsize="small")
+    return ax
+
+
+def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
+    """L (solid) and H (dashed) of a split over epochs, of right and of wrong answers."""
+    ax = ax or plt.gca()
+    for colour, outcome in ((ARMS[2], "right"), (ARMS[3], "wrong")):
+        for name, letter, dashes in (("loss", "L", "-"), ("entropy", "H", "--")):
+            chosen = {"split": split, "outcome": outcome}
+            curves = [run.history[name].sel(chosen) for run in runs]
+            over_epochs(curves, ax, f"{letter}, {outcome}", color=colour, linestyle=dashes)
+    ax.set(ylabel="L and H  [nat]", title=f"{split} set")
+    return ax
+
+
+def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None, **style) -> Axes:
+    """Cost per edge and operation: summed over cells, mean over epochs and seeds.
+
+    Red costs, blue earns. What was never drawn is left white.
+    """
+    ax = ax or plt.gca()
+    values = xr.concat([run.history.cost_mean.isel(epoch=epochs) for run in runs], "seed")
+    values = 1000 * values.mean(["seed", "epoch"]).sum("cell", min_count=1)
+    values = values.sel(operation=values.operation != "none")
+    frame = values.to_pandas().rename(columns=lambda name: name.replace("_", " "))
+    bar = {"label": "cost  [millinat]"}
+    sns.heatmap(frame, ax=ax, center=0, cmap="vlag", linewidths=0.5, cbar_kws=bar, **style)
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(axis="y", rotation=0)
+    ax.tick_params(axis="x", rotation=40)
+    for label in ax.get_xticklabels():
+        label.set_ha("right")
+    return ax
+
+
+def portrait(runs: Sequence[Run]) -> Figure:
+    """What a set of searches did, in six panels.
+
+    Above: p(none), the shape of the wiring, L and H on each split. Below: cost per edge and
+    operation over the first and the last tenth of the epochs, and L - H.
+    """
+    figure, axes = plt.subplots(2, 3, figsize=(12, 7))
+    (none, shape, losses), (first, last, difference) = axes
+    none_probability(runs, none).legend(fontsize="x-small", loc="best")
+    for name, measure, colour in (
+        ("input edges (width)", topology.width, INPUT),
+        ("intermediate edges", topology.intermediate_edges, INTERMEDIATE),
+        ("depth", topology.depth, "0.3"),
+    ):
+        ended = [run for run in runs if not run.active_edges.isnull().any()]
+        curves = [topology.over_epochs(run, measure) for run in ended]
+        over_epochs(curves, shape, name, color=colour)
+    shape.set(ylabel="edges", ylim=(-0.15, None))
+    shape.legend(fontsize="small")
+    loss_and_entropy(runs, losses)
+    tenth = max(1, runs[0].config.epochs // 10)
+    cost(runs, slice(0, tenth), first).set_title(f"cost, first {_epochs(tenth)}")
+    cost(runs, slice(-tenth, None), last).set_title(f"cost, last {_epochs(tenth)}")
+    splits = [split for split in SPLITS if runs[0].config.sizes[split]]
+    output_cost({"": runs}, splits, difference)
+    return figure
+
+
+def _epochs(number: int) -> str:
+    return "epoch" if number == 1 else f"{number} epochs"
+
+
+def evolution(run: Run, number: int = 4) -> Figure:
+    """The wiring of one search at some epochs, from the first to the last."""
+    epochs = np.unique(np.linspace(0, run.config.epochs, number).round().astype(int))
+    return _grid([(run, int(epoch), f"epoch {epoch}") for epoch in epochs], columns=2)
+
+
+def final_wirings(runs: Sequence[Run]) -> Figure:
+    """The wirings that some searches end with."""
+    return _grid([(run, run.config.epochs, f"seed {run.config.seed}") for run in runs], columns=4)
+
+
+def _grid(shown: Sequence[tuple[Run, int, str]], columns: int) -> Figure:
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    width = 4.7 if columns < 3 else 3.3
+    size = (width * columns, 0.66 * width * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (run, epoch, title) in zip(axes.flat, shown, strict=False):
+        if run.active_edges.sel(epoch=epoch).isnull():
+            ax.text(0.5, 0.5, "diverged", ha="center")
+        else:
+            wiring(run, epoch, ax)
+        ax.set_title(title, fontsize="medium")
+    return figure
 
 
 def wiring(run: Run, epoch: int, ax: Axes | None = None) -> Axes:

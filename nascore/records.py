@@ -162,6 +162,11 @@ class Run:
         return self._mean(self.history.loss)
 
     @property
+    def mean_entropy(self) -> xr.DataArray:
+        """H, mean over examples in nats, (epoch, split)."""
+        return self._mean(self.history.entropy)
+
+    @property
     def accuracy(self) -> xr.DataArray:
         """Share of right answers, (epoch, split)."""
         examples = self.history.examples
