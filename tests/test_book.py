@@ -1,7 +1,9 @@
 """The book from the smoke profile: every notebook, the strict build, the pages in a browser."""
 
 import functools
+import html
 import http.server
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from nascore import RunStore
+from nascore.claims import CLAIMS, in_order, scorecard
+
 ROOT = Path(__file__).parent.parent
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -17,6 +22,7 @@ CHROMIUM = (
 PAGES = (
     "book/introduction",
     "notebooks/setting",
+    "notebooks/claims",
     "notebooks/growing",
     "notebooks/width_preference",
     "notebooks/bilevel_failure",
@@ -24,6 +30,12 @@ PAGES = (
     "notebooks/cost",
     "notebooks/theorems",
     "notebooks/training",
+    "notebooks/cost_over_training",
+    "notebooks/sum_rule",
+    "notebooks/right_and_wrong",
+    "notebooks/training_opportunity",
+    "notebooks/scorecard",
+    "book/protocol",
     "notebooks/speed",
     "book/execution_record",
     "book/references",
@@ -49,11 +61,39 @@ def site(tmp_path_factory):
 def test_every_page_is_there_and_shows_results(site):
     for page in PAGES:
         assert (site / f"{page}.html").exists()
-    for name in ("growing", "width_preference", "bilevel_failure"):
+    for claim in CLAIMS.values():
+        name = claim.chapter
         text = (site / "notebooks" / f"{name}.html").read_text()
-        assert "seeds. Criterion:" in text  # the glued verdict
+        said = "supported|not supported|undecided"
+        assert re.search(f"<strong>{claim.id}: ({said}).<", text), name  # glued
+        assert f"{claim.id}, the claim." in text
         assert text.count('src="../_images/') >= 2
         assert f"notebooks/{name}.ipynb" in text and "colab.research.google.com" in text
+
+
+def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
+    """Every profile that has runs is a column; every cell is computed anew from the records."""
+    root = site.parent.parent
+    store = RunStore(root / "notebooks" / "runs", root / "book" / "records")
+    cards = scorecard(store)
+    assert next(iter(cards)) == "smoke"
+    text = (site / "notebooks" / "scorecard.html").read_text()
+    (table,) = re.findall(r'<table class="record scorecard">.*?</table>', text, re.DOTALL)
+    head, *rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    assert re.findall(r"<th>(.*?)</th>", head)[2:] == list(cards)
+    shown = {}
+    for row in rows:
+        (claim,) = re.findall(r'<a href="[a-z_]+.html">(\w+)</a>', row)
+        shown[claim] = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", row)[2:]]
+    assert list(shown) == [claim.id for claim in in_order()]
+    for column, card in enumerate(cards.values()):
+        for claim, cells in shown.items():
+            cell, verdict = cells[column], card.get(claim)
+            if verdict is None:
+                assert cell == "no runs"
+            else:
+                assert f">{verdict.verdict}</strong>" in cell
+                assert f"n = {verdict.n}<br>{verdict.why}" in cell
 
 
 def test_theorems_are_set_and_referred_to(site):

@@ -26,6 +26,31 @@ def test_what_the_store_has_is_not_run_again(tiny, tmp_path):
     assert first[0].provenance == first[1].provenance == again[0].provenance
 
 
+def test_fresh_runs_again_and_replaces_each_record_when_its_new_one_is_whole(tiny, tmp_path):
+    store, bad = RunStore(tmp_path), tiny.replace(device="cuda:99")
+    first, _ = sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
+    (again,) = sweep([tiny], store=store, fresh=True, progress=False)
+    assert again.provenance["started"] >= first.provenance["started"]
+    assert again.provenance["wall_seconds"] != first.provenance["wall_seconds"]
+    assert histories([first])[0].identical(histories([again])[0])
+    assert store.get(tiny).provenance == again.provenance
+    with pytest.raises(ConfigError, match="cuda:99"):
+        sweep([bad, tiny.replace(seed=1)], store=store, workers=2, fresh=True, progress=False)
+    assert len(list(store)) == 2  # nothing was lost
+
+
+def test_records_that_are_shipped_are_found_and_left_alone(tiny, tmp_path):
+    shipped, own = tmp_path / "shipped", tmp_path / "own"
+    (first,) = sweep([tiny], store=shipped, progress=False)
+    store = RunStore(own, shipped)
+    found, _ = sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
+    assert found.provenance == first.provenance
+    assert [len(list(RunStore(folder))) for folder in (shipped, own)] == [1, 1]
+    sweep([tiny], store=store, fresh=True, progress=False)
+    assert RunStore(shipped).get(tiny).provenance == first.provenance
+    assert RunStore(own).get(tiny) is not None
+
+
 def test_a_failing_search_is_reported_and_the_others_are_kept(tiny, tmp_path):
     bad = tiny.replace(device="cuda:99")
     with pytest.raises(ConfigError, match="cuda:99"):

@@ -79,3 +79,40 @@ def test_a_wiring_names_its_operations_and_its_epoch(runs, axes):
     texts = [text.get_text() for text in axes.texts]
     for name in runs[0].wiring.operations:
         assert name == "none" or name.replace("_", " ") in texts
+
+
+def test_loss_and_entropy_show_every_split_that_has_examples(runs, axes):
+    plots.loss_and_entropy(runs, axes)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["L, train set", "H, train set", "L, valid set", "H, valid set"]
+    above, below = (line.get_ydata() for line in axes.lines[:2])
+    expected = np.mean([run.output_cost.sel(split="train") for run in runs], axis=0)
+    assert np.allclose(above - below, expected, atol=1e-5)
+
+
+def test_outcomes_tell_right_from_wrong(runs, axes):
+    plots.outcomes(runs, "valid", axes)
+    expected = np.mean([run.history.loss.sel(split="valid", outcome="wrong") for run in runs], 0)
+    assert np.allclose(axes.lines[2].get_ydata(), expected, equal_nan=True)
+
+
+def test_cost_is_the_sum_over_cells_in_millinats(runs, axes):
+    plots.cost(runs, slice(1, None), axes)
+    shown = axes.collections[0].get_array().reshape(5, 7)
+    cost = np.stack([run.history.cost_mean.values[1:, 0, :, 1:] for run in runs])
+    with np.errstate(invalid="ignore"):
+        count = np.isfinite(cost).sum(axis=(0, 1))
+        expected = 1000 * np.nansum(cost, axis=(0, 1)) / np.where(count, count, np.nan)
+    assert np.allclose(np.ma.filled(shown, np.nan), expected, equal_nan=True, rtol=1e-4)
+
+
+def test_a_portrait_has_six_panels(runs):
+    figure = plots.portrait(runs)
+    titled = [ax for ax in figure.axes if ax.get_title() or ax.get_ylabel()]
+    assert len(titled) == 6 + 2  # and the colour bars of two of them
+
+
+def test_wirings_in_a_grid(runs):
+    shown = [ax.get_title() for ax in plots.evolution(runs[0]).axes]
+    assert shown[:3] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert [ax.get_title() for ax in plots.final_wirings(runs).axes] == ["seed 0", "seed 1"]

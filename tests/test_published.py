@@ -1,0 +1,77 @@
+"""The records that come with the book: whole, enough, small, and made again bit by bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nascore import Run, RunStore
+from nascore.claims import CLAIMS, verdicts
+from nascore.data import DATASETS, load_splits
+from nascore.errors import DataError
+from nascore.experiments import EXPERIMENTS, configs_of, flat, load_experiment
+from nascore.parallel import sweep
+from nascore.records import VARIABLES
+
+FOLDER = Path(__file__).parent.parent / "book" / "records"
+STORE = RunStore(FOLDER)
+CONFIGS = {config for name in EXPERIMENTS for config in flat(configs_of(name, "published"))}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_has_all_its_runs(name):
+    assert load_experiment(name, "published", STORE) is not None
+
+
+def test_the_folder_holds_these_runs_and_nothing_else():
+    assert {path.name for path in FOLDER.iterdir()} == {STORE.path(c).name for c in CONFIGS}
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 30 * 2**20
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.nc")), ids=lambda path: path.stem)
+def test_a_record_is_whole_and_follows_the_schema(path):
+    """Loading checks dims, shapes, coordinates and the hash; the rest is checked here."""
+    run = Run.load(path)
+    history, config = run.history, run.config
+    assert path == STORE.path(config) and config in CONFIGS
+    assert set(history.data_vars) == set(VARIABLES)
+    for name, (dims, dtype, long_name, units) in VARIABLES.items():
+        assert history[name].dims == dims and history[name].dtype.str[1:] == dtype
+        assert history[name].attrs == {"long_name": long_name, "units": units}
+    ended = history.probability.notnull().all(["edge", "operation"])
+    assert np.allclose(history.probability.sum("operation").where(ended, 1), 1, atol=1e-5)
+    assert (history.cost_mean.sel(operation="none").fillna(0) == 0).all()
+    seen = history.examples.sum("outcome").sel(split="train")
+    size = config.sizes["train"]
+    assert seen[0] == size and (seen[1:] == size // config.batch_size * config.batch_size).all()
+    assert run.provenance["commit"] and "dirty" not in run.provenance["commit"]
+    assert "1 thread" in run.provenance["device"] and run.provenance["wall_seconds"] > 0
+
+
+def test_every_claim_has_a_verdict_from_enough_seeds():
+    found = verdicts("published", STORE)
+    assert set(found) == set(CLAIMS)
+    assert all(verdict.n >= 5 for verdict in found.values())
+    assert all(verdict.n >= 8 for verdict in found.values() if CLAIMS[verdict.claim].tested)
+
+
+def test_a_short_record_is_made_again(tmp_path):
+    """Bit by bit with the version of torch that made it, else within 0.02 nat after one epoch.
+
+    Versions round differently, and a search amplifies that: what must agree is its beginning.
+    """
+    first = min(
+        (STORE.get(config) for config in CONFIGS), key=lambda r: r.provenance["wall_seconds"]
+    )
+    try:
+        load_splits("fashion-mnist", {"train": 1, "search": 0, "valid": 0}, 0, "cpu")
+    except DataError as error:
+        pytest.skip(f"needs {DATASETS['fashion-mnist'].examples} images: {error}")
+    (again,) = sweep([first.config], store=tmp_path, progress=False)
+    if again.provenance["torch"] == first.provenance["torch"]:
+        assert again.history.drop_vars("seconds").identical(first.history.drop_vars("seconds"))
+    else:
+        ours, theirs = (run.output_cost.sel(split="train")[:2] for run in (again, first))
+        assert np.allclose(ours, theirs, atol=0.02)
+    assert torch.get_num_threads() == 1
