@@ -1,6 +1,7 @@
 # make book · make test · make lint · make clean. Each sets up .venv by itself, once.
 #
-#   PROFILE=smoke          profile of the notebooks: smoke, laptop (default) or paper
+#   PROFILE=smoke          profile of the notebooks: smoke, laptop (default), published
+#                          (reads the records of book/records, trains nothing) or paper
 #   PYTHON=python3.12      interpreter for .venv: 3.11 or newer
 #   TORCH_INDEX=URL        index to take torch and torchvision from, such as
 #                          https://download.pytorch.org/whl/cpu for the small CPU build

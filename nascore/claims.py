@@ -183,8 +183,8 @@ def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
 
 
 def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
-    """The verdicts of every profile that has runs in a store, by profile and claim."""
-    cards = {profile: verdicts(profile, store) for profile in PROFILES}
+    """The verdicts of every profile that has runs in a store, by profile (the largest first)."""
+    cards = {profile: verdicts(profile, store) for profile in reversed(PROFILES)}
     return {
         profile: card
         for profile, card in cards.items()

@@ -195,11 +195,13 @@ def bilevel_failure(profile: str, seeds: int | None = None, **changes: Any) -> A
     return arms
 
 
+NOISE = (0.0, 0.3, 0.6)
+
+
 def label_noise(profile: str, seeds: int | None = None, **changes: Any) -> Arms:
     """P3 and the dial of its cause: how many edges bi-level search loses to how much noise."""
     base = _seeds(_FAILURE, FEWER_SEEDS, profile, seeds, {**changes, "level": "bi"})
-    shares = (0.0, 0.3, 0.6) if profile == "laptop" else (0.0, 0.2, 0.4, 0.6)
-    return {f"noise {share}": [c.replace(label_noise=share) for c in base] for share in shares}
+    return {f"noise {share}": [c.replace(label_noise=share) for c in base] for share in NOISE}
 
 
 def failure_of_dsnas(profile: str, seeds: int | None = None, **changes: Any) -> Arms:

@@ -76,7 +76,7 @@ def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
     root = site.parent.parent
     store = RunStore(root / "notebooks" / "runs", root / "book" / "records")
     cards = scorecard(store)
-    assert next(iter(cards)) == "smoke"
+    assert "smoke" in cards
     text = (site / "notebooks" / "scorecard.html").read_text()
     (table,) = re.findall(r'<table class="record scorecard">.*?</table>', text, re.DOTALL)
     head, *rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
