@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from nascore import Run, RunStore, SearchConfig
-from nascore.claims import CLAIMS, Evidence, arc, judge, listed, shuffled, verdicts
+from nascore.claims import CLAIMS, judge, listed, verdicts
+from nascore.evidence import Evidence
 from nascore.experiments import EXPERIMENTS
+from nascore.phenomena import arc, shuffled
 from nascore.records import History
 from nascore.significance import LEVEL
 
