@@ -63,7 +63,8 @@ def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh:
     store.ensure_writable()
     bar = tqdm(desc="searches", total=len(found), initial=have, unit="run", disable=not progress)
     with bar, _executor(min(workers, len(missing)), scheduler) as executor:
-        jobs = [executor.submit(_run, config, store) for config in missing]
+        empty = RunStore(store.folder)  # what was read stays here
+        jobs = [executor.submit(_run, config, empty) for config in missing]
         try:
             for job in as_completed(jobs):
                 job.result()

@@ -260,7 +260,7 @@ def _favouring_edges(probability: xr.DataArray) -> xr.DataArray:
 
 
 class RunStore:
-    """A folder of records, each under the hash of its config.
+    """A folder of records, each under the hash of its config. What was read once is kept in memory.
 
     Arguments:
         folder: made when the first record is put in.
@@ -270,6 +270,7 @@ class RunStore:
     def __init__(self, folder: str | Path, shipped: str | Path | None = None):
         self.folder = Path(folder)
         self.shipped = None if shipped is None else Path(shipped)
+        self._read: dict[tuple[Path, int], Run] = {}  # by path and time of the last change
 
     def path(self, config: SearchConfig) -> Path:
         name = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
@@ -290,7 +291,10 @@ class RunStore:
             path = self.shipped / path.name
         if not path.exists():
             return None
-        run = Run.load(path)
+        key = path, path.stat().st_mtime_ns
+        if key not in self._read:
+            self._read[key] = Run.load(path)
+        run = self._read[key]
         if run.config != config:
             raise RecordError(f"{path} holds a run of another config. Delete it and run again.")
         return run

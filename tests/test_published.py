@@ -1,5 +1,6 @@
 """The records that come with the book: whole, enough, small, and made again bit by bit."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from nascore.experiments import EXPERIMENTS, configs_of, flat, load_experiment
 from nascore.parallel import sweep
 from nascore.records import VARIABLES
 
-FOLDER = Path(__file__).parent.parent / "book" / "records"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "book" / "records"
 STORE = RunStore(FOLDER)
 CONFIGS = {config for name in EXPERIMENTS for config in flat(configs_of(name, "published"))}
 
@@ -75,3 +77,34 @@ def test_a_short_record_is_made_again(tmp_path):
         ours, theirs = (run.output_cost.sel(split="train")[:2] for run in (again, first))
         assert np.allclose(ours, theirs, atol=0.02)
     assert torch.get_num_threads() == 1
+
+
+def test_the_readme_shows_the_verdicts():
+    text = (ROOT / "README.md").read_text()
+    for claim, found in verdicts("published", STORE).items():
+        (row,) = re.findall(rf"^\| {claim} .*$", text, re.MULTILINE)
+        assert re.findall(r"\*\*(.*?)\*\*", row) == [found.verdict], claim
+
+
+def test_the_page_on_the_protocol_shows_the_settings():
+    """Its table is written by hand: the numbers must be those of the experiments."""
+    text = (ROOT / "book" / "protocol.md").read_text()
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    table = {row[0].strip(): [cell.strip() for cell in row[1:4]] for row in rows if len(row) == 5}
+    for column, profile in enumerate(("paper", "published", "laptop")):
+        wiring = configs_of("growing", profile)["single-level"]
+        failure = configs_of("bilevel_failure", profile)["bi-level"][0]
+        first, steps = wiring[0], wiring[0].sizes["train"] // wiring[0].batch_size
+        noise = (
+            f"{failure.label_noise:.0%}".replace("%", " percent") if failure.label_noise else "none"
+        )
+        expected = {
+            "examples for $\\theta$ (P1, P2)": f"{first.sizes['train']:,}",
+            "cells, channels (P1, P2)": f"{first.cells}, {first.channels}",
+            "epochs (P1, P2)": f"{first.epochs} of {steps} steps",
+            "learning rate of $\\theta$": f"{first.lr:g}",
+            "learning rate of $\\alpha$": f"{first.arch_lr:g}",
+            "label noise (P3, A5)": noise,
+            "seeds of tested claims": str(len(wiring)),
+        }
+        assert {name: table[name][column] for name in expected} == expected

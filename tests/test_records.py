@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -211,3 +212,15 @@ def test_store_keeps_runs_under_their_config(run, tmp_path):
     path.rename(store.path(run.config.replace(seed=9)))
     with pytest.raises(RecordError, match="holds a run of another config"):
         store.get(run.config.replace(seed=9))
+
+
+def test_a_store_reads_a_record_once_until_it_changes(tiny, tmp_path, monkeypatch):
+    run, store = search(tiny, progress=False), RunStore(tmp_path)
+    store.put(run)
+    loads, load = [], Run.load
+    monkeypatch.setattr(Run, "load", lambda path: loads.append(path) or load(path))
+    assert store.get(tiny) is store.get(tiny)
+    assert len(loads) == 1
+    os.utime(store.path(tiny), ns=(1, 1))
+    store.get(tiny)
+    assert len(loads) == 2
