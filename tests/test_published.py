@@ -18,6 +18,7 @@ from nascore.records import VARIABLES
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "book" / "records"
 STORE = RunStore(FOLDER)
+RECORDED_ON = "AVX512"
 CONFIGS = {config for name in EXPERIMENTS for config in flat(configs_of(name, "published"))}
 
 
@@ -59,9 +60,10 @@ def test_every_claim_has_a_verdict_from_enough_seeds():
 
 
 def test_a_short_record_is_made_again(tmp_path):
-    """Bit by bit with the version of torch that made it, else within 0.02 nat after one epoch.
+    """Bit by bit with the torch and the vector instructions that made it, else its beginning.
 
-    Versions round differently, and a search amplifies that: what must agree is its beginning.
+    Others round differently, and a search amplifies that: then L - H before training and after
+    the first epoch must agree to 0.02 nat.
     """
     first = min(
         (STORE.get(config) for config in CONFIGS), key=lambda r: r.provenance["wall_seconds"]
@@ -71,12 +73,12 @@ def test_a_short_record_is_made_again(tmp_path):
     except DataError as error:
         pytest.skip(f"needs {DATASETS['fashion-mnist'].examples} images: {error}")
     (again,) = sweep([first.config], store=tmp_path, progress=False)
-    if again.provenance["torch"] == first.provenance["torch"]:
+    same_torch = again.provenance["torch"] == first.provenance["torch"]
+    if same_torch and torch.backends.cpu.get_cpu_capability() == RECORDED_ON:
         assert again.history.drop_vars("seconds").identical(first.history.drop_vars("seconds"))
     else:
         ours, theirs = (run.output_cost.sel(split="train")[:2] for run in (again, first))
         assert np.allclose(ours, theirs, atol=0.02)
-    assert torch.get_num_threads() == 1
 
 
 def test_the_readme_shows_the_verdicts():
@@ -95,9 +97,8 @@ def test_the_page_on_the_protocol_shows_the_settings():
         wiring = configs_of("growing", profile)["single-level"]
         failure = configs_of("bilevel_failure", profile)["bi-level"][0]
         first, steps = wiring[0], wiring[0].sizes["train"] // wiring[0].batch_size
-        noise = (
-            f"{failure.label_noise:.0%}".replace("%", " percent") if failure.label_noise else "none"
-        )
+        share = failure.label_noise
+        noise = f"{100 * share:.0f} percent" if share else "none"
         expected = {
             "examples for $\\theta$ (P1, P2)": f"{first.sizes['train']:,}",
             "cells, channels (P1, P2)": f"{first.cells}, {first.channels}",
