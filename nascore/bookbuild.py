@@ -202,6 +202,8 @@ def build_book(
 
     # Notebooks that only read records have cores to spare, and do not wait for each other's runs.
     together = 2 if profile == "published" else 1
+    if together > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two would wait for each other
     with ThreadPoolExecutor(together) as executor:
         jobs = [executor.submit(run, notebook) for notebook in chosen]
         try:
