@@ -29,7 +29,7 @@ RUNS = "nascore_runs"
 
 
 class RunTable:
-    """The runs behind a page: shown as a table, and read by the page "Execution record"."""
+    """The runs behind a page: a row for each arm, and all of them for the page "Execution record"."""
 
     def __init__(self, arms: Mapping[str, Sequence[Run]]):
         self.rows = [
@@ -45,10 +45,24 @@ class RunTable:
         ]
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        columns = ["arm", "seed", "hash", "wall_seconds", "nascore", "torch", "device", "started"]
+        arms = {}
+        for row in self.rows:
+            arms.setdefault(row["arm"], []).append(row)
+        table = [
+            {
+                "arm": arm,
+                "seeds": ", ".join(str(row["seed"]) for row in rows),
+                "config hashes": ", ".join(row["hash"] for row in rows),
+                "seconds": round(sum(row["wall_seconds"] for row in rows)),
+                "nascore": ", ".join(sorted({f"{r['nascore']} ({r['commit']})" for r in rows})),
+                "torch": ", ".join(sorted({row["torch"] for row in rows})),
+                "device": ", ".join(sorted({row["device"] for row in rows})),
+            }
+            for arm, rows in arms.items()
+        ]
         shown = {
             "text/plain": f"{len(self.rows)} runs",
-            "text/html": _html_table(columns, self.rows),
+            "text/html": _html_table(list(table[0]) if table else ["arm"], table),
         }
         return shown, {RUNS: self.rows}
 
