@@ -29,7 +29,7 @@ RUNS = "nascore_runs"
 
 
 class RunTable:
-    """The runs behind a page: a row for each arm, and all of them for the page "Execution record"."""
+    """The runs behind a page: a row for each arm, and all for the page "Execution record"."""
 
     def __init__(self, arms: Mapping[str, Sequence[Run]]):
         self.rows = [
