@@ -156,12 +156,12 @@ def sweep(
     ] = None,
 ) -> None:
     """Runs what is missing of an experiment, and goes on with what was interrupted."""
-    from nascore.experiments import EXPERIMENTS, configs_of, flat
+    from nascore.experiments import EXPERIMENTS, searches
     from nascore.folders import project_root
     from nascore.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
-    configs = [c for name in names for c in flat(configs_of(name, profile, seeds=seeds))]
+    configs = searches(profile, names, seeds)
     if store is None:
         own = "book/records" if profile == "published" else "notebooks/runs"
         store = project_root() / own

@@ -1,7 +1,8 @@
 """Executes the notebooks and builds the book.
 
-papermill writes executed copies to book/_executed; a small Sphinx extension of the book shows
-them in the place of the clean templates.
+All searches of a profile run first, side by side; the notebooks then read their records. papermill
+writes executed copies to book/_executed; a small Sphinx extension of the book shows them in the
+place of the clean templates.
 """
 
 import base64
@@ -22,7 +23,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from nascore.claims import CLAIMS, Verdict, in_order
 from nascore.errors import ConfigError, unknown
-from nascore.records import Run
+from nascore.experiments import searches
+from nascore.folders import shipped_records
+from nascore.parallel import sweep
+from nascore.records import Run, RunStore
 
 RUNS = "nascore_runs"
 """Metadata of the notebook output that lists a notebook's runs for the execution record."""
@@ -178,7 +182,7 @@ def build_book(
     only: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Executes the notebooks and builds the book, warnings as errors.
+    """Runs the searches, executes the notebooks and builds the book, warnings as errors.
 
     Arguments:
         root: the project's folder.
@@ -214,9 +218,11 @@ def build_book(
         execute(notebook, executed / notebook.name, given[notebook])
         print(f"{notebook.stem} executed in {time.perf_counter() - start:.0f} s", flush=True)
 
-    # Notebooks that only read records have cores to spare, and do not wait for each other's runs.
-    together = 2 if profile == "published" else 1
-    if together > 1:
+    together = 1
+    if not only and not parameters:  # all searches first: no core waits at a notebook's last one
+        store = RunStore(root / "notebooks" / "runs", shipped_records(root))
+        sweep(searches(profile), store=store, workers=2)
+        together = 2
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two would wait for each other
     with ThreadPoolExecutor(together) as executor:
         jobs = [executor.submit(run, notebook) for notebook in chosen]

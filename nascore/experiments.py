@@ -4,7 +4,7 @@ An experiment has arms, which differ in one thing, and every arm has the same se
 share searches: what two of them need is run once (the store sees to it).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +289,13 @@ def configs_of(
         raise ConfigError(f"seeds={seeds}: an experiment needs at least 1.")
     changes = {field: value for field, value in (changes or {}).items() if value is not None}
     return EXPERIMENTS[name](profile, seeds, **changes)
+
+
+def searches(
+    profile: str, names: Iterable[str] = tuple(EXPERIMENTS), seeds: int | None = None
+) -> list[SearchConfig]:
+    """The searches of several experiments; what two of them share is in it twice."""
+    return [config for name in names for config in flat(configs_of(name, profile, seeds=seeds))]
 
 
 def run_experiment(

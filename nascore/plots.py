@@ -11,6 +11,7 @@ import numpy as np
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
 from nascore import topology
@@ -124,7 +125,7 @@ def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None, **style) -> Axes:
+def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     """Cost per edge and operation: summed over cells, mean over epochs and seeds.
 
     Red costs, blue earns. What was never drawn is left white.
@@ -135,7 +136,7 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None, **style) ->
     values = values.sel(operation=values.operation != "none")
     frame = values.to_pandas().rename(columns=lambda name: name.replace("_", " "))
     bar = {"label": "cost  [millinat]"}
-    sns.heatmap(frame, ax=ax, center=0, cmap="vlag", linewidths=0.5, cbar_kws=bar, **style)
+    sns.heatmap(frame, ax=ax, norm=CenteredNorm(), cmap="vlag", linewidths=0.5, cbar_kws=bar)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="y", rotation=0)
     ax.tick_params(axis="x", rotation=40)

@@ -268,13 +268,13 @@ def test_deep_linear_dynamics():
 
 def test_every_claim_reads_real_runs(tmp_path):
     """The smoke runs of every experiment go through its claim; nothing else is looked at."""
-    from nascore.experiments import configs_of, flat
+    from nascore.experiments import searches
     from nascore.parallel import sweep
 
     store = RunStore(tmp_path)
     names = {claim.experiment for claim in CLAIMS.values()}
     assert list(verdicts("smoke", store)) == ["A7"]
-    sweep([c for n in names for c in flat(configs_of(n, "smoke"))], store=store, progress=False)
+    sweep(searches("smoke", names), store=store, progress=False)
     found = verdicts("smoke", store)
     assert list(found) == listed().index.tolist()
     assert found["A2"].verdict == "supported"

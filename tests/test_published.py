@@ -11,7 +11,7 @@ from nascore import Run, RunStore
 from nascore.claims import CLAIMS, verdicts
 from nascore.data import DATASETS, load_splits
 from nascore.errors import DataError
-from nascore.experiments import EXPERIMENTS, configs_of, flat, load_experiment
+from nascore.experiments import EXPERIMENTS, configs_of, load_experiment, searches
 from nascore.parallel import sweep
 from nascore.records import VARIABLES
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "book" / "records"
 STORE = RunStore(FOLDER)
 RECORDED_ON = "AVX512"
-CONFIGS = {config for name in EXPERIMENTS for config in flat(configs_of(name, "published"))}
+CONFIGS = set(searches("published"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
