@@ -158,11 +158,8 @@ def across_frameworks(profile: str, seeds: int | None = None, **changes: Any) ->
     base = _seeds(_ACROSS, FEWER_SEEDS, profile, seeds, changes)
     return {
         f"{framework.upper()}, {cell} cell": [c.replace(framework=framework, nodes=n) for c in base]
-        for cell, n, frameworks in (
-            ("minimal", 2, ("dsnas", "snas", "darts")),
-            ("normal", 4, ("dsnas", "snas")),
-        )
-        for framework in frameworks
+        for cell, n in (("minimal", 2), ("normal", 4))
+        for framework in ("dsnas", "snas", "darts")
     }
 
 
