@@ -243,11 +243,16 @@ def deep_advantage(run: Run) -> float:
 )
 def training_opportunity(arms: Arms) -> Evidence:
     fixed, free = (each(deep_advantage, arms[arm]) for arm in ("fixed", "free"))
+
+    def compared(advantage: np.ndarray) -> str:
+        mean = float(advantage.mean())
+        return f"{abs(mean):.2g} nat {'less' if mean >= 0 else 'more'}"
+
     return Evidence(
         seeds_of(arms["fixed"]),
         fixed - free,
-        f"The deep edge costs {-fixed.mean():+.2g} nat more than the wide one with (1,2) fixed, "
-        f"{-free.mean():+.2g} nat more with (1,2) free.",
+        f"With (1,2) fixed the deep edge costs {compared(fixed)} than the wide one, with (1,2) "
+        f"free {compared(free)}.",
         sign_flip(np.nan_to_num(fixed - free)),
         free,
         bool(fixed.mean() >= 0),
