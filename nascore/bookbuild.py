@@ -221,9 +221,12 @@ def build_book(
     together = 1
     if not only and not parameters:  # all searches first: no core waits at a notebook's last one
         store = RunStore(root / "notebooks" / "runs", shipped_records(root))
-        sweep(searches(profile), store=store, workers=2)
+        missing = [config for config in searches(profile) if store.find(config) is None]
+        if missing:
+            sweep(missing, store=store, workers=2)
         together = 2
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two would wait for each other
+        chosen = chosen[::-1]  # the scorecard, near the end, reads most: it had better start early
     with ThreadPoolExecutor(together) as executor:
         jobs = [executor.submit(run, notebook) for notebook in chosen]
         try:

@@ -284,12 +284,17 @@ class RunStore:
         """Where a search of this config keeps its state until its record is in the store."""
         return self.path(config).with_suffix(".checkpoint")
 
-    def get(self, config: SearchConfig) -> Run | None:
-        """The run of a config, or None. Raises RecordError if its record is damaged."""
+    def find(self, config: SearchConfig) -> Path | None:
+        """The file that holds the run of a config, here or among the shipped ones; not read."""
         path = self.path(config)
         if not path.exists() and self.shipped is not None:
             path = self.shipped / path.name
-        if not path.exists():
+        return path if path.exists() else None
+
+    def get(self, config: SearchConfig) -> Run | None:
+        """The run of a config, or None. Raises RecordError if its record is damaged."""
+        path = self.find(config)
+        if path is None:
             return None
         key = path, path.stat().st_mtime_ns
         if key not in self._read:

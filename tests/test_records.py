@@ -214,6 +214,16 @@ def test_store_keeps_runs_under_their_config(run, tmp_path):
         store.get(run.config.replace(seed=9))
 
 
+def test_a_store_finds_its_own_records_before_shipped_ones(run, tmp_path):
+    shipped, store = RunStore(tmp_path / "book"), RunStore(tmp_path / "runs", tmp_path / "book")
+    assert store.find(run.config) is None
+    theirs = shipped.put(run)
+    assert store.find(run.config) == theirs
+    assert store.find(run.config.replace(seed=9)) is None
+    ours = store.put(run)
+    assert store.find(run.config) == ours
+
+
 def test_a_store_reads_a_record_once_until_it_changes(tiny, tmp_path, monkeypatch):
     run, store = search(tiny, progress=False), RunStore(tmp_path)
     store.put(run)
