@@ -31,7 +31,7 @@ format: $(READY)
 	$(RUN) -m ruff format .
 	$(RUN) -m nbstripout --keep-id notebooks/*.ipynb
 
-# make picture: the README's picture, from the chapters that make book executed.
+# make picture: the README's picture, after make book PROFILE=published.
 picture: $(READY)
 	$(RUN) -m nascore picture
 

@@ -208,13 +208,13 @@ def _name_and_value(text: str) -> tuple[str, Any]:
 
 @app.command()
 def picture() -> None:
-    """Renews the README's picture from the executed chapter on growing."""
+    """Renews the README's picture, from the chapter on growing of the published book."""
     from nascore.bookbuild import save_figure
     from nascore.folders import project_root
 
     folder = project_root() / "book"
     path = folder / "figures" / "growing.png"
-    save_figure(folder / "_executed" / "growing.ipynb", 0, path)
+    save_figure(folder / "_executed" / "growing.ipynb", 0, path, "published")
     typer.echo(path)
 
 

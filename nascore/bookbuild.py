@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
@@ -310,9 +311,11 @@ def scorecard(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
             numbers += f", p = {verdict.p:.2g}"
         else:
             numbers = f"at most {verdict.effect:.1g} {claim.unit}"
+        if not np.isnan(verdict.control):
+            numbers += f", control {verdict.control:+.2g}"
         return (
             f'<td><strong class="{said.replace(" ", "-")}">{said}</strong><br>'
-            f"{html.escape(numbers)}, n = {verdict.n}<br>{html.escape(verdict.why)}</td>"
+            f"n = {verdict.n}, {html.escape(numbers)}<br>{html.escape(verdict.why)}</td>"
         )
 
     head = "".join(f"<th>{name}</th>" for name in ("", "what the paper says", *cards))
@@ -326,14 +329,21 @@ def scorecard(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
     return f'<table class="record scorecard"><tr>{head}</tr>{body}</table>'
 
 
-def save_figure(executed: Path, number: int, path: Path) -> None:
+def save_figure(executed: Path, number: int, path: Path, profile: str) -> None:
     """Writes a figure of an executed notebook, counted from 0, to a PNG file.
 
-    Raises ConfigError if the notebook has no such figure or was not executed.
+    Raises ConfigError if the notebook has no such figure, or was not executed with this profile.
     """
     if not executed.exists():
-        raise ConfigError(f"{executed} does not exist: run `make book` first.")
-    cells = nbformat.read(executed, as_version=4).cells
+        raise ConfigError(f"{executed} does not exist: run `make book PROFILE={profile}` first.")
+    notebook = nbformat.read(executed, as_version=4)
+    found = notebook.metadata.get("papermill", {}).get("parameters", {}).get("profile")
+    if found != profile:
+        raise ConfigError(
+            f"{executed.name} was executed with profile {found!r}: run `make book "
+            f"PROFILE={profile}` first."
+        )
+    cells = notebook.cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     figures = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
     if number >= len(figures):

@@ -116,8 +116,14 @@ def seeds_of(runs: Sequence[Run]) -> list[int]:
 
 
 def each(measure: Callable[[Run], float], runs: Sequence[Run]) -> np.ndarray:
-    """A number of each run, in an array."""
-    return np.array([float(measure(run)) for run in runs])
+    """A number of each run, in an array; NaN where a run diverged."""
+    return np.array([np.nan if run.diverged else float(measure(run)) for run in runs])
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean over the runs that have not diverged; NaN if all have."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else np.nan
 
 
 def both_above(one: np.ndarray, other: np.ndarray) -> float:

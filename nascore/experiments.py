@@ -23,7 +23,7 @@ on two cores; its records come with the book. paper: the authors' protocol, on a
 
 SEEDS = {"smoke": 3, "laptop": 3, "published": 8, "paper": 3}
 FEWER_SEEDS = {"smoke": 2, "laptop": 2, "published": 5, "paper": 3}
-"""Seeds of the experiments that look across settings, and decide no claim."""
+"""Seeds of the experiments that look across settings, and of A3, which is no test."""
 
 _DIGITS = {"dataset": "digits", "augment": False, "alpha_mean": 0.0}
 _FASHION = {
@@ -326,8 +326,14 @@ def run_experiment(
 
 
 def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[Run]] | None:
-    """The runs of an experiment that a store has, arm by arm; None if one is missing."""
+    """The runs of an experiment that a store has, arm by arm; None if one is missing.
+
+    The profile's seeds, and those that follow them as far as all arms have them.
+    """
     arms = configs_of(name, profile)
+    seeds = max(map(len, arms.values()), default=0)
+    while seeds and store.has(flat(more := configs_of(name, profile, seeds=seeds + 1))):
+        arms, seeds = more, seeds + 1
     runs = [store.get(config) for config in flat(arms)]
     return None if None in runs else _in_arms(arms, runs)
 

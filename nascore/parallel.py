@@ -25,7 +25,7 @@ def sweep(
     fresh: bool = False,
     progress: bool = True,
 ) -> list[Run]:
-    """Runs many searches, each in a process of its own with one torch thread.
+    """Runs many searches in processes of their own, each with one torch thread.
 
     A run that the store has is loaded, one that was interrupted goes on from its checkpoint, and
     a config given twice runs once. The records are the same for any number of workers.

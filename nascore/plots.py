@@ -160,10 +160,10 @@ def portrait(runs: Sequence[Run]) -> Figure:
         ("depth", topology.depth, "0.3"),
     ):
         ended = [run for run in runs if not run.active_edges.isnull().any()]
-        curves = [topology.over_epochs(run, measure) for run in ended]
-        over_epochs(curves, shape, name, color=colour)
+        if ended:
+            curves = [topology.over_epochs(run, measure) for run in ended]
+            over_epochs(curves, shape, name, color=colour).legend(fontsize="small")
     shape.set(ylabel="edges", ylim=(-0.15, None))
-    shape.legend(fontsize="small")
     loss_and_entropy(runs, losses)
     tenth = max(1, runs[0].config.epochs // 10)
     cost(runs, slice(0, tenth), first).set_title(f"cost, first {_epochs(tenth)}")

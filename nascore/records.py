@@ -9,9 +9,10 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -101,7 +102,7 @@ class Run:
 
     Arguments:
         config: what was asked.
-        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES.
+        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to be changed.
         provenance: versions, device, wall time and memory of the process that made it.
     """
 
@@ -130,7 +131,13 @@ class Run:
         best = _favouring_edges(probability).argmax("operation").values
         return Wiring(self.config.space, tuple(self.config.space.operations[k] for k in best))
 
-    @property
+    @cached_property
+    def diverged(self) -> bool:
+        """Whether alpha, or the loss on the training set, is no number at the end."""
+        loss = self.mean_loss.sel(split="train")[-1]
+        return bool(self.active_edges[-1].isnull() or not np.isfinite(loss))
+
+    @cached_property
     def none_probability(self) -> xr.DataArray:
         """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate.
 
@@ -140,7 +147,7 @@ class Run:
         none = probability.where(probability.operation == "none", 0)
         return none.sum("operation").where(probability.notnull().all("operation"))
 
-    @property
+    @cached_property
     def active_edges(self) -> xr.DataArray:
         """Number of edges whose most probable operation is not `none`, (epoch,).
 
@@ -290,6 +297,10 @@ class RunStore:
         if not path.exists() and self.shipped is not None:
             path = self.shipped / path.name
         return path if path.exists() else None
+
+    def has(self, configs: Iterable[SearchConfig]) -> bool:
+        """Whether there is a file for each of these."""
+        return all(self.find(config) is not None for config in configs)
 
     def get(self, config: SearchConfig) -> Run | None:
         """The run of a config, or None. Raises RecordError if its record is damaged."""

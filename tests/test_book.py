@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nascore import RunStore
@@ -93,7 +94,8 @@ def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
                 assert cell == "no runs"
             else:
                 assert f">{verdict.verdict}</strong>" in cell
-                assert f"n = {verdict.n}<br>{verdict.why}" in cell
+                assert f"n = {verdict.n}, " in cell and cell.endswith(f"<br>{verdict.why}")
+                assert np.isnan(verdict.control) or f"control {verdict.control:+.2g}<br>" in cell
 
 
 def test_theorems_are_set_and_referred_to(site):

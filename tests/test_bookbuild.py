@@ -141,13 +141,16 @@ def test_save_figure(tmp_path):
     png = base64.b64encode(b"pixels").decode()
     output = nbformat.v4.new_output("display_data", data={"image/png": png})
     cells = [new_code_cell("one"), new_code_cell("two", outputs=[output])]
-    nbformat.write(new_notebook(cells=cells), tmp_path / "page.ipynb")
-    bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "new" / "figure.png")
+    metadata = {"papermill": {"parameters": {"profile": "smoke"}}}
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "page.ipynb")
+    bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "new" / "figure.png", "smoke")
     assert (tmp_path / "new" / "figure.png").read_bytes() == b"pixels"
     with pytest.raises(ConfigError, match="page.ipynb has 1 figures: there is no 1"):
-        bookbuild.save_figure(tmp_path / "page.ipynb", 1, tmp_path / "figure.png")
-    with pytest.raises(ConfigError, match="run `make book` first"):
-        bookbuild.save_figure(tmp_path / "other.ipynb", 0, tmp_path / "figure.png")
+        bookbuild.save_figure(tmp_path / "page.ipynb", 1, tmp_path / "figure.png", "smoke")
+    with pytest.raises(ConfigError, match="run `make book PROFILE=smoke` first"):
+        bookbuild.save_figure(tmp_path / "other.ipynb", 0, tmp_path / "figure.png", "smoke")
+    with pytest.raises(ConfigError, match="with profile 'smoke': run `make book PROFILE=paper`"):
+        bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "figure.png", "paper")
 
 
 def test_only_needs_the_other_pages(tmp_path, monkeypatch):

@@ -135,6 +135,16 @@ def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
     assert load_experiment("deep_linear", "smoke", store) == {}
 
 
+def test_load_experiment_takes_more_seeds_where_all_arms_have_them(tmp_path, monkeypatch):
+    store, there = RunStore(tmp_path), set()
+    monkeypatch.setattr(store, "find", lambda config: config if config in there else None)
+    monkeypatch.setattr(store, "get", store.find)
+    there.update(flat(configs_of("bilevel_failure", "smoke", seeds=5)))
+    there -= {configs_of("bilevel_failure", "smoke", seeds=5)["control"][4]}
+    loaded = load_experiment("bilevel_failure", "smoke", store)
+    assert loaded == configs_of("bilevel_failure", "smoke", seeds=4)
+
+
 def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     """A notebook's own folder of records is filled only with what the book does not have."""
     book = tmp_path / "book" / "records"

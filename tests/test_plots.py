@@ -1,8 +1,10 @@
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from nascore import SearchConfig, SearchSpace, plots, search
+from nascore import Run, SearchConfig, SearchSpace, plots, search
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,15 @@ def test_a_portrait_has_six_panels(runs):
     figure = plots.portrait(runs)
     titled = [ax for ax in figure.axes if ax.get_title() or ax.get_ylabel()]
     assert len(titled) == 6 + 2  # and the colour bars of two of them
+
+
+def test_a_portrait_of_a_run_that_diverged(runs):
+    history = runs[0].history.copy(deep=True)
+    for name in ("alpha", "probability", "loss", "entropy"):
+        history[name][1:] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing
+        plots.portrait([Run(runs[0].config, history, {})])
 
 
 def test_wirings_in_a_grid(runs):

@@ -85,7 +85,7 @@ def test_the_readme_shows_the_verdicts():
     """Verdicts, and every number beside them, are those that the records give."""
 
     def numbers(text: str) -> set[float]:
-        return {float(found) for found in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", text)}
+        return {float(found) for found in re.findall(r"[-+]?\d+(?:\.\d+)?(?:e-?\d+)?", text)}
 
     text = (ROOT / "README.md").read_text()
     noise = configs_of("bilevel_failure", "published")["bi-level"][0].label_noise
