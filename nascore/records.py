@@ -102,7 +102,7 @@ class Run:
 
     Arguments:
         config: what was asked.
-        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to be changed.
+        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to change.
         provenance: versions, device, wall time and memory of the process that made it.
     """
 
