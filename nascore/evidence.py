@@ -40,11 +40,12 @@ class Evidence:
         def text(value: float) -> str:
             if np.isnan(value):
                 return "diverged"
-            return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
+            digits = 2 if abs(value) < 0.1 else 3
+            return f"{value:.0f}" if float(value).is_integer() else f"{value:.{digits}g}"
 
         rows = dict(self.values) | {"effect": self.effect}
         rows |= {"control": self.control} if len(self.control) else {}
-        columns = [f"seed {seed}" for seed in self.seeds]
+        columns = pandas.Index(self.seeds, name="seed")
         return pandas.DataFrame.from_dict(
             {name: list(map(text, values)) for name, values in rows.items()},
             orient="index",

@@ -179,7 +179,7 @@ def test_growing_reads_edges_and_probability():
     assert evidence.values["epoch of the fewest"].tolist() == [2]
     assert evidence.values["edges at the end"].tolist() == [5]
     table = evidence.table()
-    assert table.loc["fewest edges", "seed 0"] == "2"
+    assert table.loc["fewest edges", 0] == "2"
     assert "effect" in table.index and "control" in table.index
 
 
@@ -232,7 +232,7 @@ def test_a_run_that_diverged_counts_as_no_effect_and_is_shown(claim, broken):
     assert diverged.diverged and not arms[first][0].diverged
     evidence = CLAIMS[claim].measure({**arms, first: [diverged, *arms[first][1:]]})
     assert np.isnan(evidence.effect[0]) and not np.isnan(evidence.effect[1:]).any()
-    assert evidence.table().loc["effect", "seed 0"] == "diverged"
+    assert evidence.table().loc["effect", 0] == "diverged"
     found, whole = judge(claim, evidence), verdict(claim, arms)
     assert found.n == SEEDS and found.effect < whole.effect and found.p > whole.p
     assert found.verdict != "not supported" and "nan" not in found.why
