@@ -91,7 +91,7 @@ _SMALL = {
 
 _ACROSS = {
     **_SMALL,
-    "laptop": {**_SMALL["laptop"], "epochs": 14},
+    "laptop": {**_SMALL["laptop"], "epochs": 10},
     "published": {**_SMALL["published"], "epochs": 20},
 }
 """And shorter where a dense framework makes them dear."""
@@ -113,7 +113,7 @@ _FAILURE = {
         "channels": 8,
         "train_examples": 288,
         "search_examples": 288,
-        "epochs": 40,
+        "epochs": 36,
         "lr": 0.05,
         "arch_lr": 0.025,
         "label_noise": 0.6,
