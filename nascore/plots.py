@@ -154,16 +154,17 @@ def portrait(runs: Sequence[Run]) -> Figure:
     figure, axes = plt.subplots(2, 3, figsize=(12, 7))
     (none, shape, losses), (first, last, difference) = axes
     none_probability(runs, none).legend(fontsize="x-small", loc="best")
+    ended = [run for run in runs if not run.active_edges.isnull().any()]
     for name, measure, colour in (
         ("input edges (width)", topology.width, INPUT),
         ("intermediate edges", topology.intermediate_edges, INTERMEDIATE),
         ("depth", topology.depth, "0.3"),
     ):
-        ended = [run for run in runs if not run.active_edges.isnull().any()]
-        if ended:
-            curves = [topology.over_epochs(run, measure) for run in ended]
-            over_epochs(curves, shape, name, color=colour).legend(fontsize="small")
+        if curves := [topology.over_epochs(run, measure) for run in ended]:
+            over_epochs(curves, shape, name, color=colour)
     shape.set(ylabel="edges", ylim=(-0.15, None))
+    if ended:
+        shape.legend(fontsize="small")
     loss_and_entropy(runs, losses)
     tenth = max(1, runs[0].config.epochs // 10)
     cost(runs, slice(0, tenth), first).set_title(f"cost, first {_epochs(tenth)}")

@@ -120,7 +120,8 @@ def test_a_portrait_of_a_run_that_diverged(runs):
         history[name][1:] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing
-        plots.portrait([Run(runs[0].config, history, {})])
+        figure = plots.portrait([Run(runs[0].config, history, {})])
+    assert figure.axes[1].get_ylabel() == "edges" and not figure.axes[1].lines
 
 
 def test_wirings_in_a_grid(runs):
