@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascore.loop import Searcher
-from nascore.mask import Mask
-from nascore.operations import BatchNorm, Depthwise, build_operation, relu_conv_norm
-from nascore.space import Wiring
-from nascore.supernet import Cell, Supernet, concatenate
+from nascore.engine.mask import Mask
+from nascore.engine.operations import BatchNorm, Depthwise, build_operation, relu_conv_norm
+from nascore.engine.space import Wiring
+from nascore.engine.supernet import Cell, Supernet, concatenate
+from nascore.runs.loop import Searcher
 
 
 class PlainNetwork(nn.Module):

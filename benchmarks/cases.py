@@ -15,12 +15,13 @@ import baselines
 import torch
 from measure import exponent, process, ratio, rounds, seconds
 
-from nascore import SearchConfig, operations, space, sweep
-from nascore.data import DATASETS, Dataset
-from nascore.experiments import growing
-from nascore.loop import Searcher
-from nascore.memory import keep_freed_memory, peak_memory
-from nascore.space import Wiring
+from nascore import SearchConfig, sweep
+from nascore.engine import operations, space
+from nascore.engine.cpu.memory import keep_freed_memory, peak_memory
+from nascore.engine.space import Wiring
+from nascore.evidence.experiments import growing
+from nascore.runs.data import DATASETS, Dataset
+from nascore.runs.loop import Searcher
 
 BATCH = 96
 CLASSES = 10

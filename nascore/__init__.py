@@ -4,14 +4,14 @@ from importlib import import_module
 
 # No module bears the name of a public function: `nascore.search` is the function, always.
 _HOME = {
-    "SearchConfig": "config",
-    "SearchSpace": "space",
-    "Supernet": "supernet",
-    "Wiring": "space",
-    "Run": "records",
-    "RunStore": "records",
-    "search": "loop",
-    "sweep": "parallel",
+    "SearchConfig": "runs.config",
+    "SearchSpace": "engine.space",
+    "Supernet": "engine.supernet",
+    "Wiring": "engine.space",
+    "Run": "runs.records",
+    "RunStore": "runs.records",
+    "search": "runs.loop",
+    "sweep": "runs.parallel",
 }
 
 __all__ = list(_HOME)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from nascore.config import SearchConfig
 from nascore.errors import ConfigError, DataError, RecordError
+from nascore.runs.config import SearchConfig
 
 app = typer.Typer(
     help="Differentiable architecture search, seen through its local cost.",
@@ -31,8 +31,8 @@ def _search(out: Path | None, store: Path, quiet: bool, **fields: Any) -> None:
         if name in given:
             given[name] = convert(name, given[name])
     config = SearchConfig(**given)
-    from nascore.loop import search  # imports torch, which --help need not wait for
-    from nascore.records import RunStore
+    from nascore.runs.loop import search  # imports torch, which --help need not wait for
+    from nascore.runs.records import RunStore
 
     records = RunStore(store)
     records.ensure_writable()
@@ -138,7 +138,7 @@ app.command("search")(_with_config_options(_search))
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.")]) -> None:
     """Prints a summary of a run and its final wiring."""
-    from nascore.records import Run
+    from nascore.runs.records import Run
 
     typer.echo(Run.load(run))
 
@@ -156,9 +156,9 @@ def sweep(
     ] = None,
 ) -> None:
     """Runs what is missing of an experiment, and goes on with what was interrupted."""
-    from nascore.experiments import EXPERIMENTS, searches
+    from nascore.evidence.experiments import EXPERIMENTS, searches
     from nascore.folders import project_root
-    from nascore.parallel import sweep
+    from nascore.runs.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
     configs = searches(profile, names, seeds)
@@ -181,9 +181,9 @@ def book(
     ] = None,
 ) -> None:
     """Executes the notebooks and builds the book."""
-    from nascore.bookbuild import build_book
+    from nascore.book.build import build_book
     from nascore.errors import unknown
-    from nascore.experiments import PROFILES
+    from nascore.evidence.experiments import PROFILES
     from nascore.folders import project_root
 
     if profile not in PROFILES:
@@ -209,7 +209,7 @@ def _name_and_value(text: str) -> tuple[str, Any]:
 @app.command()
 def picture() -> None:
     """Renews the README's picture, from the chapter on growing of the published book."""
-    from nascore.bookbuild import save_figure
+    from nascore.book.build import save_figure
     from nascore.folders import project_root
 
     folder = project_root() / "book"
@@ -223,7 +223,7 @@ def repository(
     url: Annotated[str, typer.Argument(help="Such as https://github.com/you/fork.")],
 ) -> None:
     """Rewrites the repository's address in the book, the notebooks and the README."""
-    from nascore.bookbuild import set_repository
+    from nascore.book.build import set_repository
     from nascore.folders import project_root
 
     for path in set_repository(project_root(), url):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nascore import RunStore
-from nascore.claims import CLAIMS, in_order, scorecard
+from nascore.evidence.verdicts import CLAIMS, in_order, scorecard
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = (
@@ -107,7 +107,7 @@ def test_theorems_are_set_and_referred_to(site):
 
 
 def test_the_execution_record_names_every_run(site):
-    from nascore.experiments import EXPERIMENTS
+    from nascore.evidence.experiments import EXPERIMENTS
 
     text = (site / "book" / "execution_record.html").read_text()
     for experiment in EXPERIMENTS.values():

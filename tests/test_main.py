@@ -58,7 +58,7 @@ def test_quiet_prints_only_the_path(run_command, capsys, tmp_path):
 
 def test_a_search_that_is_recorded_is_not_run_again(run_command, capsys, monkeypatch):
     assert run_command(*TINY, "--quiet") == 0
-    monkeypatch.setattr("nascore.loop.search", lambda *a, **k: pytest.fail("it ran again"))
+    monkeypatch.setattr("nascore.runs.loop.search", lambda *a, **k: pytest.fail("it ran again"))
     assert run_command(*TINY, "--quiet") == 0
     first, second = capsys.readouterr().out.split()
     assert first == second and Run.load(first)
@@ -75,7 +75,7 @@ def test_where_the_record_goes_is_checked_before_the_search(
     run_command, capsys, monkeypatch, tmp_path
 ):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("nascore.loop.search", lambda *a, **k: pytest.fail("it has begun"))
+    monkeypatch.setattr("nascore.runs.loop.search", lambda *a, **k: pytest.fail("it has begun"))
     for words in (["--out", "file/x.nc"], ["--store", "file/runs"]):
         assert run_command(*TINY, *words) == 2
         assert "cannot write to file" in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
 
 
 def test_book_passes_parameters_on(run_command, monkeypatch, tmp_path):
-    from nascore import bookbuild
+    from nascore.book import build as bookbuild
 
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from nascore import Run, RunStore
-from nascore.claims import CLAIMS, verdicts
-from nascore.data import DATASETS, load_splits
 from nascore.errors import DataError
-from nascore.experiments import EXPERIMENTS, configs_of, load_experiment, searches
-from nascore.parallel import sweep
-from nascore.records import VARIABLES
+from nascore.evidence.experiments import EXPERIMENTS, configs_of, load_experiment, searches
+from nascore.evidence.verdicts import CLAIMS, verdicts
+from nascore.runs.data import DATASETS, load_splits
+from nascore.runs.parallel import sweep
+from nascore.runs.records import VARIABLES
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "book" / "records"

@@ -1,0 +1,241 @@
+"""The supernet: the weights theta of every operation on every edge of every cell."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nascore.engine.cpu import folded
+from nascore.engine.mask import Mask
+from nascore.engine.operations import NORMS, build_operation, mixed_precision, relu_conv_norm
+from nascore.engine.space import SearchSpace
+
+
+class _UnitWeight(torch.autograd.Function):
+    """``z * x`` for a scalar z that is exactly 1: forward is free, dL/dz = <dL/dx, x>."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, z: Tensor) -> Tensor:
+        ctx.save_for_backward(x, z)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, z = ctx.saved_tensors
+        grad_x = grad * z if torch.is_grad_enabled() else grad  # z counts if differentiated again
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None
+        # Channels last in memory: this order of axes flattens without a copy.
+        flat = [t.permute(0, 2, 3, 1).reshape(-1).to(z.dtype) for t in (grad, x)]
+        return grad_x, torch.dot(*flat)
+
+
+class _Concatenate(torch.autograd.Function):
+    """Along the channels. Gradients come back in one piece, as fast kernels want them.
+
+    A slice of a gradient takes ten times as long through batch normalisation on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx, *maps: Tensor) -> Tensor:
+        ctx.channels = [x.shape[1] for x in maps]
+        return torch.cat(maps, dim=1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        last = grad.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return tuple(x.contiguous(memory_format=layout) for x in grad.split(ctx.channels, dim=1))
+
+
+def concatenate(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C_1, H, W), (B, C_2, H, W), ... as one (B, C_1 + C_2 + ..., H, W)."""
+    return _Concatenate.apply(*maps)
+
+
+class Cell(nn.Module):
+    """A cell with every allowed operation on every edge.
+
+    Arguments:
+        space: the cell's nodes, edges and operations.
+        inputs: channels of each input node's source.
+        channels: channels C of every node.
+        norm: normalisation, a key of ``operations.NORMS``.
+    """
+
+    def __init__(self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str):
+        super().__init__()
+        self.space = space
+        self.fold = norm == "batch"
+        self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
+        self.operations = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    str(k): build_operation(space.operations[k], channels, norm)
+                    for k in choices
+                    if space.operations[k] != "none"
+                }
+            )
+            for choices in space.choices
+        )
+
+    def nodes(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> list[Tensor]:
+        """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
+
+        Only active operations run, and probed ones if Z collects a gradient. A node that nothing
+        reaches is None; one that only probed operations reach is 0.
+
+        Arguments:
+            inputs: one tensor for each input node, (B, channels of that input, H, W).
+            weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
+            mask: says which operations to evaluate.
+        """
+        if self.folds(mask, inputs[0]):
+            return self.folded_nodes(inputs, weights, mask)
+        nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        edges = enumerate(self.space.edges)
+        for j in self.space.intermediate_nodes:
+            terms = []
+            for _ in range(j):
+                e, (i, _) = next(edges)
+                if nodes[i] is None:
+                    continue
+                for name, module, z in self._running(e, mask.active, weights):
+                    if mask.one_hot and name == "skip_connect":
+                        terms.append(_UnitWeight.apply(module(nodes[i]), z))
+                    else:
+                        terms.append(module(nodes[i], z))  # (B, C, H, W)
+                if weights[0].requires_grad:
+                    for _, module, z in self._running(e, mask.probed, weights):
+                        with torch.no_grad():
+                            x = module(nodes[i])
+                        terms.append(z * x)
+            nodes.append(sum(terms[1:], start=terms[0]) if terms else None)
+        return nodes
+
+    def folds(self, mask: Mask, x: Tensor) -> bool:
+        """Whether the nodes take the folded path: a dense mask, batch normalisation, a CPU.
+
+        The places of the dilated convolutions must be even in number, so that none is padded.
+        """
+        even = x.shape[2] % 2 == x.shape[3] % 2 == 0
+        dense = not mask.one_hot and not any(mask.probed)
+        return self.fold and dense and even and x.device.type == "cpu" and not mixed_precision(x)
+
+    def folded_nodes(
+        self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask
+    ) -> list[Tensor]:
+        """As ``nodes``, for a dense mask and batch normalisation: see folded.py."""
+        sources = []
+        for module, x in zip(self.preprocess, inputs, strict=True):
+            _, conv, norm = module
+            sources.append(folded.Source(folded.conv_norm(F.relu(x), conv, norm)))
+        edges = enumerate(self.space.edges)
+        for j in self.space.intermediate_nodes:
+            terms, dilated = [], []
+            for _ in range(j):
+                e, (i, _) = next(edges)
+                if sources[i] is None:
+                    continue
+                for name, module, z in self._running(e, mask.active, weights):
+                    kind = dilated if name.startswith("dil_conv") else terms
+                    kind.append(sources[i].term(name, module, z))
+            x = folded.node(terms, dilated, sources[0].x)
+            sources.append(None if x is None else folded.Source(x))
+        return [source and source.x for source in sources]
+
+    def _running(self, e: int, rows: Sequence[Sequence[int]], weights: Sequence[Tensor]):
+        """The operations of a row that compute something: name, module and Z."""
+        for k in rows[e]:
+            name = self.space.operations[k]
+            if name != "none":
+                yield name, self.operations[e][str(k)], weights[e * len(self.space.operations) + k]
+
+    def forward(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> Tensor:
+        """The concatenated output nodes, (B, C * output nodes, H, W)."""
+        nodes = self.nodes(inputs, weights, mask)
+        outputs = [nodes[j] for j in self.space.output_nodes]
+        return concatenate([torch.zeros_like(nodes[0]) if x is None else x for x in outputs])
+
+
+class Supernet(nn.Module):
+    """Stem, cells without reduction, global average pool, linear classifier without bias.
+
+    Source: the paper's setting, which is the one of DARTS less its reduction cells.
+
+    Arguments:
+        space: the search space of every cell.
+        classes: number of classes.
+        image_channels: channels of the images.
+        cells: number of cells.
+        channels: channels C of every node; the stem has 3 C.
+        norm: normalisation, a key of ``operations.NORMS``.
+        recompute: keep only what enters each cell; the backward pass computes the rest again.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        classes: int,
+        image_channels: int = 3,
+        cells: int = 8,
+        channels: int = 16,
+        norm: str = "batch",
+        recompute: bool = False,
+    ):
+        super().__init__()
+        width = 3 * channels
+        self.space = space
+        self.recompute = recompute
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, width, 3, padding=1, bias=False), NORMS[norm](width)
+        )
+        sources = [width] * space.inputs  # channels of what the next cell reads, newest last
+        self.cells = nn.ModuleList()
+        for _ in range(cells):
+            self.cells.append(Cell(space, sources, channels, norm))
+            sources = [*sources, channels * len(space.output_nodes)][1:]
+        self.classifier = nn.Linear(sources[-1], classes, bias=False)
+
+    @contextmanager
+    def unfolded(self) -> Iterator[None]:
+        """While open, every operation is a call of its own module: for hooks, and to compare."""
+        before = [cell.fold for cell in self.cells]
+        for cell in self.cells:
+            cell.fold = False
+        try:
+            yield
+        finally:
+            for cell, fold in zip(self.cells, before, strict=True):
+                cell.fold = fold
+
+    def operations(self) -> Iterator[tuple[tuple[int, int, int], nn.Module]]:
+        """Every operation that has a module: its place (cell, edge, operation) and the module."""
+        for c, cell in enumerate(self.cells):
+            for e, modules in enumerate(cell.operations):
+                for k, module in modules.items():
+                    yield (c, e, int(k)), module
+
+    def forward(self, images: Tensor, mask: Mask, track: bool = True) -> Tensor:
+        """Logits (B, classes) of images (B, image channels, H, W) under one mask.
+
+        With ``track``, ``mask.cost()`` and ``mask.output_cost()`` give the cost on every edge of
+        every cell after a backward pass.
+        """
+        per_cell, per_output = mask.copies(len(self.cells), track)
+        weights = per_cell.flatten(1)  # (cells, edges * operations)
+        x = self.stem(images)
+        inputs = [x] * self.space.inputs
+        for cell, row, one in zip(self.cells, weights.unbind(0), per_output.unbind(0), strict=True):
+            x = _UnitWeight.apply(self._output(cell, inputs, row.unbind(0), mask), one)
+            inputs = [*inputs, x][1:]
+        return self.classifier(x.mean(dim=(2, 3)))
+
+    def _output(self, cell: Cell, *arguments) -> Tensor:
+        if not self.recompute:
+            return cell(*arguments)
+        # Nothing in a cell is random, so there is no state of a generator to keep.
+        return checkpoint(cell, *arguments, use_reentrant=False, preserve_rng_state=False)

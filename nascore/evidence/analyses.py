@@ -1,0 +1,313 @@
+"""The seven analyses (A1 to A7): what decides each of them, and its measure."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import xarray as xr
+
+from nascore.engine.random import stream
+from nascore.evidence.claims import Arms, Evidence, both_above, claim, each, mean, seeds_of
+from nascore.evidence.significance import sign_flip
+from nascore.runs.records import Run
+from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
+
+
+def mean_cost(run: Run, epochs: slice, cells: slice = slice(None)) -> float:
+    """Cost of the operations but `none`: mean over cells, edges, operations, epochs; in nats."""
+    cost = run.history.cost_mean.isel(epoch=epochs, cell=cells)
+    return float(cost.sel(operation=cost.operation != "none").mean())
+
+
+@claim(
+    id="A1",
+    name="Cost at both ends of training",
+    says=(
+        "Under uniform masks the operations but none cost more than 0 at initialisation, in the "
+        "mean, and less than 0 near the convergence of theta."
+    ),
+    experiment="cost_at_init_and_convergence",
+    chapter="cost_over_training",
+    effect="the smaller of: mean cost before training; minus mean cost in the last tenth of epochs",
+    test="both above 0 across seeds: exact sign flips, the larger p",
+    control="the same in the cells before the last, whose costs add up to little (A4)",
+    bar=0.0,
+    unit="nat",
+    tested=True,
+)
+def cost_at_init_and_convergence(arms: Arms) -> Evidence:
+    (runs,) = arms.values()
+    first, last = slice(0, 1), slice(-max(1, runs[0].config.epochs // 10), None)
+    start = each(lambda run: mean_cost(run, first), runs)
+    end = each(lambda run: mean_cost(run, last), runs)
+    before = slice(0, -1)
+    earlier = [each(lambda run, e=e: mean_cost(run, e, before), runs) for e in (first, last)]
+    return Evidence(
+        seeds_of(runs),
+        np.minimum(start, -end),
+        f"The mean operation costs {mean(start):+.2g} nat at initialisation and {mean(end):+.2g} "
+        "nat near convergence.",
+        both_above(start, -end),
+        np.minimum(earlier[0], -earlier[1]) if runs[0].config.cells > 1 else np.array([]),
+        values={"cost at initialisation": start, "cost near convergence": end},
+    )
+
+
+def _largest(values: xr.DataArray) -> float:
+    """The largest size of any value; NaN if one is NaN."""
+    return float(np.abs(values.values).max())
+
+
+@claim(
+    id="A2",
+    name="Sum rule",
+    says="At every step, the output edges of the last cell cost L − H together.",
+    experiment="sum_rule",
+    chapter="sum_rule",
+    effect="largest difference between the two, each the mean of an epoch's steps, over epochs",
+    test="at most the bar in every seed: float32",
+    control="L − H of the validation set, which alpha does not see",
+    bar=1e-4,
+    unit="nat",
+    tested=False,
+)
+def sum_rule(arms: Arms) -> Evidence:
+    (runs,) = arms.values()
+
+    def difference(run: Run, split: str) -> float:
+        brought = run.history.cell_output_cost.isel(cell=-1)
+        return _largest(brought - run.output_cost.sel(split=split))
+
+    residual = each(lambda run: difference(run, "train"), runs)
+    watched = runs[0].config.valid_examples > 0
+    control = each(lambda run: difference(run, "valid"), runs) if watched else np.array([])
+    return Evidence(
+        seeds_of(runs),
+        residual,
+        f"The two differ by {residual.max():.1g} nat at most, over {runs[0].config.epochs + 1} "
+        f"epochs of {len(runs)} searches.",
+        control=control,
+    )
+
+
+@claim(
+    id="A3",
+    name="Cost along paths",
+    says="No cost passes an intermediate edge, except through skip_connect.",
+    experiment="path_cost",
+    chapter="sum_rule",
+    effect=(
+        "without skip_connect on intermediate edges: largest difference between the cost of all "
+        "edges of the last cell and that of its output edges, over epochs, relative to the largest "
+        "output cost"
+    ),
+    test="at most the bar in every seed: the eps of the normalisation",
+    control="the same with skip_connect allowed",
+    bar=1e-2,
+    unit="of the output cost",
+    tested=False,
+)
+def path_cost(arms: Arms) -> Evidence:
+    without, control = (each(passed, arms[arm]) for arm in ("without", "with skip_connect"))
+    return Evidence(
+        seeds_of(arms["without"]),
+        without,
+        f"At most {without.max():.1g} of the output cost passes, with skip_connect "
+        f"{control.max():.2g}.",
+        control=control,
+    )
+
+
+def passed(run: Run) -> float:
+    """Largest cost that passed an intermediate edge of the last cell, of the output cost.
+
+    The cost of all edges, step by step, less what the output edges bring; largest over epochs.
+    """
+    output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
+    return _largest(of_all_edges(run).isel(cell=-1) - output) / _largest(output)
+
+
+def of_all_edges(run: Run) -> xr.DataArray:
+    """Cost of all edges of a cell together, mean over an epoch's steps, (epoch, cell), in nats."""
+    history = run.history.isel(epoch=slice(1, None))
+    steps = run.config.sizes["train"] // run.config.batch_size
+    return (history.cost_mean.fillna(0) * history.cost_count).sum(["edge", "operation"]) / steps
+
+
+@claim(
+    id="A4",
+    name="Zero sum of a cell",
+    says="The output edges of every cell but the last cost nothing together.",
+    experiment="cell_sums",
+    chapter="sum_rule",
+    effect="largest size of that cost over epochs and cells, relative to the last cell's",
+    test="at most the bar in every seed: the eps of the normalisation",
+    control="all edges of those cells, where skip_connect lets cost pass (A3)",
+    bar=1e-2,
+    unit="of the last cell's",
+    tested=False,
+)
+def cell_sums(arms: Arms) -> Evidence:
+    (runs,) = arms.values()
+    last = each(lambda run: _largest(run.history.cell_output_cost.isel(cell=-1)), runs)
+    rest = each(lambda run: _largest(run.history.cell_output_cost.isel(cell=slice(0, -1))), runs)
+    return Evidence(
+        seeds_of(runs),
+        rest / last,
+        f"Cells before the last bring {(rest / last).max():.1g} of the last cell's cost at most.",
+        control=each(lambda run: _largest(of_all_edges(run).isel(cell=slice(0, -1))), runs) / last,
+    )
+
+
+def later_half(run: Run, split: str, outcome: str | None = None) -> float:
+    """L - H of a split, mean over the second half of the epochs; of one outcome, or of all."""
+    cost = run.output_cost
+    if outcome is not None:
+        cost = (run.history.loss - run.history.entropy).sel(outcome=outcome)
+    return float(cost.sel(split=split).isel(epoch=slice(-(run.config.epochs // 2), None)).mean())
+
+
+@claim(
+    id="A5",
+    name="Right and wrong answers",
+    says=(
+        "In bi-level search, wrong answers keep L far above H on the search set, so cost stays "
+        "positive there while it is negative on the training set."
+    ),
+    experiment="right_and_wrong",
+    chapter="right_and_wrong",
+    effect=(
+        "the smaller of: L − H on the search set; minus L − H on the training set; both in the "
+        "mean over the second half of the epochs"
+    ),
+    test=(
+        "both above 0 across seeds (exact sign flips, the larger p); besides, L − H of the wrong "
+        "answers on the search set is above 0 in the mean"
+    ),
+    control="bi-level search without label noise",
+    bar=0.0,
+    unit="nat",
+    tested=True,
+)
+def right_and_wrong(arms: Arms) -> Evidence:
+    def both(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
+        search, train = (
+            each(lambda run, split=split: later_half(run, split), runs)
+            for split in ("search", "train")
+        )
+        return search, -train
+
+    search, minus_train = both(arms["bi-level"])
+    wrong = each(lambda run: later_half(run, "search", "wrong"), arms["bi-level"])
+    right = each(lambda run: later_half(run, "search", "right"), arms["bi-level"])
+    return Evidence(
+        seeds_of(arms["bi-level"]),
+        np.minimum(search, minus_train),
+        f"In the second half L − H is {mean(search):+.2f} nat on the search set "
+        f"({mean(wrong):+.2f} for wrong, {mean(right):+.2f} for right answers) and "
+        f"{-mean(minus_train):+.2f} nat on the training set.",
+        both_above(search, minus_train),
+        np.minimum(*both(arms["control"])) if "control" in arms else np.array([]),
+        bool(np.nan_to_num(wrong).mean() > 0),
+        {
+            "L − H on the search set": search,
+            "of its wrong answers": wrong,
+            "of its right answers": right,
+            "L − H on the training set": -minus_train,
+        },
+    )
+
+
+def deep_advantage(run: Run) -> float:
+    """Cost of edge (1,3) less that of (2,3): positive if the deep edge is the better one.
+
+    Mean over operations but `none` and over the second half of the epochs, summed over cells; nats.
+    """
+    cost = run.history.cost_mean.isel(epoch=slice(-(run.config.epochs // 2), None))
+    cost = cost.sel(operation=cost.operation != "none").mean(["operation", "epoch"])
+    cost = cost.sum("cell", skipna=False)
+    return float(cost.sel(edge="(1,3)") - cost.sel(edge="(2,3)"))
+
+
+@claim(
+    id="A6",
+    name="Training opportunity",
+    says="Where the first operation of a chain is always trained, the deep edge is not worse.",
+    experiment="training_opportunity",
+    chapter="training_opportunity",
+    effect=(
+        "cost of the wide edge (1,3) less cost of the deep edge (2,3), mean over the second half "
+        "of the epochs: with (1,2) fixed less with (1,2) free"
+    ),
+    test=(
+        "above 0 across seeds (exact sign flips); besides, with (1,2) fixed the deep edge costs no "
+        "more than the wide one, in the mean"
+    ),
+    control="cost of (1,3) less cost of (2,3) with (1,2) free",
+    bar=0.0,
+    unit="nat",
+    tested=True,
+)
+def training_opportunity(arms: Arms) -> Evidence:
+    fixed, free = (each(deep_advantage, arms[arm]) for arm in ("fixed", "free"))
+
+    def compared(advantage: np.ndarray) -> str:
+        return f"{abs(mean(advantage)):.2g} nat {'less' if mean(advantage) >= 0 else 'more'}"
+
+    return Evidence(
+        seeds_of(arms["fixed"]),
+        fixed - free,
+        f"With (1,2) fixed the deep edge costs {compared(fixed)} than the wide one, with (1,2) "
+        f"free {compared(free)}.",
+        sign_flip(np.nan_to_num(fixed - free)),
+        free,
+        bool(np.nan_to_num(fixed).mean() >= 0),
+        {"(1,3) less (2,3), fixed": fixed, "(1,3) less (2,3), free": free},
+    )
+
+
+@claim(
+    id="A7",
+    name="Deep linear dynamics",
+    says="A linear chain learns a mode in the time that the closed form gives for its depth.",
+    experiment="deep_linear",
+    chapter="training",
+    effect=(
+        "largest difference between a mode's strength and its closed form, over time and depths 1 "
+        "to 3, relative to the strength of the target"
+    ),
+    test="at most the bar in every seed: the finite learning rate",
+    control="the closed form of depth 2 against a chain of depth 3",
+    bar=1e-2,
+    unit="of the strength",
+    tested=False,
+)
+def deep_linear(arms: Arms) -> Evidence:
+    residual, control = _chains(seeds=5)
+    return Evidence(
+        list(range(len(residual))),
+        residual,
+        f"Chains of depth 1 to 3 follow it to within {max(residual):.1g} of the strength.",
+        control=control,
+    )
+
+
+@cache
+def _chains(seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Residual and control of A7 for each seed: they depend on no run, so once is enough."""
+    strengths, start, lr, steps = (2.0, 1.0), 0.01, 2e-3, 4000
+    times = lr * np.arange(steps + 1)
+    exact = {
+        depth: np.stack([learning_curve(times, depth, s, start) for s in strengths], axis=1)
+        for depth in DEPTHS
+    }
+    residual, control = [], []
+    for seed in range(seeds):
+        chains = {
+            depth: train_chain(depth, strengths, start, lr, steps, stream(seed, "chain"))
+            for depth in DEPTHS
+        }
+        off = {depth: np.abs(chains[depth] - exact[depth]) / strengths for depth in DEPTHS}
+        residual.append(max(float(values.max()) for values in off.values()))
+        control.append(float((np.abs(chains[3] - exact[2]) / strengths).max()))
+    return np.array(residual), np.array(control)

@@ -1,0 +1,190 @@
+"""The three phenomena (P1 to P3): what decides each of them, and its measure."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from nascore.engine.random import stream_seed
+from nascore.engine.space import Edge, edge_name
+from nascore.evidence.claims import Arms, Evidence, both_above, claim, each, mean, seeds_of
+from nascore.evidence.significance import below_chance, sign_flip
+from nascore.runs.records import Run
+from nascore.theory import topology
+
+
+def arc(values: np.ndarray) -> float:
+    """How far a series rises above both of its ends, less how far it falls below both."""
+    rise = values.max() - max(values[0], values[-1])
+    fall = min(values[0], values[-1]) - values.min()
+    return float(rise - fall)
+
+
+def shuffled(run: Run) -> np.ndarray:
+    """p(none) of a run whose updates of alpha came in another order, (epoch, edge).
+
+    The order of the epochs' updates is drawn by the run's seed. Start and end stay as they were.
+    """
+    alpha = run.history.alpha.values.astype("f8")  # (epoch, edge, operation)
+    steps = np.diff(alpha, axis=0)
+    order = np.random.default_rng(stream_seed(run.config.seed, "shuffle")).permutation(len(steps))
+    moved = alpha[0] + np.concatenate([0 * steps[:1], np.cumsum(steps[order], axis=0)])
+    allowed = run.history.probability.values[0] > 0
+    weight = np.exp(moved - moved.max(axis=2, keepdims=True)) * allowed
+    none = list(run.config.space.operations).index("none")
+    return weight[:, :, none] / weight.sum(axis=2)
+
+
+@claim(
+    id="P1",
+    name="Growing",
+    says="Single-level search drops edges first and grows them back: it does not prune.",
+    experiment="growing",
+    chapter="growing",
+    effect=(
+        "how far the mean of p(none) over edges rises above both its start and its end, less how "
+        "far it falls below both; and the same for the number of active edges, upside down"
+    ),
+    test=(
+        "both above 0 across seeds: exact sign flips, the larger p. Where all edges start active "
+        "their number cannot rise at first, so its part asks no more than that edges come back"
+    ),
+    control="the same updates of alpha, epoch by epoch, in shuffled order",
+    bar=0.05,
+    unit="p(none)",
+    tested=True,
+)
+def growing(arms: Arms) -> Evidence:
+    (runs,) = arms.values()
+
+    def none(run: Run) -> np.ndarray:
+        return run.none_probability.mean("edge", skipna=False).values
+
+    risen = each(lambda run: arc(none(run)), runs)
+    fallen = each(lambda run: arc(-run.active_edges.values), runs)
+    both = (risen > 0) & (fallen > 0)
+    values = {
+        "edges at the start": each(lambda run: run.active_edges[0], runs),
+        "fewest edges": each(lambda run: run.active_edges.min(), runs),
+        "epoch of the fewest": each(lambda run: run.active_edges.argmin("epoch"), runs),
+        "edges at the end": each(lambda run: run.active_edges[-1], runs),
+        "p(none) at the start": each(lambda run: none(run)[0], runs),
+        "highest p(none)": each(lambda run: none(run).max(), runs),
+        "p(none) at the end": each(lambda run: none(run)[-1], runs),
+    }
+    return Evidence(
+        seeds_of(runs),
+        risen,
+        f"p(none) peaks {mean(risen):.2f} above its ends; in the mean over seeds the cell goes "
+        f"from {mean(values['edges at the start']):.1f} active edges to "
+        f"{mean(values['fewest edges']):.1f} and ends with {mean(values['edges at the end']):.1f}. "
+        f"Both rise and fall in {both.sum()} of {len(runs)} seeds.",
+        both_above(risen, fallen),
+        each(lambda run: arc(shuffled(run).mean(axis=1)), runs),
+        values=values,
+    )
+
+
+def none_on(run: Run, edges: Sequence[Edge]) -> float:
+    """p(none) at the end, mean over some edges."""
+    chosen = [edge in edges for edge in run.config.space.edges]
+    return float(run.none_probability.isel(epoch=-1).values[chosen].mean())
+
+
+def _relabelled(run: Run) -> float:
+    """The effect of P2 if some input edges, drawn by seed, are called intermediate."""
+    space = run.config.space
+    rng = np.random.default_rng(stream_seed(run.config.seed, "relabel"))
+    order = [space.input_edges[n] for n in rng.permutation(len(space.input_edges))]
+    called = order[: min(len(space.intermediate_edges), len(order) // 2)]
+    return none_on(run, called) - none_on(run, order[len(called) :])
+
+
+@claim(
+    id="P2",
+    name="Width",
+    says="Search keeps input edges and drops intermediate ones: wide wirings, not deep ones.",
+    experiment="growing",
+    chapter="width_preference",
+    effect="p(none) at the end, mean over intermediate edges less mean over input edges",
+    test=(
+        "above 0 across seeds (exact sign flips), and the depth of the final wirings below that "
+        "of random wirings with as many edges (exact); the larger p"
+    ),
+    control="the same difference with input edges, drawn by seed, called intermediate",
+    bar=0.1,
+    unit="p(none)",
+    tested=True,
+)
+def width_preference(arms: Arms) -> Evidence:
+    (runs,) = arms.values()
+    edges = runs[0].config.space.input_edges
+    inputs = each(lambda run: none_on(run, run.config.space.input_edges), runs)
+    inner = each(lambda run: none_on(run, run.config.space.intermediate_edges), runs)
+    lost = {edge: mean(each(partial(none_on, edges=[edge]), runs)) for edge in edges}
+    most = max(lost, key=lost.get)
+    ended = [run for run in runs if not run.diverged]
+    depths = [topology.depth(run.wiring) for run in ended]
+    chance = [topology.chance(run.wiring, topology.depth) for run in ended]
+    expected = [float(options.mean()) for options in chance]
+    p = below_chance(depths, chance) if ended else 1.0
+    return Evidence(
+        seeds_of(runs),
+        inner - inputs,
+        f"p(none) ends at {mean(inner):.2f} on intermediate and {mean(inputs):.2f} on input edges; "
+        f"of these {edge_name(most)} is lost most, with {lost[most]:.2f}. The final wirings have "
+        f"depth {mean(np.array(depths)):.2f}, random wirings with as many edges "
+        f"{mean(np.array(expected)):.2f}.",
+        max(sign_flip(np.nan_to_num(inner - inputs)), p),
+        each(_relabelled, runs),
+        values={
+            "p(none) on input edges": inputs,
+            "p(none) on intermediate edges": inner,
+            **(
+                {"depth at the end": np.array(depths), "depth by chance": np.array(expected)}
+                if len(ended) == len(runs)
+                else {}
+            ),
+        },
+    )
+
+
+def share_kept(run: Run) -> float:
+    """Share of the edges that are active at the end."""
+    return float(run.active_edges.isel(epoch=-1)) / len(run.config.space.edges)
+
+
+@claim(
+    id="P3",
+    name="Failure",
+    says="Bi-level search drops every edge in the end; single-level search does not.",
+    experiment="bilevel_failure",
+    chapter="bilevel_failure",
+    effect="share of the edges that are kept at the end, single-level less bi-level",
+    test=(
+        "above 0 across seeds (exact sign flips); besides, bi-level keeps at most a fifth in the "
+        "mean, single-level at least three fifths"
+    ),
+    control="the same with the noise taken from the bi-level searches alone",
+    bar=0.4,
+    unit="of the edges",
+    tested=True,
+)
+def bilevel_failure(arms: Arms) -> Evidence:
+    kept = {arm: each(share_kept, runs) for arm, runs in arms.items()}
+    bi, single = kept["bi-level"], kept["single-level"]
+    why = f"Bi-level keeps {mean(bi):.2f} of the edges, single-level {mean(single):.2f}"
+    why += f", bi-level without noise {mean(kept['control']):.2f}" if "control" in kept else ""
+    why += f". Bi-level drops every edge in {(bi == 0).sum()} of {len(bi)} seeds."
+    there = ~np.isnan(single - bi)  # a seed that diverged counts as no effect
+    few = np.where(there, bi, 1).mean() <= 0.2
+    many = np.where(there, single, 0).mean() >= 0.6
+    return Evidence(
+        seeds_of(arms["bi-level"]),
+        single - bi,
+        why,
+        sign_flip(np.nan_to_num(single - bi)),
+        single - kept["control"] if "control" in kept else np.array([]),
+        bool(few and many),
+        {f"edges kept, {arm}": len(arms[arm][0].config.space.edges) * k for arm, k in kept.items()},
+    )

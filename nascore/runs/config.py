@@ -1,0 +1,302 @@
+"""SearchConfig: every setting of a search, checked before any work, immutable and hashable.
+
+Nothing here imports torch until a config is made, so that the command line can show its options
+at once.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from nascore.errors import ConfigError, unknown
+from nascore.engine.space import OPERATIONS, SearchSpace, edge_name, parse_edge
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _field(default: Any, description: str) -> Any:
+    return Field(default, description=description)
+
+
+class SearchConfig(BaseModel):
+    """Every setting of one search. The defaults are the authors' single-level protocol.
+
+    Raises ConfigError: which field, which value, what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    framework: str = _field(
+        "dsnas", "How masks are drawn from alpha: darts, snas, dsnas or proxylessnas."
+    )
+    level: Literal["single", "bi"] = _field(
+        "single", "Alpha learns on the training set (single) or on the search set (bi)."
+    )
+    order: Literal[1, 2] = _field(
+        1,
+        "Bi-level DARTS: alpha's cost, and what is recorded with it, at theta (1) or after a "
+        "virtual step of theta (2).",
+    )
+
+    dataset: str = _field(
+        "cifar10", "digits, fashion-mnist, cifar10, cifar100 or synthetic (tiny, for tests)."
+    )
+    image_size: PositiveInt | None = _field(
+        None, "Height and width: larger images are pooled, smaller ones padded. Default: native."
+    )
+    train_examples: PositiveInt | None = _field(
+        None, "Examples that theta learns from. Default: all that remain (bi-level: half of them)."
+    )
+    search_examples: Annotated[int, Field(ge=0)] | None = _field(
+        None, "Examples that alpha learns from in bi-level. Default: 0 (bi-level: the other half)."
+    )
+    valid_examples: Annotated[int, Field(ge=0)] = _field(
+        0, "Examples that are only watched, from the training part of the dataset."
+    )
+    label_noise: Share = _field(
+        0.0, "Share of all labels that are replaced by random ones, once, by seed."
+    )
+    augment: bool = _field(True, "Random crop (padding 4) and horizontal flip of training images.")
+
+    nodes: PositiveInt = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
+    inputs: Literal[1, 2] = _field(2, "Input nodes of the cell; 1 in the simplified cell.")
+    operations: tuple[str, ...] = _field(OPERATIONS, "Candidate operations, comma-separated.")
+    allowed: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description='Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.',
+    )
+    output_nodes: tuple[int, ...] | None = _field(
+        None, "Nodes whose concatenation is the cell's output, comma-separated. Default: all."
+    )
+    cells: PositiveInt = _field(8, "Number of cells.")
+    channels: PositiveInt = _field(16, "Channels C of every node.")
+    norm: Literal["batch", "instance", "layer", "group", "none"] = _field(
+        "batch",
+        "Normalisation after every convolution and pool. With instance the network cannot learn: "
+        "global pooling of what is normalised over space is 0.",
+    )
+
+    epochs: PositiveInt = _field(150, "Passes over the training set.")
+    batch_size: Annotated[int, Field(ge=2)] = _field(96, "Examples in a batch.")
+    lr: Positive = _field(0.025, "Learning rate of theta (SGD), at the start.")
+    lr_min: NonNegative = _field(0.001, "Learning rate of theta at the end of the cosine.")
+    momentum: Share = _field(0.9, "Momentum of theta.")
+    weight_decay: NonNegative = _field(3e-4, "Weight decay of theta.")
+    grad_clip: Positive | None = _field(5.0, "Largest norm of theta's gradient.")
+    arch_lr: Positive = _field(3e-4, "Learning rate of alpha (Adam, betas 0.5 and 0.999).")
+    arch_weight_decay: NonNegative = _field(1e-3, "Weight decay of alpha.")
+    arch_grad_clip: Positive | None = _field(10.0, "Largest norm of alpha's gradient.")
+    alpha_mean: Finite = _field(1.0, "Mean of the initial alpha.")
+    alpha_std: NonNegative = _field(0.01, "Standard deviation of the initial alpha.")
+    cost_clamp: Positive | None = _field(
+        5.0, "Largest size of a cost, summed over cells, before it meets the score."
+    )
+    temperature: Positive = _field(1.0, "Temperature of SNAS, at the start.")
+    temperature_end: Positive | None = _field(
+        None, "Temperature of SNAS in the last epoch, reached geometrically. Default: no change."
+    )
+    freeze_alpha: bool = _field(
+        False,
+        "Draw masks uniformly; alpha does not learn, and the settings of alpha have no effect.",
+    )
+    freeze_theta: bool = _field(False, "Keep theta as it was initialised.")
+
+    seed: Annotated[int, Field(ge=0)] = _field(0, "Seed of everything random.")
+    device: str = _field("auto", "auto, cpu, cuda, cuda:1, mps ...")
+    deterministic: bool = _field(False, "Use only deterministic kernels on a GPU (slower).")
+    channels_last: bool | None = _field(
+        None, "Keep the channels of a place together in memory. Default: on a CPU, yes; else no."
+    )
+    amp: bool = _field(
+        False,
+        "Automatic mixed precision in bfloat16: for speed on a recent GPU, not for cost figures.",
+    )
+    recompute: bool = _field(
+        False, "Compute each cell again in the backward pass: less memory, more time."
+    )
+    compile: bool = _field(
+        False,
+        "Compile the cells of a dense framework (torch.compile): minutes at the start, for long "
+        "searches.",
+    )
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ConfigError("\n".join(map(_explain, error.errors()))) from None
+
+    @field_validator("framework")
+    @classmethod
+    def _known_framework(cls, name: str) -> str:
+        from nascore.engine.frameworks import FRAMEWORKS  # imports torch
+
+        if name not in FRAMEWORKS:
+            raise ConfigError(unknown("framework", name, FRAMEWORKS))
+        return name
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        from nascore.runs.data import DATASETS  # imports torch
+
+        if name not in DATASETS:
+            raise ConfigError(unknown("dataset", name, DATASETS))
+        return name
+
+    @field_validator("allowed", mode="before")
+    @classmethod
+    def _edges_as_text(cls, allowed: Any) -> Any:
+        if not isinstance(allowed, Mapping):
+            return allowed
+        edges = {key: parse_edge(key) for key in allowed}
+        if len(set(edges.values())) < len(edges):
+            raise ConfigError(f"allowed names an edge twice: {', '.join(map(str, allowed))}.")
+        return {edge_name(edges[key]): allowed[key] for key in sorted(edges, key=edges.get)}
+
+    @model_validator(mode="after")
+    def _possible(self) -> "SearchConfig":
+        _ = self.space  # checks operations, allowed and output_nodes
+        if self.level == "bi" and self.search_examples == 0:
+            raise ConfigError(
+                "level='bi' with search_examples=0: alpha has nothing to learn from. "
+                "Give search_examples, or leave it out to take half of the data."
+            )
+        self._check_framework()
+        if self.lr_min > self.lr:
+            raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")
+        if self.norm == "group" and (self.channels % 4 or self.channels == 4):
+            raise ConfigError(
+                "norm='group' makes 4 groups: channels must be 8, 12, 16, ..., "
+                f"not {self.channels}."
+            )
+        self._check_sizes()
+        return self
+
+    def _check_framework(self) -> None:
+        from nascore.engine.frameworks import FRAMEWORKS, has_temperature, is_dense
+
+        if not has_temperature(self.framework):
+            for name in ("temperature", "temperature_end"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    able = ", ".join(filter(has_temperature, FRAMEWORKS))
+                    raise ConfigError(
+                        f"{name}={getattr(self, name)} with framework={self.framework!r}: a "
+                        f"temperature is for {able}."
+                    )
+        if self.compile and not is_dense(self.framework):
+            able = ", ".join(filter(is_dense, FRAMEWORKS))
+            raise ConfigError(
+                f"compile=True with framework={self.framework!r}: every mask would be compiled "
+                f"anew. It is for {able}."
+            )
+        for name in ("compile", "amp"):
+            if self.order == 2 and getattr(self, name):
+                raise ConfigError(
+                    f"{name}=True with order=2: what differentiates twice does neither compile "
+                    "nor mix precisions. Leave one of them out."
+                )
+        if self.order == 2 and (self.framework, self.level) != ("darts", "bi"):
+            raise ConfigError(
+                f"order=2 with framework={self.framework!r} and level={self.level!r}: the second "
+                "order is for framework='darts' and level='bi'."
+            )
+        for name, lacking in (("theta", "step to look ahead to"), ("alpha", "use for it")):
+            if self.order == 2 and getattr(self, f"freeze_{name}"):
+                raise ConfigError(
+                    f"order=2 with freeze_{name}=True: {name} has no {lacking}. "
+                    "Leave one of them out."
+                )
+
+    @property
+    def space(self) -> SearchSpace:
+        return SearchSpace(
+            nodes=self.nodes,
+            inputs=self.inputs,
+            operations=self.operations,
+            allowed=self.allowed,
+            output_nodes=self.output_nodes,
+        )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Examples of the train, search and valid split, with the defaults worked out."""
+        from nascore.runs.data import DATASETS
+
+        train, search, valid = self.train_examples, self.search_examples, self.valid_examples
+        left = DATASETS[self.dataset].examples - valid
+        if search is None:
+            search = 0 if self.level == "single" else (left - train if train else left // 2)
+        if train is None:
+            train = left - search
+        return {"train": train, "search": search, "valid": valid}
+
+    def _check_sizes(self) -> None:
+        from nascore.runs.data import DATASETS
+
+        sizes, total = self.sizes, DATASETS[self.dataset].examples
+        given = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())
+        if min(sizes.values()) < 0 or sum(sizes.values()) > total:
+            raise ConfigError(f"{given}: together more than the {total} of {self.dataset}.")
+        learned = ("train", "search") if self.level == "bi" else ("train",)
+        for name in learned:
+            if sizes[name] < self.batch_size:
+                raise ConfigError(
+                    f"{name}_examples={sizes[name]} is less than one batch: "
+                    f"batch_size={self.batch_size}."
+                )
+
+    def replace(self, **changes: Any) -> "SearchConfig":
+        """A copy with some fields changed, checked like a new one."""
+        return type(self)(**{**self.model_dump(exclude_unset=True), **changes})
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that name this config, the same on every machine."""
+        text = json.dumps(self.changes, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+    def learning_rate(self, epoch: int) -> float:
+        """Theta's learning rate in an epoch (1 is the first): half a cosine from lr to lr_min."""
+        cosine = math.cos(math.pi * (epoch - 1) / self.epochs)
+        return self.lr_min + (self.lr - self.lr_min) * (1 + cosine) / 2
+
+    def temperature_at(self, epoch: int) -> float:
+        """The temperature in an epoch, geometric from the first epoch to the last."""
+        if self.temperature_end is None or epoch == 0:
+            return self.temperature
+        done = (epoch - 1) / (self.epochs - 1) if self.epochs > 1 else 1
+        return self.temperature ** (1 - done) * self.temperature_end**done
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One line for one error of pydantic: field, value given, what is allowed."""
+    if error["type"] == "value_error":  # raised by a check of ours
+        return str(error["ctx"]["error"])
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return unknown("config field", name, SearchConfig.model_fields)
+    return f"{name}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}."

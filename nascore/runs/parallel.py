@@ -1,0 +1,107 @@
+"""Many searches: load what the store has, run the rest in parallel."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from nascore.runs.config import SearchConfig
+from nascore.errors import ConfigError, RecordError
+from nascore.runs.loop import search
+from nascore.runs.records import Run, RunStore
+
+
+def sweep(
+    configs: Iterable[SearchConfig],
+    *,
+    store: RunStore | str | Path | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+) -> list[Run]:
+    """Runs many searches in processes of their own, each with one torch thread.
+
+    A run that the store has is loaded, one that was interrupted goes on from its checkpoint, and
+    a config given twice runs once. The records are the same for any number of workers.
+
+    Arguments:
+        configs: the searches.
+        store: where records are kept, a RunStore or a folder; None keeps them only in memory.
+        workers: processes at a time; on a GPU they share it.
+        scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
+            Its workers must see the store's folder.
+        fresh: run everything; a record that the store has stays until its new one is whole.
+        progress: show a bar over the runs, with the time left.
+
+    Returns the runs in the order of the configs. Raises ConfigError before any work, and the
+    error of the first search that fails, after every run that was already under way has ended.
+    """
+    configs = list(configs)
+    for config in configs:
+        if not isinstance(config, SearchConfig):
+            raise ConfigError(f"{config!r} is not a SearchConfig: sweep takes a list of them.")
+    if workers < 1:
+        raise ConfigError(f"workers={workers}: a sweep needs at least 1.")
+    if store is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _sweep(configs, RunStore(folder), workers, scheduler, fresh, progress)
+    store = store if isinstance(store, RunStore) else RunStore(store)
+    store = RunStore(store.folder.resolve(), store.shipped)  # a worker may be elsewhere
+    return _sweep(configs, store, workers, scheduler, fresh, progress)
+
+
+def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh: bool, progress):
+    found = {config: None if fresh else store.get(config) for config in configs}
+    missing = [config for config, run in found.items() if run is None]
+    have = len(found) - len(missing)
+    store.ensure_writable()
+    bar = tqdm(desc="searches", total=len(found), initial=have, unit="run", disable=not progress)
+    with bar, _executor(min(workers, len(missing)), scheduler) as executor:
+        empty = RunStore(store.folder)  # what was read stays here
+        jobs = [executor.submit(_run, config, empty) for config in missing]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                bar.update()
+        except BaseException:
+            for job in jobs:
+                job.cancel()
+            raise
+    found |= {config: store.get(config) for config in missing}
+    for config, run in found.items():
+        if run is None:
+            raise RecordError(
+                f"{store.path(config)} was not written: do the workers see this folder?"
+            )
+    return [found[config] for config in configs]
+
+
+def _run(config: SearchConfig, store: RunStore) -> None:
+    """One search in a worker. Its record goes to the store."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        store.put(search(config, progress=False, checkpoint=store.checkpoint(config)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _executor(workers: int, scheduler: str | None):
+    """Where the searches run: processes of this machine, or a Dask cluster."""
+    if scheduler is not None:
+        from distributed import Client
+
+        with Client(scheduler) as client, client.get_executor(pure=False) as executor:
+            yield executor
+        return
+    # A fresh interpreter for each worker: a forked one would share torch's thread pools.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(workers, 1), context) as executor:
+        yield executor

@@ -1,0 +1,130 @@
+"""Which way cost comes: the incoming cost of a node, split by the paths that its output takes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nascore.engine.mask import Mask
+from nascore.engine.space import Edge, SearchSpace, edge_name, parse_edge
+from nascore.engine.supernet import Supernet
+from nascore.errors import ConfigError, unknown
+
+
+@dataclass(frozen=True)
+class PathSplit:
+    """The cost that arrives at the nodes of each cell, by where it comes from, in nats.
+
+    For every intermediate node j, ``incoming[j] = output[j] + sum of through[(j, k)] over k``:
+    the node's own output edge, and each later edge. Theorem T1 says that the second part is 0 but
+    for `skip_connect`; theorem T2 that the outputs of the last cell bring L - H together.
+
+    Arguments:
+        space: the nodes and edges.
+        mask: the draw of Z that it was measured for.
+        incoming: sum of Z dL/dZ on the edges into a node, (cells, intermediate nodes).
+        output: <dL/dx_j by the output edge, x_j>, (cells, intermediate nodes); 0 for a node that is
+            no output.
+        through: <dL/dx_i by operation k of edge (i, j), x_i>, (cells, edges, operations).
+    """
+
+    space: SearchSpace
+    mask: Mask
+    incoming: Tensor
+    output: Tensor
+    through: Tensor
+
+    def path(self, edge: Edge | str, operation: str | None = None) -> Tensor:
+        """The cost that one edge passes back to its source, in each cell, (cells,).
+
+        Arguments:
+            edge: such as (2, 3) or "(2,3)".
+            operation: which operation of the edge; may be left out if the mask is one-hot.
+
+        Raises ConfigError if there is no such edge or operation, or if the operation is left out
+        in a dense mask, where a path is not defined by its edges alone.
+        """
+        edge = parse_edge(edge)
+        if edge not in self.space.edges:
+            raise ConfigError(
+                f"edge {edge_name(edge)} is not one of this cell's edges: "
+                f"{' '.join(map(edge_name, self.space.edges))}."
+            )
+        e = self.space.edges.index(edge)
+        running = [self.space.operations[k] for k in self.mask.active[e]]
+        if operation is None:
+            if not self.mask.one_hot:
+                raise ConfigError(
+                    f"the mask is dense: {len(running)} operations share edge {edge_name(edge)}, "
+                    "some pass cost and some do not, so the path through it is not defined. Name "
+                    f"one of {', '.join(running)}."
+                )
+            (operation,) = running
+        if operation not in running:
+            raise ConfigError(
+                f"edge {edge_name(edge)}: {unknown('running operation', operation, running)}"
+            )
+        return self.through[:, e, self.space.operations.index(operation)]
+
+
+def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor) -> PathSplit:
+    """Measures where the cost of every node comes from, in one forward and one backward pass.
+
+    Every operation reads its source through an alias of its own, so that autograd leaves there
+    the part of dL/dx_i that comes back through this operation. Theta's gradients stay as they are.
+
+    Arguments:
+        images: (B, channels, H, W).
+        labels: (B,).
+    """
+    with _aliases(supernet) as (readers, outputs):
+        loss = F.cross_entropy(supernet(images, mask), labels)
+    wanted = [mask.per_cell, *readers.values(), *outputs]
+    per_cell, *gradients = torch.autograd.grad(loss, wanted, materialize_grads=True)
+    with torch.no_grad():
+        through = torch.zeros_like(mask.per_cell)
+        for (place, x), gradient in zip(readers.items(), gradients, strict=False):
+            through[place] = (gradient * x).sum()
+        cost = (mask.weight * per_cell).sum(dim=2)  # (cells, edges)
+        space = supernet.space
+        incoming = cost.new_zeros(len(cost), space.nodes)
+        for e, (_, j) in enumerate(space.edges):
+            incoming[:, j - space.inputs] += cost[:, e]
+        output = torch.zeros_like(incoming)
+        where = [j - space.inputs for j in space.output_nodes]
+        for c, (x, gradient) in enumerate(zip(outputs, gradients[len(readers) :], strict=True)):
+            per_channel = (gradient * x).sum(dim=(0, 2, 3))  # (C * output nodes,)
+            output[c, where] = per_channel.view(len(where), -1).sum(dim=1)
+    return PathSplit(space, mask, incoming, output, through)
+
+
+@contextmanager
+def _aliases(supernet: Supernet) -> Iterator[tuple[dict[tuple[int, int, int], Tensor], list]]:
+    """While open, collects what each operation reads, by its place, and each cell's output."""
+    readers, outputs, hooks = {}, [], []
+
+    def read(place):
+        def keep(module, inputs):
+            if not torch.is_grad_enabled():  # a probed operation teaches its source nothing
+                return None
+            readers[place] = inputs[0].view_as(inputs[0])
+            return readers[place], *inputs[1:]
+
+        return keep
+
+    def keep_output(module, inputs, x):
+        outputs.append(x.requires_grad_())  # also where nothing arrives, and it is a plain 0
+
+    for place, module in supernet.operations():
+        hooks.append(module.register_forward_pre_hook(read(place)))
+    for cell in supernet.cells:
+        hooks.append(cell.register_forward_hook(keep_output))
+    try:
+        with supernet.unfolded():
+            yield readers, outputs
+    finally:
+        for hook in hooks:
+            hook.remove()

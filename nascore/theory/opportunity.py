@@ -1,0 +1,133 @@
+"""Training opportunity: how probable it is that an operation receives a gradient in a step.
+
+In a discrete framework an operation learns only if it is sampled, if its input is reached, and if
+what it computes arrives at the output. That puts intermediate edges at a disadvantage before any
+cost is paid.
+
+Source: the paper's training-opportunity bias, for the simplified cell; the general form is ours.
+"""
+
+from itertools import product
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from nascore.engine.frameworks import DSNAS
+from nascore.engine.space import SearchSpace
+from nascore.engine.supernet import Supernet
+from nascore.errors import ConfigError
+
+LARGEST = 20
+"""Most edges for which all patterns of active edges are listed: a million of them."""
+
+
+def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int = 1) -> np.ndarray:
+    """The exact probability that each operation receives a gradient, (cells, edges, operations).
+
+    Edges are drawn independently, one operation each, the same for all cells. In the last cell,
+
+        P(i, j, k) = p_k(i, j) P(node i is reached) P(node j leads on to the output),
+
+    where the two events are independent because they rest on different edges. An earlier cell must
+    besides be read by a later one that leads on. The probabilities are summed over all patterns of
+    active edges. `none` has 0: there is nothing to train.
+
+    Arguments:
+        space: the cell.
+        probability: of each operation on each edge, (edges, operations).
+        cells: number of cells in a row.
+
+    Raises ConfigError for a cell with more than LARGEST edges.
+    """
+    if len(space.edges) > LARGEST:
+        raise ConfigError(
+            f"{len(space.edges)} edges: all patterns of active edges can be listed up to {LARGEST}."
+        )
+    probability = np.where(np.array(space.operations) == "none", 0.0, probability)
+    some = probability.sum(axis=1)  # P(the edge is active), (edges,)
+    active = np.array(list(product([False, True], repeat=len(space.edges))))  # (patterns, edges)
+    weight = np.where(active, some, 1 - some).prod(axis=1)  # (patterns,)
+    reached, leads = _reached(space, active), _leads(space, active)  # (patterns, nodes) each
+    alive = _cells_alive(space, leads, cells)  # (cells, patterns)
+    result = np.zeros((cells, *probability.shape))
+    for e, (i, j) in enumerate(space.edges):
+        trained = weight * (active[:, e] & reached[:, i] & leads[:, j])  # (patterns,)
+        if some[e] > 0:
+            result[:, e] = np.outer(alive @ trained, probability[e] / some[e])
+    return result
+
+
+def _reached(space: SearchSpace, active: np.ndarray) -> np.ndarray:
+    """Whether an input node reaches a node, (patterns, nodes)."""
+    reached = np.zeros((len(active), space.inputs + space.nodes), bool)
+    reached[:, : space.inputs] = True
+    for e, (i, j) in enumerate(space.edges):
+        reached[:, j] |= active[:, e] & reached[:, i]
+    return reached
+
+
+def _leads(space: SearchSpace, active: np.ndarray) -> np.ndarray:
+    """Whether a node leads to the cell's output, (patterns, nodes)."""
+    leads = np.zeros((len(active), space.inputs + space.nodes), bool)
+    leads[:, list(space.output_nodes)] = True
+    for e, (i, j) in reversed(list(enumerate(space.edges))):
+        leads[:, i] |= active[:, e] & leads[:, j]
+    return leads
+
+
+def _cells_alive(space: SearchSpace, leads: np.ndarray, cells: int) -> np.ndarray:
+    """Whether a gradient arrives at a cell's output, (cells, patterns).
+
+    A cell is the newest input of the next cell and, with two input nodes, the older one of the
+    cell after that.
+    """
+    alive = np.zeros((cells + space.inputs, len(leads)), bool)
+    alive[cells - 1] = True
+    for c in reversed(range(cells - 1)):
+        for node in range(space.inputs):
+            alive[c] |= leads[:, node] & alive[c + space.inputs - node]
+    return alive[:cells]
+
+
+def count_trained(
+    supernet: Supernet,
+    alpha: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    draws: int,
+    generator: Generator | None = None,
+) -> Tensor:
+    """In how many of so many sampled masks each operation did receive a gradient.
+
+    A mask is a one-hot sample of softmax(alpha). An operation counts if the loss has a nonzero
+    gradient on what it computed.
+
+    Arguments:
+        alpha: (edges, operations).
+        images: (B, channels, H, W).
+        labels: (B,).
+
+    Returns counts, (cells, edges, operations).
+    """
+    framework = DSNAS(supernet.space)
+    counts = torch.zeros(len(supernet.cells), *alpha.shape)
+    computed = {}
+    hooks = [
+        module.register_forward_hook(lambda _, x, y, place=place: computed.update({place: y}))
+        for place, module in supernet.operations()
+    ]
+    try:
+        for _ in range(draws):
+            computed.clear()
+            mask = framework.draw(alpha.detach(), generator)
+            loss = F.cross_entropy(supernet(images, mask, track=False), labels)
+            outputs = list(computed.values())
+            gradients = torch.autograd.grad(loss, outputs, allow_unused=True) if outputs else ()
+            for place, gradient in zip(computed, gradients, strict=True):
+                counts[place] += gradient is not None and bool((gradient != 0).any())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counts

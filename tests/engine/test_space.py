@@ -1,0 +1,78 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nascore import SearchSpace, Wiring
+from nascore.engine.operations import BUILDERS
+from nascore.engine.space import OPERATIONS, edge_name, parse_edge
+from nascore.errors import ConfigError
+
+
+def test_edges_in_the_papers_order():
+    assert SearchSpace.minimal().edges == ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+    assert len(SearchSpace.normal().edges) == 14
+    assert SearchSpace.simplified().edges == ((0, 1), (0, 2), (1, 2))
+
+
+def test_every_edge_is_either_input_or_intermediate():
+    space = SearchSpace.normal()
+    assert set(space.input_edges) | set(space.intermediate_edges) == set(space.edges)
+    assert not set(space.input_edges) & set(space.intermediate_edges)
+    assert SearchSpace.minimal().intermediate_edges == ((2, 3),)
+
+
+def test_operations_are_those_with_a_module_and_none():
+    assert OPERATIONS == ("none", *BUILDERS)
+
+
+def test_allowed_keeps_the_order_of_operations_and_leaves_other_edges_free():
+    space = SearchSpace(allowed={"(1, 2)": ["sep_conv_5x5", "none"], (0, 3): ["none"]})
+    assert space.allowed[1, 2] == ("none", "sep_conv_5x5")
+    assert space.choices == (tuple(range(8)), (0, 7), (0,), tuple(range(8)), tuple(range(8)))
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"nodes": 0}, "nodes=0"),
+        ({"inputs": 3}, "inputs=3"),
+        ({"operations": ["sep_conv_3x4"]}, "Did you mean 'sep_conv_3x3'"),
+        ({"operations": []}, "operations is empty"),
+        ({"operations": ["none", "none"]}, "only once"),
+        ({"allowed": {"(3,2)": ["none"]}}, r"edge \(3,2\), which this cell does not have"),
+        ({"allowed": {"(0,2)": []}}, "at least one operation"),
+        ({"allowed": {"(0,2)": "none"}}, "give a list"),
+        ({"allowed": {"(0,2)": ["noen"]}}, "Did you mean 'none'"),
+        ({"allowed": {"edge": ["none"]}}, "'edge' is not an edge"),
+        ({"output_nodes": [4]}, r"output_nodes=\[4\].*\[2, 3\]"),
+        ({"output_nodes": [1]}, r"output_nodes=\[1\]"),
+        ({"output_nodes": []}, "output_nodes"),
+    ],
+)
+def test_impossible_spaces_are_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        SearchSpace(**fields)
+
+
+def test_edge_text_round_trip():
+    assert parse_edge(edge_name((2, 3))) == (2, 3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(OPERATIONS), min_size=5, max_size=5))
+def test_wiring_round_trips_through_text_and_graph(operations):
+    wiring = Wiring(SearchSpace.minimal(), tuple(operations))
+    assert Wiring.from_text(wiring.space, str(wiring)) == wiring
+    assert Wiring.from_graph(wiring.space, wiring.to_graph()) == wiring
+    assert wiring.to_graph().number_of_edges() == len(wiring.active_edges)
+    assert wiring.to_graph().number_of_nodes() == 4
+
+
+def test_wiring_refuses_what_its_space_does_not_have():
+    space = SearchSpace(allowed={"(2,3)": ["none"]})
+    with pytest.raises(ConfigError, match=r"edge \(2,3\): unknown operation 'skip_connect'"):
+        Wiring.from_text(space, "(2,3) skip_connect")
+    with pytest.raises(ConfigError, match="4 operations for a cell of 5 edges"):
+        Wiring(space, ("none",) * 4)
+    with pytest.raises(ConfigError, match=r"edge \(2,9\) is not one"):
+        Wiring.from_text(space, "(2,9) skip_connect")

@@ -1,0 +1,344 @@
+import shutil
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nascore import SearchSpace, Wiring
+from nascore.engine.frameworks import DARTS, FRAMEWORKS, build_framework
+from nascore.engine.mask import Mask
+from nascore.engine.operations import NORMS, Identity
+from nascore.engine.random import stream
+from nascore.engine.supernet import concatenate
+
+
+def one_hot_mask(space, names):
+    return Mask.of(Wiring(space, tuple(names)), torch.float64)
+
+
+def test_eight_cells_without_reduction(supernet, batch):
+    net = supernet(cells=8, channels=4)
+    sizes = []
+    for cell in net.cells:
+        cell.register_forward_hook(lambda module, args, output: sizes.append(output.shape[1:]))
+    mask = build_framework("darts", net.space).draw(torch.zeros(5, 8).double())
+    assert net(batch[0], mask).shape == (12, 5)
+    assert sizes == [(8, 6, 6)] * 8
+    assert net.stem[0].out_channels == 12
+    assert net.classifier.bias is None
+
+
+def test_forward_is_the_formula(supernet, batch, alpha):
+    """x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), written out with a plain loop."""
+    net, a = supernet(), alpha()
+    space = net.space
+    mask = build_framework("darts", space).draw(a)
+    z = a.softmax(dim=1)
+    x = net.stem(batch[0])
+    sources = [x, x]
+    for cell in net.cells:
+        nodes = [module(s) for module, s in zip(cell.preprocess, sources, strict=True)]
+        for j in (2, 3):
+            total = 0
+            for e, (i, target) in enumerate(space.edges):
+                if target == j:
+                    for k in range(1, 8):
+                        total = total + z[e, k] * cell.operations[e][str(k)](nodes[i])
+            nodes.append(total)
+        sources = [sources[1], torch.cat(nodes[2:], dim=1)]
+    expected = net.classifier(sources[1].mean(dim=(2, 3)))
+    assert torch.allclose(net(batch[0], mask), expected, atol=1e-12)
+
+
+def test_a_one_hot_mask_equals_the_dense_formula_with_the_same_weights(supernet, batch):
+    """Outputs, theta gradients and cost of the discrete path, against the dense one, to 1e-10."""
+    net = supernet()
+    names = ["sep_conv_3x3", "none", "max_pool_3x3", "skip_connect", "dil_conv_5x5"]
+    discrete = one_hot_mask(net.space, names)
+    dense = Mask(discrete.weight, discrete.score, net.space.choices, one_hot=False)
+    results = []
+    for mask in (discrete, dense):
+        net.zero_grad()
+        logits = net(batch[0], mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        theta = [p.grad if p.grad is not None else torch.zeros_like(p) for p in net.parameters()]
+        results.append((logits.detach(), mask.cost(), *theta))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize(
+    "space",
+    [
+        SearchSpace.minimal(),
+        SearchSpace.simplified(),
+        SearchSpace(nodes=3, output_nodes=[3, 4]),
+        SearchSpace(allowed={"(0,2)": ["none"], "(1,2)": ["none"], "(2,3)": ["sep_conv_3x3"]}),
+        SearchSpace(allowed={"(0,2)": ["dil_conv_5x5"], "(1,2)": ["dil_conv_3x3", "none"]}),
+        SearchSpace(nodes=1, operations=["none", "skip_connect"]),
+    ],
+    ids=["minimal", "simplified", "outputs", "unreached", "dilated", "skip"],
+)
+def test_the_folded_path_is_the_same_function(space, size, supernet, batch, alpha):
+    """Logits, cost, output cost and the gradients of theta and images, to 1e-10 in float64."""
+    net = supernet(space)
+    images = F.interpolate(batch[0], size).to(memory_format=torch.channels_last)
+    results = []
+    for fold in (False, True):
+        net.zero_grad()
+        x, mask = images.clone().requires_grad_(), DARTS(space).draw(alpha(space))
+        assert net.cells[0].folds(mask, x) == (size == 6)
+        with nullcontext() if fold else net.unfolded():
+            logits = net(x, mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        theta = [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
+        results.append((logits, mask.cost(), mask.output_cost(), x.grad, *theta))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_the_folded_path_is_the_same_function_when_differentiated_twice(supernet, batch, alpha):
+    """As the second order does: d/dZ of a sum of theta gradients, to 1e-10."""
+    net, results = supernet(), []
+    for fold in (False, True):
+        mask = DARTS(net.space).draw(alpha())
+        with nullcontext() if fold else net.unfolded():
+            loss = F.cross_entropy(net(batch[0], mask), batch[1])
+        slopes = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
+        total = sum((slope**2).sum() for slope in slopes)
+        results.append(torch.autograd.grad(total, mask.per_cell)[0])
+    assert torch.allclose(*results, atol=1e-10) and (results[0].abs() > 1e-6).any()
+
+
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("name", ["darts", "dsnas", "proxylessnas"])
+def test_recomputing_changes_nothing(name, fold, supernet, batch, alpha):
+    """Logits, cost, output cost and theta gradients, to 1e-10; and a second derivative."""
+    results = []
+    for recompute in (False, True):
+        net = supernet(recompute=recompute)
+        mask = build_framework(name, net.space).draw(alpha(), stream(3, "mask"))
+        with nullcontext() if fold else net.unfolded():
+            logits = net(batch[0], mask)
+            loss = F.cross_entropy(logits, batch[1])
+            theta = [p for (_, e, k), o in net.operations() for p in o.parameters()]
+            theta = [net.classifier.weight, net.stem[0].weight, *theta]
+            slopes = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
+            total = sum((slope**2).sum() for slope in slopes)
+            (twice,) = torch.autograd.grad(total, mask.per_cell, retain_graph=True)
+            loss.backward()
+        results.append((logits, mask.cost(), mask.output_cost(), twice, *slopes))
+    assert (twice.abs() > 1e-6).any()
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_recomputing_keeps_only_what_enters_a_cell(supernet, batch, alpha):
+    """Bytes that autograd saves in the forward pass, counted."""
+    kept = {}
+    for recompute in (False, True):
+        net, sizes = supernet(cells=4, recompute=recompute), []
+
+        def pack(x, sizes=sizes):
+            sizes.append(x.nbytes)
+            return x
+
+        mask = DARTS(net.space).draw(alpha())
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            net(batch[0], mask)
+        kept[recompute] = sum(sizes)
+    assert kept[True] < 0.1 * kept[False]
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha):
+    """Cost and logits from bfloat16 maps: within the few percent of their 8 bits; z in float32."""
+    net = supernet().float()
+    results = []
+    for amp in (False, True):
+        mask = build_framework(name, net.space).draw(alpha().float(), stream(3, "mask"))
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp), net.unfolded():
+            logits = net(batch[0].float(), mask)
+        F.cross_entropy(logits.float(), batch[1]).backward()
+        results.append((logits.float(), mask.output_cost()))
+        assert mask.cost().isfinite().all() and mask.cost().dtype == torch.float32
+    assert logits.dtype == torch.bfloat16
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=0.1, atol=0.1 * one.detach().abs().max().item())
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_concatenation_gives_gradients_back_in_one_piece(layout):
+    """As torch.cat, but no gradient is a slice of another; also differentiated twice."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(channels):
+        x = torch.randn(2, channels, 4, 4, dtype=torch.float64, generator=generator)
+        return x.contiguous(memory_format=layout)
+
+    maps = [draw(3).requires_grad_(), draw(5).requires_grad_()]
+    whole, gradient = concatenate(maps), draw(8)
+    assert torch.equal(whole, torch.cat(maps, dim=1))
+    found = torch.autograd.grad(whole, maps, gradient)
+    for one, other in zip(found, gradient.split([3, 5], dim=1), strict=True):
+        assert torch.equal(one, other) and one.is_contiguous(memory_format=layout)
+    assert torch.autograd.gradgradcheck(lambda *x: concatenate(x), maps)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha):
+    results = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        net = supernet().to(memory_format=layout)
+        mask = build_framework(name, net.space).draw(alpha(), stream(3, "mask"))
+        logits = net(batch[0].contiguous(memory_format=layout), mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        results.append((logits, mask.cost(), net.stem[0].weight.grad))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha):
+    """Compiled as ``compile=True`` does: logits, cost and theta gradients in float64, to 1e-10."""
+    space = SearchSpace(nodes=1, operations=["none", "skip_connect", "sep_conv_3x3"])
+    net, results = supernet(space), []
+    for compiled in (False, True):
+        if compiled:
+            for cell in net.cells:
+                cell.compile()
+        net.zero_grad()
+        mask = DARTS(space).draw(alpha(space))
+        logits = net(batch[0], mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        results.append((logits, mask.cost(), *(p.grad for p in net.parameters())))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_what_the_folded_path_cannot_do_takes_the_plain_one(supernet, batch, alpha):
+    mask = DARTS(SearchSpace.minimal()).draw(alpha())
+    assert supernet().cells[0].folds(mask, batch[0])
+    assert not supernet(norm="layer").cells[0].folds(mask, batch[0])
+    assert not supernet().cells[0].folds(mask, batch[0].to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not supernet().cells[0].folds(mask, batch[0])
+    discrete = one_hot_mask(SearchSpace.minimal(), ["skip_connect"] * 5)
+    assert not supernet().cells[0].folds(discrete, batch[0])
+    probing = Mask(mask.weight, mask.score, mask.active, False, probed=[[1]] * 5)
+    assert not supernet().cells[0].folds(probing, batch[0])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_who_gets_a_gradient(name, norm, supernet, batch, alpha):
+    """Theta of unsampled operations has none in a discrete framework; in a dense one all have.
+
+    What ProxylessNAS only probes has none either. With instance normalisation the gradients that
+    arrive are 0: its pooled output is.
+    """
+    net, a = supernet(norm=norm, channels=8), alpha()
+    mask = build_framework(name, net.space).draw(a, stream(3, "mask"))
+    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
+    for (_, e, k), module in net.operations():
+        for p in module.parameters():
+            assert (p.grad is not None) == (k in mask.active[e])
+            if p.grad is not None and norm != "instance":
+                assert p.grad.isfinite().all() and (p.grad != 0).any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_normalisation_reaches_every_operation_the_preprocessing_and_the_stem(norm, supernet):
+    """One in the stem, two in the preprocessing of a cell, and on each edge 8: 2 after pools, 1 in
+    each dil_conv, 2 in each sep_conv."""
+    net = supernet(norm=norm, channels=8)
+    wanted = {type(build(8)) for build in NORMS.values()} - {Identity}
+    found = [type(module) for module in net.modules() if type(module) in wanted]
+    number = 0 if norm == "none" else 1 + 2 * (2 + 5 * 8)
+    assert found == [type(NORMS[norm](8))] * number
+    for module in net.modules():
+        if isinstance(module, nn.GroupNorm):
+            assert module.num_groups == {"layer": 1, "group": 4}[norm]
+        assert getattr(module, "eps", 1e-5) == 1e-5 and not getattr(module, "affine", False)
+
+
+@pytest.mark.parametrize(
+    "first, fourth", [("sep_conv_3x3", "skip_connect"), ("none", "avg_pool_3x3")]
+)
+def test_a_probed_operation_adds_nothing_and_tells_its_gradient(first, fourth, supernet, batch):
+    """The inactive gate of ProxylessNAS: logits and theta gradients as without it, dL/dg as dense.
+
+    In the second case nothing but a probed operation reaches node 2, which (2,3) reads.
+    """
+    net = supernet()
+    names = [first, "none", "max_pool_3x3", fourth, "dil_conv_5x5"]
+    plain = one_hot_mask(net.space, names)
+    q = plain.weight.clone()
+    q[1, 6], q[3, 4] = 0.25, 0.5
+    probed = Mask(plain.weight, plain.score, plain.active, True, [(), (6,), (), (4,), ()], q)
+    dense = Mask(plain.weight, plain.score, net.space.choices, one_hot=False, cost_weight=q)
+    results = []
+    for mask in (plain, probed, dense):
+        net.zero_grad()
+        logits = net(batch[0], mask)
+        F.cross_entropy(logits, batch[1]).backward()
+        zeros = map(torch.zeros_like, net.parameters())
+        theta = [
+            z if p.grad is None else p.grad for p, z in zip(net.parameters(), zeros, strict=True)
+        ]
+        results.append((logits.detach(), theta, mask.cost()))
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+    assert torch.allclose(results[0][0], results[1][0], atol=1e-12)
+    assert torch.allclose(results[1][2], results[2][2], atol=1e-12)
+    assert (results[1][2][1, [1, 3], [6, 4]] != 0).all()
+    ran = []
+    for (_, e, k), module in net.operations():
+        module.register_forward_hook(lambda *_, e=e, k=k: ran.append((e, k)))
+    net(batch[0], probed, track=False)  # nobody asks for the gradient: only what is active runs
+    names[4] = "none" if first == "none" else names[4]
+    active = [(e, net.space.operations.index(name)) for e, name in enumerate(names)]
+    assert sorted(set(ran)) == [(e, k) for e, k in active if k != 0]
+
+
+def test_only_sampled_operations_run(supernet, batch):
+    net = supernet()
+    names = ["sep_conv_3x3", "none", "avg_pool_3x3", "none", "dil_conv_3x3"]
+    ran = []
+    for cell in net.cells:
+        for e, operations in enumerate(cell.operations):
+            for k, module in operations.items():
+                module.register_forward_hook(lambda *_, e=e, k=k: ran.append((e, int(k))))
+    net(batch[0], one_hot_mask(net.space, names))
+    assert ran == [(0, 4), (2, 3), (4, 5)] * 2
+
+
+def test_nothing_runs_behind_a_node_that_nothing_reaches(supernet, batch):
+    net = supernet()
+    ran = []
+    for cell in net.cells:
+        for module in cell.operations[4].values():  # edge (2,3)
+            module.register_forward_hook(lambda *_: ran.append(1))
+    net(batch[0], one_hot_mask(net.space, ["none", "none", "skip_connect", "none", "sep_conv_3x3"]))
+    assert not ran
+
+
+def test_a_mask_of_only_none_is_legal(supernet, batch):
+    net = supernet()
+    mask = one_hot_mask(net.space, ["none"] * 5)
+    loss = F.cross_entropy(net(batch[0], mask), batch[1])
+    loss.backward()
+    assert loss.item() == pytest.approx(torch.tensor(5.0).log().item())
+    assert torch.equal(mask.cost(), torch.zeros(2, 5, 8, dtype=torch.float64))
+
+
+def test_output_nodes_and_one_input(supernet, batch, alpha):
+    space = SearchSpace(nodes=2, inputs=1, output_nodes=[2])
+    net = supernet(space, channels=4)
+    mask = build_framework("darts", space).draw(alpha(space))
+    assert net(batch[0], mask).shape == (12, 5)
+    assert net.classifier.in_features == 4

@@ -1,0 +1,98 @@
+import pytest
+
+from nascore import RunStore, sweep
+from nascore.errors import ConfigError, RecordError
+
+
+def histories(runs):
+    return [run.history.drop_vars("seconds") for run in runs]
+
+
+def test_same_bits_whatever_the_number_of_workers(tiny, tmp_path):
+    configs = [tiny.replace(seed=seed) for seed in (0, 1, 2)]
+    one = sweep(configs, store=tmp_path / "one", workers=1, progress=False)
+    two = sweep(configs, workers=2, progress=False)
+    assert [run.config for run in one] == configs
+    for a, b in zip(histories(one), histories(two), strict=True):
+        assert a.identical(b)
+    assert all("1 thread" in run.provenance["device"] for run in one + two)
+    assert len(list(RunStore(tmp_path / "one"))) == 3
+
+
+def test_what_the_store_has_is_not_run_again(tiny, tmp_path):
+    first = sweep([tiny, tiny], store=tmp_path, progress=False)
+    assert len(list(tmp_path.iterdir())) == 1  # the record, and no checkpoint
+    again = sweep([tiny], store=RunStore(tmp_path), progress=False)
+    assert first[0].provenance == first[1].provenance == again[0].provenance
+
+
+def test_fresh_runs_again_and_replaces_each_record_when_its_new_one_is_whole(tiny, tmp_path):
+    store, bad = RunStore(tmp_path), tiny.replace(device="cuda:99")
+    first, _ = sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
+    (again,) = sweep([tiny], store=store, fresh=True, progress=False)
+    assert again.provenance["started"] >= first.provenance["started"]
+    assert again.provenance["wall_seconds"] != first.provenance["wall_seconds"]
+    assert histories([first])[0].identical(histories([again])[0])
+    assert store.get(tiny).provenance == again.provenance
+    with pytest.raises(ConfigError, match="cuda:99"):
+        sweep([bad, tiny.replace(seed=1)], store=store, workers=2, fresh=True, progress=False)
+    assert len(list(store)) == 2  # nothing was lost
+
+
+def test_records_that_are_shipped_are_found_and_left_alone(tiny, tmp_path):
+    shipped, own = tmp_path / "shipped", tmp_path / "own"
+    (first,) = sweep([tiny], store=shipped, progress=False)
+    store = RunStore(own, shipped)
+    found, _ = sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
+    assert found.provenance == first.provenance
+    assert [len(list(RunStore(folder))) for folder in (shipped, own)] == [1, 1]
+    sweep([tiny], store=store, fresh=True, progress=False)
+    assert RunStore(shipped).get(tiny).provenance == first.provenance
+    assert RunStore(own).get(tiny) is not None
+
+
+def test_a_failing_search_is_reported_and_the_others_are_kept(tiny, tmp_path):
+    bad = tiny.replace(device="cuda:99")
+    with pytest.raises(ConfigError, match="cuda:99"):
+        sweep([tiny, bad], store=tmp_path, workers=2, progress=False)
+    assert RunStore(tmp_path).get(tiny) is not None
+
+
+def test_a_damaged_record_stops_the_sweep_before_any_work(tiny, tmp_path):
+    store = RunStore(tmp_path)
+    store.path(tiny).write_bytes(b"half a record")
+    with pytest.raises(RecordError, match="not a whole record"):
+        sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
+    assert store.get(tiny.replace(seed=1)) is None
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_any_work(tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("nascore.runs.parallel._run", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(RecordError, match="cannot write to .*Choose another folder"):
+        sweep([tiny], store=tmp_path / "file" / "runs", progress=False)
+
+
+def test_wrong_arguments(tiny):
+    with pytest.raises(ConfigError, match="workers=0"):
+        sweep([tiny], workers=0)
+    with pytest.raises(ConfigError, match="is not a SearchConfig"):
+        sweep([{"epochs": 3}])
+    assert sweep([], progress=False) == []
+
+
+@pytest.mark.filterwarnings("ignore")  # dask's own
+def test_on_a_dask_cluster(tiny, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler.address
+        run, other = sweep(
+            [tiny, tiny.replace(seed=1)], store=tmp_path, scheduler=address, progress=False
+        )
+        with pytest.raises(ConfigError, match="cuda:99"):
+            sweep([tiny.replace(device="cuda:99")], scheduler=address, progress=False)
+    local = sweep([tiny, tiny.replace(seed=1)], progress=False)
+    for ours, theirs in zip(histories([run, other]), histories(local), strict=True):
+        assert ours.identical(theirs)

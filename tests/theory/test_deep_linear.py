@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from nascore.errors import ConfigError
+from nascore.theory.deep_linear import (
+    DEPTHS,
+    learning_curve,
+    learning_time,
+    pair_end,
+    pair_weights,
+    train_chain,
+    train_pair,
+)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_closed_form_solves_its_equation(depth):
+    """Against a numerical solution of da/dt = D a^(2 - 2/D) (s - a), to 1e-6."""
+    strength, start, times = 1.7, 0.01, np.linspace(0, 6, 30)
+    solution = solve_ivp(
+        lambda t, a: depth * a ** (2 - 2 / depth) * (strength - a),
+        (0, 6),
+        [start],
+        t_eval=times,
+        rtol=1e-9,
+        atol=1e-12,
+    )
+    assert np.allclose(learning_curve(times, depth, strength, start), solution.y[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_trained_chain_follows_the_closed_form_up_to_an_error_of_order_lr(depth):
+    """Half the learning rate, half the error (to 10 percent): the error is that of descent."""
+    strengths, start, errors = (2.0, 1.0), 0.01, []
+    for lr in (0.02, 0.01):
+        steps = int(8 / lr)
+        generator = torch.Generator().manual_seed(0)
+        measured = train_chain(depth, strengths, start, lr, steps, generator)
+        times = lr * np.arange(steps + 1)
+        exact = [learning_curve(times, depth, s, start) for s in strengths]
+        errors.append(np.abs(measured - np.stack(exact, axis=1)).max())
+    assert errors[0] < 0.1
+    assert errors[1] == pytest.approx(errors[0] / 2, rel=0.1)
+
+
+def test_deeper_chains_learn_later():
+    half = [learning_time(0.5, depth, 1.0, 1e-3) for depth in DEPTHS]
+    assert half == sorted(half)
+    assert learning_curve([1e9], 2, 1.0, 1e-3) == 1.0
+    for start in (1.0, 2.0, 0.0, -1.0):
+        with pytest.raises(ConfigError, match=f"start={start} with strength=1.0"):
+            learning_time(0.5, 2, 1.0, start)
+    with pytest.raises(ConfigError, match="depth=4"):
+        learning_time(0.5, 4, 1.0, 1e-3)
+
+
+def test_the_pair_follows_its_curve_and_ends_where_it_says():
+    strengths, start, lr = (2.0, 1.0), 0.1, 1e-2
+    trained = train_pair(strengths, start, lr, 1500, torch.Generator().manual_seed(0))
+    assert trained["b"].shape == (1501, 2)
+    for mode, strength in enumerate(strengths):
+        expected = pair_weights(trained["b"][:, mode], start)
+        for name in "acv":
+            assert np.abs(trained[name][:, mode] - expected[name]).max() < lr
+        end = pair_end(strength, start)
+        for name in "abcv":
+            assert trained[name][-1, mode] == pytest.approx(end[name], abs=lr)
+        assert end["b"] > 3 * end["a"] * end["c"]  # the wide path has learned it

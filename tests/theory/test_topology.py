@@ -1,0 +1,123 @@
+from itertools import product
+
+import networkx
+import numpy as np
+import pytest
+
+from nascore import SearchSpace, Wiring, search
+from nascore.errors import ConfigError
+from nascore.theory.topology import (
+    FAMILIES,
+    all_wirings,
+    chance,
+    depth,
+    distance,
+    intermediate_edges,
+    mean_path_length,
+    over_epochs,
+    random_wirings,
+    width,
+)
+
+MINIMAL, NORMAL = SearchSpace.minimal(), SearchSpace.normal()
+
+
+@pytest.mark.parametrize(
+    "space, text, expected",
+    [
+        (MINIMAL, "", (0, 0, 0)),
+        (MINIMAL, "(0,2) skip_connect", (1, 0, 1)),
+        (MINIMAL, "(0,2) skip_connect; (1,3) skip_connect", (2, 0, 1)),
+        (MINIMAL, "(0,2) skip_connect; (2,3) skip_connect", (1, 1, 2)),
+        (MINIMAL, "(2,3) skip_connect", (0, 1, 0)),  # nothing reaches node 2
+        (MINIMAL, "(1,3) skip_connect; (2,3) skip_connect", (1, 1, 1)),
+        (
+            NORMAL,
+            "(0,2) skip_connect; (2,3) skip_connect; (3,4) skip_connect; (4,5) skip_connect",
+            (1, 3, 4),
+        ),
+        (NORMAL, "(0,2) skip_connect; (2,4) skip_connect; (3,5) skip_connect", (1, 2, 2)),
+    ],
+)
+def test_width_intermediate_edges_and_depth(space, text, expected):
+    wiring = Wiring.from_text(space, text)
+    assert (width(wiring), intermediate_edges(wiring), depth(wiring)) == expected
+
+
+def test_depth_counts_only_paths_that_reach_an_output_node():
+    space = SearchSpace(output_nodes=[2])
+    wiring = Wiring.from_text(space, "(0,2) skip_connect; (2,3) skip_connect")
+    assert depth(wiring) == 1
+
+
+def test_full_cells():
+    for space, expected in ((MINIMAL, (4, 1, 2)), (NORMAL, (8, 6, 4))):
+        wiring = Wiring(space, ("skip_connect",) * len(space.edges))
+        assert (width(wiring), intermediate_edges(wiring), depth(wiring)) == expected
+
+
+def test_over_epochs(tiny):
+    run = search(tiny, progress=False)
+    widths = over_epochs(run, width)
+    assert widths.dims == ("epoch",)
+    assert widths.values.tolist() == [width(run.wiring_at(epoch)) for epoch in range(3)]
+
+
+def test_mean_path_length_and_distance():
+    skip = "skip_connect"
+    both = Wiring.from_text(MINIMAL, f"(0,2) {skip}; (1,3) {skip}; (2,3) {skip}")
+    # Paths to the output: 0-2, 1-3, 0-2-3.
+    assert mean_path_length(both) == pytest.approx(4 / 3)
+    assert mean_path_length(Wiring.from_text(MINIMAL, f"(2,3) {skip}")) == 0
+    other = Wiring.from_text(MINIMAL, "(0,2) max_pool_3x3; (0,3) max_pool_3x3")
+    assert distance(both, other) == 3  # (1,3), (2,3) and (0,3); the operation does not count
+    assert distance(both, both) == 0
+
+
+def test_mean_path_length_against_networkx():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        kept = rng.random(14) < 0.5
+        names = tuple("skip_connect" if keep else "none" for keep in kept)
+        wiring = Wiring(NORMAL, names)
+        paths = [
+            len(path) - 1
+            for start, end in product((0, 1), NORMAL.output_nodes)
+            for path in networkx.all_simple_paths(wiring.to_graph(), start, end)
+        ]
+        assert mean_path_length(wiring) == pytest.approx(np.mean(paths) if paths else 0)
+        assert depth(wiring) == max(paths, default=0)
+
+
+def test_chance_is_every_wiring_with_as_many_edges():
+    wiring = Wiring.from_text(MINIMAL, "(0,2) skip_connect; (2,3) skip_connect")
+    # Of the ten pairs of edges, the two of an edge into node 2 and (2,3) make a path of two.
+    assert sorted(chance(wiring, depth)) == [1] * 8 + [2] * 2
+    assert len(set(all_wirings(NORMAL, 3))) == 364
+    removed = SearchSpace(allowed={"(2,3)": ["none"]})
+    assert len(list(all_wirings(removed, 2))) == 6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("space", [MINIMAL, NORMAL], ids=["minimal", "normal"])
+def test_random_wirings(family, space):
+    for edges in range(len(space.edges) + 1):
+        wirings = random_wirings(space, edges, family, 5, seed=3)
+        assert [len(wiring.active_edges) for wiring in wirings] == [edges] * 5
+        assert wirings == random_wirings(space, edges, family, 5, seed=3)
+    drawn = random_wirings(space, 3, family, 200)
+    assert len(set(drawn)) >= 3
+
+
+def test_erdos_renyi_agrees_with_all_wirings():
+    drawn = [depth(w) for w in random_wirings(MINIMAL, 3, "Erdos-Renyi", 2000)]
+    assert np.mean(drawn) == pytest.approx(
+        np.mean([depth(w) for w in all_wirings(MINIMAL, 3)]), abs=4 * 0.5 / np.sqrt(2000)
+    )
+
+
+def test_wrong_arguments_of_random_wirings():
+    with pytest.raises(ConfigError, match="unknown family 'Erdos'. Did you mean 'Erdos-Renyi'"):
+        random_wirings(MINIMAL, 2, "Erdos", 1)
+    with pytest.raises(ConfigError, match="edges=6: at most 5"):
+        random_wirings(MINIMAL, 6, "Erdos-Renyi", 1)
