@@ -1,0 +1,174 @@
+"""Plug-ins: what a setting names, inside the package by a plain name, outside of it as module:name.
+
+Frameworks, operations, normalisations and datasets are found in the same way. A worker process
+imports a plug-in by its name, and the address of a run holds a digest of its source.
+"""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from nascore.errors import ConfigError, unknown
+
+
+class Registry(Mapping[str, Any]):
+    """Plug-ins of one kind, by name.
+
+    A plug-in of the package is known by the name that it was registered under. One from elsewhere
+    is known as ``"module:name"``, where the module can be imported from the working folder and the
+    name is an attribute of it or what it registered there.
+
+    Arguments:
+        kind: what they are, for messages: such as "framework".
+        check: returns what is wrong with an object of a plug-in, or None.
+    """
+
+    def __init__(self, kind: str, check: Callable[[Any], str | None] = lambda plugin: None):
+        self.kind = kind
+        self.check = check
+        self._known: dict[str, Any] = {}
+
+    def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
+        """Decorates a plug-in, so that it is found by this name.
+
+        The same definition may be registered again, as when a cell of a notebook is run again.
+
+        Raises ConfigError if the name is in use for another one and not to be replaced.
+        """
+        if ":" in name:
+            raise ConfigError(f"{self.kind} {name!r}: a name has no colon. Leave the module out.")
+
+        def add(plugin: Any) -> Any:
+            there = self._known.get(name)
+            if there is not None and not replace and _place(there) != _place(plugin):
+                raise ConfigError(
+                    f"{self.kind} {name!r} is registered twice: it is {_place(there)} already. "
+                    f"Choose another name for {_place(plugin)}, or replace=True."
+                )
+            self._accept(name, plugin)
+            self._known[name] = plugin
+            return plugin
+
+        return add
+
+    def __getitem__(self, name: str) -> Any:
+        """The plug-in of a name. Raises ConfigError: unknown, not importable, not of the kind."""
+        if name in self._known:
+            return self._known[name]
+        module, colon, attribute = str(name).partition(":")
+        if not colon:
+            message = unknown(self.kind, name, self._own())
+            raise ConfigError(f"{message} Or give one of your own as 'module:name'.")
+        for known, plugin in self._known.items():
+            if known == attribute and _module(plugin) == module:
+                return plugin
+        plugin = getattr(self._imported(module, name), attribute, None)
+        if plugin is None and (plugin := self._known.get(attribute)) is None:
+            raise ConfigError(f"{self.kind} {name!r}: {module} has no {attribute!r}.")
+        return self._accept(name, plugin)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def name_of(self, plugin: Any) -> str:
+        """The name that finds a plug-in, here and in another process.
+
+        Arguments:
+            plugin: a name, checked, or the plug-in itself.
+
+        Raises ConfigError if no such name would find it.
+        """
+        if isinstance(plugin, str):
+            name, plugin = plugin, self[plugin]
+            short = name.rpartition(":")[2]
+        else:
+            names = [name for name, known in self._known.items() if known is plugin]
+            short = names[0] if names else getattr(inspect.unwrap(plugin), "__qualname__", "?")
+            self._accept(short, plugin)
+        return short if is_built_in(plugin) else f"{_module(plugin)}:{short}"
+
+    def digest(self, name: str) -> str | None:
+        """Twelve hexadecimal digits of a plug-in's source; None for what comes with the package."""
+        plugin = self[name]
+        return None if is_built_in(plugin) else source_digest(plugin)
+
+    def _own(self) -> list[str]:
+        return [name for name, plugin in self._known.items() if is_built_in(plugin)]
+
+    def _accept(self, name: str, plugin: Any) -> Any:
+        wrong = self.check(plugin)
+        if wrong:
+            raise ConfigError(f"{self.kind} {name!r}: {wrong}")
+        return plugin
+
+    def _imported(self, module: str, name: str):
+        if module == "__main__":  # defined in a notebook or a script
+            return sys.modules[module]
+        if "" not in sys.path:
+            sys.path.append("")  # the working folder, last
+        try:
+            return import_module(module)
+        except ConfigError:
+            raise
+        except Exception as error:  # an import runs any code
+            raise ConfigError(
+                f"{self.kind} {name!r}: cannot import {module!r} ({type(error).__name__}: {error})."
+                " It must lie in the working folder or be installed, also where workers run."
+            ) from error
+
+
+def is_built_in(plugin: Any) -> bool:
+    """Whether a plug-in comes with the package."""
+    return _module(plugin).partition(".")[0] == "nascore"
+
+
+def needs_this_process(name: str) -> bool:
+    """Whether a plug-in is defined in a notebook or script, where no other process finds it."""
+    return name.startswith("__main__:")
+
+
+def source_digest(plugin: Any) -> str:
+    """Twelve hexadecimal digits of the source of a class and what it inherits, or of a function.
+
+    What comes with the package is left out, as are Python and torch. Edited source is another run.
+    """
+    plugin = inspect.unwrap(plugin)
+    parts = [plugin]
+    if inspect.isclass(plugin):
+        parts = [part for part in plugin.__mro__ if part.__module__.split(".")[0] not in _OUTSIDE]
+    text = "\n".join(map(_source, parts))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_OUTSIDE = {"nascore", "torch", "pydantic", "typing", "builtins", "abc", "collections"}
+
+
+def _source(part: Any) -> str:
+    try:
+        return inspect.getsource(part)
+    except (OSError, TypeError):  # a class of a notebook has no file, but its methods have cells
+        return "\n".join(f"{name} = {_text(value)}" for name, value in sorted(vars(part).items()))
+
+
+def _text(value: Any) -> str:
+    function = inspect.unwrap(getattr(value, "__func__", value))
+    if inspect.isfunction(function):
+        return inspect.getsource(function)
+    return repr(value) if isinstance(value, bool | int | float | str | tuple | dict) else ""
+
+
+def _module(plugin: Any) -> str:
+    return inspect.unwrap(plugin).__module__
+
+
+def _place(plugin: Any) -> str:
+    return f"{_module(plugin)}.{getattr(inspect.unwrap(plugin), '__qualname__', '?')}"
