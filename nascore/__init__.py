@@ -1,24 +1,20 @@
-"""Differentiable architecture search, seen through its local cost."""
+"""Differentiable architecture search, seen through its local cost.
 
-from importlib import import_module
+The public names. No module bears the name of one of them: `nascore.search` is the function, always.
+"""
 
-# No module bears the name of a public function: `nascore.search` is the function, always.
-_HOME = {
-    "SearchConfig": "runs.config",
-    "SearchSpace": "engine.space",
-    "Supernet": "engine.supernet",
-    "Wiring": "engine.space",
-    "Run": "runs.records",
-    "RunStore": "runs.records",
-    "search": "runs.loop",
-    "sweep": "runs.parallel",
-}
+from typing import TYPE_CHECKING
 
-__all__ = list(_HOME)
+from nascore.lazy import public_names
 
+if TYPE_CHECKING:
+    from nascore.engine.space import SearchSpace as SearchSpace
+    from nascore.engine.space import Wiring as Wiring
+    from nascore.engine.supernet import Supernet as Supernet
+    from nascore.runs.config import SearchConfig as SearchConfig
+    from nascore.runs.loop import search as search
+    from nascore.runs.parallel import sweep as sweep
+    from nascore.runs.records import Run as Run
+    from nascore.runs.records import RunStore as RunStore
 
-def __getattr__(name: str):
-    """Imports a public name when it is first used, so that ``import nascore`` is quick."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'nascore' has no attribute {name!r}")
-    return getattr(import_module(f"nascore.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)
