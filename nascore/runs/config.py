@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from nascore.errors import ConfigError, unknown
 from nascore.engine.space import OPERATIONS, SearchSpace, edge_name, parse_edge
+from nascore.errors import ConfigError, unknown
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Generator, Tensor
 
+from nascore.engine.random import stream
 from nascore.errors import DataError
 from nascore.folders import ensure_writable
-from nascore.engine.random import stream
 
 SPLITS = ("train", "search", "valid")
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

@@ -16,16 +16,16 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from nascore.runs.config import SearchConfig
 from nascore.engine.cost import CostStatistics, OutcomeStatistics, OutputCostStatistics, pull_back
-from nascore.runs.data import DATASETS, SPLITS, load_splits
-from nascore.errors import ConfigError, RecordError
-from nascore.engine.frameworks import Framework, build_framework, log_probability
 from nascore.engine.cpu.memory import keep_freed_memory
-from nascore.runs.records import History, Run, provenance
+from nascore.engine.frameworks import Framework, build_framework, log_probability
 from nascore.engine.random import stream, stream_seed
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Unrolled
+from nascore.errors import ConfigError, RecordError
+from nascore.runs.config import SearchConfig
+from nascore.runs.data import DATASETS, SPLITS, load_splits
+from nascore.runs.records import History, Run, provenance
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
 _GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process

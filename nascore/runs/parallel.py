@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nascore.runs.config import SearchConfig
 from nascore.errors import ConfigError, RecordError
+from nascore.runs.config import SearchConfig
 from nascore.runs.loop import search
 from nascore.runs.records import Run, RunStore
 

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from nascore.runs.config import SearchConfig
 from nascore.engine.cost import OUTCOMES
-from nascore.runs.data import SPLITS
-from nascore.errors import ConfigError, RecordError
-from nascore.folders import ensure_writable
 from nascore.engine.cpu.memory import peak_memory
 from nascore.engine.space import Wiring, edge_name
+from nascore.errors import ConfigError, RecordError
+from nascore.folders import ensure_writable
+from nascore.runs.config import SearchConfig
+from nascore.runs.data import SPLITS
 
 _ARCHITECTURE = ("epoch", "edge", "operation")
 _COST = ("epoch", "cell", "edge", "operation")

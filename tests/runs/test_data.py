@@ -11,10 +11,10 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
+from nascore.engine.random import stream
+from nascore.errors import DataError
 from nascore.runs import data
 from nascore.runs.data import DATASETS, crop_and_flip, load_splits, read_idx
-from nascore.errors import DataError
-from nascore.engine.random import stream
 
 CPU = torch.device("cpu")
 SIZES = {"train": 600, "search": 500, "valid": 400}

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from nascore import search
-from nascore.errors import ConfigError, RecordError
 from nascore.engine.frameworks import FRAMEWORKS
-from nascore.runs.loop import Searcher
 from nascore.engine.unrolled import Unrolled
+from nascore.errors import ConfigError, RecordError
+from nascore.runs.loop import Searcher
 
 
 def state(searcher):
