@@ -1,7 +1,8 @@
 """What went wrong, said so that the reader can mend it: what was given, what is allowed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class ConfigError(ValueError):
@@ -21,4 +22,20 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     known = sorted(known)
     near = get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(known)}."
+    return f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(known) or 'none'}."
+
+
+def explain(error: Mapping[str, Any], kind: str, known: Iterable[str]) -> str:
+    """One line for one error of pydantic: the field, the value given, what is allowed.
+
+    Arguments:
+        error: as ``ValidationError.errors()`` lists it.
+        kind: what the fields are, such as "config field".
+        known: their names.
+    """
+    if error["type"] == "value_error":  # raised by a check of ours
+        return str(error["ctx"]["error"])
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return unknown(kind, name, known)
+    return f"{name}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}."

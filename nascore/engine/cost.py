@@ -1,39 +1,57 @@
 """The reformulation: every framework minimises a local cost on each edge.
 
 The local cost of operation k on edge (i, j) is C_k = Z_k dL/dZ_k = <dL/dx_j, Z_k O_k(x_i)>, with L
-the mean loss of the batch (ProxylessNAS weighs dL/dZ_k by a probability in the place of Z_k). The
-gradient on alpha is sum_k C_k ds_k/dalpha, s the framework's score.
+the mean loss of the batch. The gradient on alpha is sum_k C_k ds_k/dalpha, s the framework's score.
 Positive cost: the operation raises the loss along its own scale, and alpha moves away from it.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
 
-OUTCOMES = ("right", "wrong")
 
-
-def pull_back(score: Tensor, cost: Tensor, alpha: Tensor) -> Tensor:
-    """The gradient on alpha, sum_k C_k ds_k/dalpha.
+def local_cost(gradient: Tensor, mask: Mask) -> Tensor:
+    """C = Z dL/dZ, unless the mask gives dL/dZ another weight than Z, (cells, edges, operations).
 
     Arguments:
-        score: s, (edges, operations), differentiable in alpha.
-        cost: C, (edges, operations), a constant.
-        alpha: (edges, operations).
-
-    Returns (edges, operations). Raises ConfigError if the score does not depend on alpha.
+        gradient: dL/dZ in each cell, such as ``z.grad`` after a backward pass, (cells, edges,
+            operations). It is 0 where nothing ran, as in a mask whose edges are all `none`.
     """
-    gradient = None
+    return mask.cost_weight * gradient
+
+
+def pull_back(score: Tensor, cost: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The gradient on what a framework learns, sum_k C_k ds_k/dalpha.
+
+    Arguments:
+        score: s, (edges, operations), differentiable in the parameters.
+        cost: C, (edges, operations), a constant.
+        parameters: alpha, (edges, operations), and whatever else the framework learns.
+
+    Returns a gradient for each parameter, 0 for one that the score does not depend on. Raises
+    ConfigError if it depends on none of them.
+
+    >>> alpha = torch.zeros(1, 2, requires_grad=True)
+    >>> pull_back(alpha.log_softmax(1), torch.tensor([[0.0, 1.0]]), [alpha])
+    (tensor([[-0.5000,  0.5000]]),)
+    """
+    gradients = (None,)
     if score.requires_grad:
-        (gradient,) = torch.autograd.grad(score, alpha, grad_outputs=cost, allow_unused=True)
-    if gradient is None:
+        gradients = torch.autograd.grad(score, parameters, grad_outputs=cost, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
         raise ConfigError(
             "the score does not depend on alpha, so no cost can reach alpha. Compute it from "
             "alpha, without detach() or no_grad()."
         )
-    return gradient
+    return tuple(
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    )
 
 
 def loss_and_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,74 +59,11 @@ def loss_and_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     L - H is the cost at the output (theorem T2): with a linear classifier without bias, it is
     what all output edges cost together.
+
+    >>> loss, entropy = loss_and_entropy(torch.zeros(1, 2), torch.tensor([0]))
+    >>> (loss - entropy).item()  # a uniform prediction is as sure as it is right
+    0.0
     """
     log_p = F.log_softmax(logits, dim=1)  # (B, classes)
     loss = F.nll_loss(log_p, labels, reduction="none")
     return loss, -(log_p.exp() * log_p).sum(dim=1)
-
-
-class CostStatistics:
-    """Mean, standard deviation and count of the local cost, accumulated on the device.
-
-    Welford's update, so that float32 is enough.
-    """
-
-    def __init__(self, cells: int, edges: int, operations: int, device: torch.device):
-        shape = (cells, edges, operations)
-        self.count = torch.zeros(shape, device=device)
-        self.mean = torch.zeros(shape, device=device)
-        self.squares = torch.zeros(shape, device=device)
-
-    def update(self, cost: Tensor, seen: Tensor) -> None:
-        """Adds a step: cost (cells, edges, operations), where it counts (edges, operations)."""
-        seen = seen.to(cost.dtype)
-        self.count += seen
-        deviation = (cost - self.mean) * seen
-        self.mean += deviation / self.count.clamp(min=1)
-        self.squares += deviation * (cost - self.mean)
-
-    def result(self) -> dict[str, Tensor]:
-        """`cost_mean`, `cost_std` (population), NaN where nothing was seen, and `cost_count`."""
-        seen = self.count > 0
-        std = (self.squares / self.count.clamp(min=1)).clamp(min=0).sqrt()
-        return {
-            "cost_mean": self.mean.where(seen, torch.nan),
-            "cost_std": std.where(seen, torch.nan),
-            "cost_count": self.count,
-        }
-
-
-class OutputCostStatistics:
-    """Mean over examples of what the output edges of each cell bring, accumulated on the device."""
-
-    def __init__(self, cells: int, device: torch.device):
-        self.sum = torch.zeros(cells, device=device)
-        self.examples = 0
-
-    def update(self, cost: Tensor, examples: int) -> None:
-        """Adds a batch: cost (cells,), from the mean loss of that many examples."""
-        self.sum += cost * examples
-        self.examples += examples
-
-    def result(self) -> dict[str, Tensor]:
-        """`cell_output_cost`, (cells,); NaN if there was no example."""
-        return {"cell_output_cost": self.sum / (self.examples or torch.nan)}
-
-
-class OutcomeStatistics:
-    """Mean loss and entropy of right and of wrong answers, accumulated on the device."""
-
-    def __init__(self, device: torch.device):
-        self.sums = torch.zeros(3, len(OUTCOMES), device=device)  # loss, entropy, examples
-
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds one batch: logits (B, classes), labels (B,)."""
-        loss, entropy = loss_and_entropy(logits.detach(), labels)
-        right = (logits.argmax(dim=1) == labels).to(loss.dtype)
-        values = torch.stack([loss, entropy, torch.ones_like(loss)])  # (3, B)
-        self.sums += values @ torch.stack([right, 1 - right], dim=1)
-
-    def result(self) -> dict[str, Tensor]:
-        """`loss`, `entropy` (NaN where there was no example) and `examples`, each (outcomes,)."""
-        loss, entropy, examples = self.sums
-        return {"loss": loss / examples, "entropy": entropy / examples, "examples": examples}

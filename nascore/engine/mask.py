@@ -1,43 +1,56 @@
-"""The mask Z: what a framework draws, and where the local cost is read after a backward pass."""
+"""The mask: one draw of Z, the weight of every operation on every edge, and its score."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nascore.engine.space import SearchSpace, Wiring
 
+Rows = Sequence[Sequence[int]]
+"""For each edge, indices of operations, known on the host."""
 
-@dataclass
+
+@dataclass(frozen=True)
 class Mask:
-    """One draw of Z, shared by all cells.
+    """A plan of one step, shared by all cells: which operations run, and with which weight.
 
     Arguments:
         weight: Z, (edges, operations).
-        score: s, (edges, operations), differentiable in alpha.
-        active: for each edge, the operations to evaluate, known on the host.
+        score: s, (edges, operations), differentiable in what the framework learns.
+        active: the operations to evaluate on each edge; None for all that it may take.
         one_hot: True if the weight of every active operation is exactly 1.
-        probed: for each edge, operations whose weight is 0 and whose gradient dL/dZ is asked for
-            all the same. They add nothing to a node and teach theta nothing.
+        probed: operations whose weight is 0 and whose gradient dL/dZ is asked for all the same.
+            They add nothing to a node and teach theta nothing.
         cost_weight: what dL/dZ is multiplied with to give the cost, (edges, operations), 0 for
             what does not run. By default Z.
     """
 
     weight: Tensor
     score: Tensor
-    active: Sequence[Sequence[int]]
-    one_hot: bool
-    probed: Sequence[Sequence[int]] | None = None
+    active: Rows | None = None
+    one_hot: bool = False
+    probed: Rows | None = None
     cost_weight: Tensor | None = None
-    per_cell: Tensor | None = field(default=None, init=False)
-    per_output: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self):
-        if self.probed is None:
-            self.probed = [()] * len(self.active)
         if self.cost_weight is None:
-            self.cost_weight = self.weight
+            object.__setattr__(self, "cost_weight", self.weight)
+
+    @classmethod
+    def sample(cls, sampled: Tensor, score: Tensor, **settings) -> "Mask":
+        """A mask that runs one operation on each edge.
+
+        Arguments:
+            sampled: index of the operation, (edges,).
+            score: (edges, operations).
+            settings: further arguments of a mask.
+        """
+        weight = F.one_hot(sampled, score.shape[1]).to(score.dtype)
+        active = [[k] for k in sampled.tolist()]  # the one host synchronisation of a step
+        return cls(weight, score, active, one_hot=True, **settings)
 
     @classmethod
     def of(cls, wiring: Wiring, dtype: torch.dtype | None = None) -> "Mask":
@@ -47,26 +60,13 @@ class Mask:
         weight[range(len(chosen)), chosen] = 1
         return cls(weight, weight, [[k] for k in chosen], one_hot=True)
 
-    def copies(self, cells: int, track: bool = True) -> tuple[Tensor, Tensor]:
-        """Z once for each cell, (cells, edges, operations), and 1 for each cell's output, (cells,).
+    def per_cell(self, cells: int) -> Tensor:
+        """Z once for each cell: a leaf that collects its gradient, (cells, edges, operations)."""
+        return self.weight.detach().expand(cells, -1, -1).clone().requires_grad_()
 
-        With ``track``, both collect their gradients.
-        """
-        self.per_cell = self.weight.detach().expand(cells, -1, -1).clone().requires_grad_(track)
-        self.per_output = self.weight.new_ones(cells).requires_grad_(track)
-        return self.per_cell, self.per_output
-
-    def cost(self) -> Tensor:
-        """The local cost, (cells, edges, operations), after a backward pass.
-
-        C = Z * dL/dZ, unless the framework gave another ``cost_weight`` than Z. It is 0 where no
-        gradient arrives, as in a mask whose edges are all `none`.
-        """
-        return self.cost_weight * _gradient(self.per_cell)
-
-    def output_cost(self) -> Tensor:
-        """What the output edges of each cell bring, <dL/dx, x> over its output, (cells,)."""
-        return _gradient(self.per_output)
+    def running(self, space: SearchSpace) -> Rows:
+        """The operations of each edge that are evaluated."""
+        return space.choices if self.active is None else self.active
 
     def seen(self, space: SearchSpace) -> Tensor:
         """True for what was drawn on an edge whose source is reached, (edges, operations).
@@ -75,7 +75,7 @@ class Mask:
         """
         reached = set(range(space.inputs))
         sources = []
-        for (i, j), row in zip(space.edges, self.active, strict=True):
+        for (i, j), row in zip(space.edges, self.running(space), strict=True):
             sources.append(i in reached)
             if i in reached and any(space.operations[k] != "none" for k in row):
                 reached.add(j)
@@ -84,7 +84,3 @@ class Mask:
         if all(sources):
             return drawn
         return drawn & torch.tensor(sources, device=drawn.device).unsqueeze(1)
-
-
-def _gradient(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

@@ -3,6 +3,7 @@
 import hashlib
 
 import torch
+from torch import Generator, Tensor
 
 
 def stream_seed(seed: int, purpose: str) -> int:
@@ -11,9 +12,17 @@ def stream_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def stream(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator | None:
+def stream(seed: int, purpose: str, device: torch.device | str = "cpu") -> Generator | None:
     """The generator of one purpose on a device. The meta device has none: it holds no numbers."""
     device = torch.device(device)
     if device.type == "meta":
         return None
-    return torch.Generator(device).manual_seed(stream_seed(seed, purpose))
+    return Generator(device).manual_seed(stream_seed(seed, purpose))
+
+
+def gumbel(like: Tensor, generator: Generator | None) -> Tensor:
+    """Independent standard Gumbel noise of the shape of ``like``.
+
+    The argmax of log p + noise is a sample of p.
+    """
+    return -torch.empty_like(like).exponential_(generator=generator).log()

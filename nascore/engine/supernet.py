@@ -33,6 +33,21 @@ class _UnitWeight(torch.autograd.Function):
         return grad_x, torch.dot(*flat)
 
 
+class _WithGradient(torch.autograd.Function):
+    """The logits, with a path back to Z: its gradient is 0, not missing, where nothing ran."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, z: Tensor) -> Tensor:
+        ctx.z = z.shape, z.dtype, z.device
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        shape, dtype, device = ctx.z
+        wanted = ctx.needs_input_grad[1]
+        return grad, torch.zeros(shape, dtype=dtype, device=device) if wanted else None
+
+
 class _Concatenate(torch.autograd.Function):
     """Along the channels. Gradients come back in one piece, as fast kernels want them.
 
@@ -95,6 +110,7 @@ class Cell(nn.Module):
         """
         if self.folds(mask, inputs[0]):
             return self.folded_nodes(inputs, weights, mask)
+        probed = mask.probed if weights[0].requires_grad else None
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
@@ -103,16 +119,15 @@ class Cell(nn.Module):
                 e, (i, _) = next(edges)
                 if nodes[i] is None:
                     continue
-                for name, module, z in self._running(e, mask.active, weights):
+                for name, module, z in self._running(e, mask.running(self.space), weights):
                     if mask.one_hot and name == "skip_connect":
                         terms.append(_UnitWeight.apply(module(nodes[i]), z))
                     else:
                         terms.append(module(nodes[i], z))  # (B, C, H, W)
-                if weights[0].requires_grad:
-                    for _, module, z in self._running(e, mask.probed, weights):
-                        with torch.no_grad():
-                            x = module(nodes[i])
-                        terms.append(z * x)
+                for _, module, z in self._running(e, probed, weights) if probed else ():
+                    with torch.no_grad():
+                        x = module(nodes[i])
+                    terms.append(z * x)
             nodes.append(sum(terms[1:], start=terms[0]) if terms else None)
         return nodes
 
@@ -122,7 +137,7 @@ class Cell(nn.Module):
         The places of the dilated convolutions must be even in number, so that none is padded.
         """
         even = x.shape[2] % 2 == x.shape[3] % 2 == 0
-        dense = not mask.one_hot and not any(mask.probed)
+        dense = not mask.one_hot and not any(mask.probed or ())
         return self.fold and dense and even and x.device.type == "cpu" and not mixed_precision(x)
 
     def folded_nodes(
@@ -140,7 +155,7 @@ class Cell(nn.Module):
                 e, (i, _) = next(edges)
                 if sources[i] is None:
                     continue
-                for name, module, z in self._running(e, mask.active, weights):
+                for name, module, z in self._running(e, mask.running(self.space), weights):
                     kind = dilated if name.startswith("dil_conv") else terms
                     kind.append(sources[i].term(name, module, z))
             x = folded.node(terms, dilated, sources[0].x)
@@ -219,20 +234,33 @@ class Supernet(nn.Module):
                 for k, module in modules.items():
                     yield (c, e, int(k)), module
 
-    def forward(self, images: Tensor, mask: Mask, track: bool = True) -> Tensor:
-        """Logits (B, classes) of images (B, image channels, H, W) under one mask.
+    def unit_weights(self, z: Tensor) -> Tensor:
+        """A weight of 1 on each cell's output, whose gradient is what its output edges cost.
 
-        With ``track``, ``mask.cost()`` and ``mask.output_cost()`` give the cost on every edge of
-        every cell after a backward pass.
+        A leaf, (cells,), like the leaf Z that goes with it.
         """
-        per_cell, per_output = mask.copies(len(self.cells), track)
-        weights = per_cell.flatten(1)  # (cells, edges * operations)
+        return z.new_ones(len(self.cells)).requires_grad_()
+
+    def forward(
+        self, images: Tensor, z: Tensor, mask: Mask, outputs: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, classes) under one mask.
+
+        Arguments:
+            images: (B, image channels, H, W).
+            z: Z in each cell, (cells, edges, operations), such as ``mask.per_cell(cells)``.
+            mask: says which operations to evaluate.
+            outputs: a weight of 1 on each cell's output, (cells,): see ``unit_weights``.
+        """
         x = self.stem(images)
         inputs = [x] * self.space.inputs
-        for cell, row, one in zip(self.cells, weights.unbind(0), per_output.unbind(0), strict=True):
-            x = _UnitWeight.apply(self._output(cell, inputs, row.unbind(0), mask), one)
+        ones = [None] * len(self.cells) if outputs is None else outputs.unbind(0)
+        for cell, row, one in zip(self.cells, z.flatten(1).unbind(0), ones, strict=True):
+            x = self._output(cell, inputs, row.unbind(0), mask)
+            if one is not None:
+                x = _UnitWeight.apply(x, one)
             inputs = [*inputs, x][1:]
-        return self.classifier(x.mean(dim=(2, 3)))
+        return _WithGradient.apply(self.classifier(x.mean(dim=(2, 3))), z)
 
     def _output(self, cell: Cell, *arguments) -> Tensor:
         if not self.recompute:

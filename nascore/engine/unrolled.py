@@ -1,12 +1,11 @@
 """Second-order bi-level search: alpha's cost after one virtual step of theta."""
 
-from dataclasses import dataclass, replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from nascore.engine.cost import local_cost
 from nascore.engine.mask import Mask
 from nascore.engine.supernet import Supernet
 
@@ -14,13 +13,14 @@ Batch = tuple[Tensor, Tensor]
 """Images (B, channels, H, W) and labels (B,)."""
 
 
-@dataclass(frozen=True)
-class Unrolled:
+def unrolled(
+    supernet: Supernet, optimiser: torch.optim.SGD, mask: Mask, search: Batch, train: Batch
+) -> tuple[Tensor, Tensor, Tensor]:
     """The local cost when alpha looks one step of theta ahead.
 
     With theta' = theta - lr (momentum b + weight_decay theta + g), where g is the gradient of the
     loss on the training batch and b the momentum, the loss L on the search batch at theta' depends
-    on Z twice: directly, and through g. With v = dL/dtheta',
+    on Z twice: directly, and through g. With v = dL/dtheta', the local cost is
 
     C_k = Z_k dL(theta')/dZ_k - lr Z_k d<v, g>/dZ_k
 
@@ -33,40 +33,36 @@ class Unrolled:
     Arguments:
         supernet: at theta, which stays as it is.
         optimiser: SGD on theta, whose next step is looked at.
+        mask: the same in both passes: it must depend on alpha alone, as of DARTS.
+
+    Returns the logits of the search batch, (B, classes), the cost, (cells, edges, operations), and
+    what the output edges of each cell cost, (cells,).
     """
+    theta = dict(supernet.named_parameters())
+    here, ahead = (mask.per_cell(len(supernet.cells)) for _ in range(2))  # Z in the two passes
+    outputs = supernet.unit_weights(ahead)
+    loss = F.cross_entropy(supernet(train[0], here, mask), train[1])
+    g = torch.autograd.grad(loss, list(theta.values()), create_graph=True, materialize_grads=True)
+    stepped = {
+        name: _step(optimiser, p, slope.detach()).requires_grad_()
+        for (name, p), slope in zip(theta.items(), g, strict=True)
+    }
+    logits = functional_call(supernet, stepped, (search[0], ahead, mask, outputs))
+    leaves = [ahead, outputs, *stepped.values()]
+    F.cross_entropy(logits, search[1]).backward(inputs=leaves)
+    v = [p.grad for p in stepped.values()]
+    product = sum((a * b).sum() for a, b in zip(g, v, strict=True) if b is not None)
+    (mixed,) = torch.autograd.grad(product, here, materialize_grads=True)
+    lr = optimiser.param_groups[0]["lr"]
+    cost = local_cost(ahead.grad, mask) - lr * mask.cost_weight * mixed
+    return logits.detach(), cost, outputs.grad
 
-    supernet: Supernet
-    optimiser: torch.optim.SGD
 
-    def cost(self, mask: Mask, search: Batch, train: Batch) -> tuple[Tensor, Tensor]:
-        """The cost, (cells, edges, operations), and the logits (B, classes) of the search batch.
-
-        ``mask`` must be the same in both passes: it is deterministic, as of DARTS.
-        """
-        theta = dict(self.supernet.named_parameters())
-        twin = replace(mask)  # the same Z, with a gradient of its own
-        loss = F.cross_entropy(self.supernet(train[0], twin), train[1])
-        g = torch.autograd.grad(
-            loss, list(theta.values()), create_graph=True, materialize_grads=True
-        )
-        ahead = {
-            name: self._step(p, slope.detach()).requires_grad_()
-            for (name, p), slope in zip(theta.items(), g, strict=True)
-        }
-        logits = functional_call(self.supernet, ahead, (search[0], mask))
-        leaves = [mask.per_cell, mask.per_output, *ahead.values()]
-        F.cross_entropy(logits, search[1]).backward(inputs=leaves)
-        v = [p.grad for p in ahead.values()]
-        product = sum((a * b).sum() for a, b in zip(g, v, strict=True) if b is not None)
-        (mixed,) = torch.autograd.grad(product, twin.per_cell, materialize_grads=True)
-        lr = self.optimiser.param_groups[0]["lr"]
-        return mask.cost() - lr * mask.cost_weight * mixed, logits.detach()
-
-    def _step(self, p: Tensor, slope: Tensor) -> Tensor:
-        """A parameter after the step of SGD that its gradient would cause."""
-        group = self.optimiser.param_groups[0]
-        velocity = slope + group["weight_decay"] * p.detach()
-        momentum = self.optimiser.state.get(p, {}).get("momentum_buffer")
-        if momentum is not None:  # None before the first step
-            velocity = velocity + group["momentum"] * momentum
-        return p.detach() - group["lr"] * velocity
+def _step(optimiser: torch.optim.SGD, p: Tensor, slope: Tensor) -> Tensor:
+    """A parameter after the step of SGD that its gradient would cause."""
+    group = optimiser.param_groups[0]
+    velocity = slope + group["weight_decay"] * p.detach()
+    momentum = optimiser.state.get(p, {}).get("momentum_buffer")
+    if momentum is not None:  # None before the first step
+        velocity = velocity + group["momentum"] * momentum
+    return p.detach() - group["lr"] * velocity

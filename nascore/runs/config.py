@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,7 +21,10 @@ from pydantic import (
 )
 
 from nascore.engine.space import OPERATIONS, SearchSpace, edge_name, parse_edge
-from nascore.errors import ConfigError, unknown
+from nascore.errors import ConfigError, explain
+
+if TYPE_CHECKING:
+    from nascore.engine.frameworks import Framework
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -42,19 +45,24 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     framework: str = _field(
-        "dsnas", "How masks are drawn from alpha: darts, snas, dsnas or proxylessnas."
+        "dsnas", "How masks are drawn from alpha: a name, or module:Class for one of your own."
+    )
+    framework_options: Mapping[str, Any] = Field(
+        default_factory=dict, description="Options of the framework, such as temperature."
     )
     level: Literal["single", "bi"] = _field(
         "single", "Alpha learns on the training set (single) or on the search set (bi)."
     )
     order: Literal[1, 2] = _field(
         1,
-        "Bi-level DARTS: alpha's cost, and what is recorded with it, at theta (1) or after a "
-        "virtual step of theta (2).",
+        "Bi-level search with a deterministic mask (darts): alpha's cost, and what is recorded "
+        "with it, at theta (1) or after a virtual step of theta (2).",
     )
 
     dataset: str = _field(
-        "cifar10", "digits, fashion-mnist, cifar10, cifar100 or synthetic (tiny, for tests)."
+        "cifar10",
+        "digits, fashion-mnist, cifar10, cifar100, synthetic (tiny, for tests), or module:name for "
+        "one of your own.",
     )
     image_size: PositiveInt | None = _field(
         None, "Height and width: larger images are pooled, smaller ones padded. Default: native."
@@ -106,10 +114,6 @@ class SearchConfig(BaseModel):
     cost_clamp: Positive | None = _field(
         5.0, "Largest size of a cost, summed over cells, before it meets the score."
     )
-    temperature: Positive = _field(1.0, "Temperature of SNAS, at the start.")
-    temperature_end: Positive | None = _field(
-        None, "Temperature of SNAS in the last epoch, reached geometrically. Default: no change."
-    )
     freeze_alpha: bool = _field(
         False,
         "Draw masks uniformly; alpha does not learn, and the settings of alpha have no effect.",
@@ -139,25 +143,38 @@ class SearchConfig(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise ConfigError("\n".join(map(_explain, error.errors()))) from None
+            known = type(self).model_fields
+            lines = [explain(wrong, "config field", known) for wrong in error.errors()]
+            raise ConfigError("\n".join(lines)) from None
 
-    @field_validator("framework")
+    @model_validator(mode="before")
     @classmethod
-    def _known_framework(cls, name: str) -> str:
-        from nascore.engine.frameworks import FRAMEWORKS  # imports torch
+    def _framework_and_options(cls, fields: Any) -> Any:
+        """The framework by name and its options by theirs, however they were given."""
+        from nascore.engine.frameworks import FRAMEWORKS, Framework, make_framework  # imports torch
 
-        if name not in FRAMEWORKS:
-            raise ConfigError(unknown("framework", name, FRAMEWORKS))
-        return name
+        framework = fields.get("framework", cls.model_fields["framework"].default)
+        options = fields.get("framework_options", {})
+        if not isinstance(options, Mapping):
+            raise ConfigError(f"framework_options={options!r}: give names and values.")
+        if isinstance(framework, Framework):
+            if options:
+                raise ConfigError(f"framework_options={options!r} with {framework}: give one.")
+            framework, options = type(framework), framework.model_dump(exclude_defaults=True)
+        name = FRAMEWORKS.name_of(framework)
+        moved = {key: fields[key] for key in _MOVED if key in fields}
+        options = {**options, **{k: v for k, v in moved.items() if v != _MOVED[k]}}
+        fields = {key: value for key, value in fields.items() if key not in _MOVED}
+        made = make_framework(name, **options)
+        chosen = made.model_dump(mode="json", exclude_defaults=True)
+        return {**fields, "framework": name, "framework_options": chosen}
 
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
         from nascore.runs.data import DATASETS  # imports torch
 
-        if name not in DATASETS:
-            raise ConfigError(unknown("dataset", name, DATASETS))
-        return name
+        return name if name in DATASETS else DATASETS[name]
 
     @field_validator("allowed", mode="before")
     @classmethod
@@ -189,39 +206,41 @@ class SearchConfig(BaseModel):
         return self
 
     def _check_framework(self) -> None:
-        from nascore.engine.frameworks import FRAMEWORKS, has_temperature, is_dense
+        from nascore.engine.frameworks import FRAMEWORKS
 
-        if not has_temperature(self.framework):
-            for name in ("temperature", "temperature_end"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    able = ", ".join(filter(has_temperature, FRAMEWORKS))
-                    raise ConfigError(
-                        f"{name}={getattr(self, name)} with framework={self.framework!r}: a "
-                        f"temperature is for {able}."
-                    )
-        if self.compile and not is_dense(self.framework):
-            able = ", ".join(filter(is_dense, FRAMEWORKS))
+        framework = FRAMEWORKS[self.framework]
+        if self.compile and not framework.dense:
+            able = ", ".join(name for name, kind in FRAMEWORKS.items() if kind.dense)
             raise ConfigError(
                 f"compile=True with framework={self.framework!r}: every mask would be compiled "
                 f"anew. It is for {able}."
             )
+        if self.order == 1:
+            return
         for name in ("compile", "amp"):
-            if self.order == 2 and getattr(self, name):
+            if getattr(self, name):
                 raise ConfigError(
                     f"{name}=True with order=2: what differentiates twice does neither compile "
                     "nor mix precisions. Leave one of them out."
                 )
-        if self.order == 2 and (self.framework, self.level) != ("darts", "bi"):
+        if not framework.unrolls or self.level != "bi":
+            able = " or ".join(repr(name) for name, kind in FRAMEWORKS.items() if kind.unrolls)
             raise ConfigError(
                 f"order=2 with framework={self.framework!r} and level={self.level!r}: the second "
-                "order is for framework='darts' and level='bi'."
+                f"order is for framework={able} and level='bi'."
             )
         for name, lacking in (("theta", "step to look ahead to"), ("alpha", "use for it")):
-            if self.order == 2 and getattr(self, f"freeze_{name}"):
+            if getattr(self, f"freeze_{name}"):
                 raise ConfigError(
                     f"order=2 with freeze_{name}=True: {name} has no {lacking}. "
                     "Leave one of them out."
                 )
+
+    def make_framework(self) -> "Framework":
+        """The framework with its options."""
+        from nascore.engine.frameworks import make_framework
+
+        return make_framework(self.framework, **self.framework_options)
 
     @property
     def space(self) -> SearchSpace:
@@ -262,8 +281,17 @@ class SearchConfig(BaseModel):
                 )
 
     def replace(self, **changes: Any) -> "SearchConfig":
-        """A copy with some fields changed, checked like a new one."""
-        return type(self)(**{**self.model_dump(exclude_unset=True), **changes})
+        """A copy with some fields changed, checked like a new one.
+
+        Another framework starts without options.
+
+        >>> SearchConfig(dataset="digits").replace(seed=3).changes
+        {'dataset': 'digits', 'seed': 3}
+        """
+        fields = self.model_dump(exclude_unset=True)
+        if changes.get("framework", self.framework) != self.framework:
+            fields.pop("framework_options", None)
+        return type(self)(**{**fields, **changes})
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -271,10 +299,42 @@ class SearchConfig(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
+    def plug_ins(self) -> dict[str, Any]:
+        """What is not of the package, by name, with the registry that finds it."""
+        from nascore.engine.frameworks import FRAMEWORKS
+        from nascore.runs.data import DATASETS
+
+        used = {self.framework: FRAMEWORKS, self.dataset: DATASETS}
+        return {name: registry for name, registry in used.items() if ":" in name}
+
+    @property
+    def address(self) -> str:
+        """What is searched, as JSON: all that tells this search from others.
+
+        The settings of the machine are no part of it; the source of every plug-in is.
+        """
+        told = {name: value for name, value in self.changes.items() if name not in _MACHINE}
+        options = told.pop("framework_options", {})
+        told |= {name: options.pop(name) for name in _MOVED if name in options}
+        told |= {"framework_options": options} if options else {}
+        sources = {name: registry.digest(name) for name, registry in self.plug_ins.items()}
+        told |= {"sources": sources} if sources else {}
+        return json.dumps(told, sort_keys=True)
+
+    @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that name this config, the same on every machine."""
-        text = json.dumps(self.changes, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits of the address, the same on every machine."""
+        return _digits(self.address)
+
+    @property
+    def old_hash(self) -> str:
+        """The hash as it was when the settings of the machine belonged to it."""
+        machine = {name: value for name, value in self.changes.items() if name in _MACHINE}
+        return _digits(json.dumps({**json.loads(self.address), **machine}, sort_keys=True))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two configs are the same, their machines included."""
+        return isinstance(other, SearchConfig) and self.changes == other.changes
 
     def __hash__(self) -> int:
         return hash(self.hash)
@@ -284,19 +344,13 @@ class SearchConfig(BaseModel):
         cosine = math.cos(math.pi * (epoch - 1) / self.epochs)
         return self.lr_min + (self.lr - self.lr_min) * (1 + cosine) / 2
 
-    def temperature_at(self, epoch: int) -> float:
-        """The temperature in an epoch, geometric from the first epoch to the last."""
-        if self.temperature_end is None or epoch == 0:
-            return self.temperature
-        done = (epoch - 1) / (self.epochs - 1) if self.epochs > 1 else 1
-        return self.temperature ** (1 - done) * self.temperature_end**done
+
+_MACHINE = ("device", "compile", "recompute", "channels_last", "deterministic")
+"""Settings that say how a search is computed, and do not change what is searched."""
+
+_MOVED = {"temperature": 1.0, "temperature_end": None}
+"""Options of a framework that were fields once, and may be given as such, with their defaults."""
 
 
-def _explain(error: Mapping[str, Any]) -> str:
-    """One line for one error of pydantic: field, value given, what is allowed."""
-    if error["type"] == "value_error":  # raised by a check of ours
-        return str(error["ctx"]["error"])
-    name = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return unknown("config field", name, SearchConfig.model_fields)
-    return f"{name}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}."
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,28 @@
+from typing import ClassVar
+
+from torch import Generator, Tensor
+
+from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.mask import Mask
+
+
+@framework("darts")
+class DARTS(Framework):
+    """Deterministic and dense: every operation runs, weighted by its probability.
+
+    Bi-level search takes the cost at theta (order 1) or after a virtual step of theta (order 2, see
+    unrolled.py).
+    """
+
+    dense: ClassVar = True
+    unrolls: ClassVar = True
+    formulas: ClassVar = Formulas(
+        mask="softmax(alpha)",
+        score="log Z",
+        gradient="C_m - Z_m sum_k C_k",
+        source="Liu et al., 2019 (arXiv:1806.09055)",
+    )
+
+    def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+        score = alpha.log_softmax(dim=1)
+        return Mask(score.detach().exp(), score)

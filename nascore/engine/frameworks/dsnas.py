@@ -1,0 +1,23 @@
+from typing import ClassVar
+
+from torch import Generator, Tensor
+
+from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.mask import Mask
+from nascore.engine.random import gumbel
+
+
+@framework("dsnas")
+class DSNAS(Framework):
+    """Discrete: one sampled operation on each edge runs."""
+
+    formulas: ClassVar = Formulas(
+        mask="one-hot sample of p",
+        score="log p",
+        gradient="C_k (delta_km - p_m), k the sampled one",
+        source="Hu et al., 2020 (arXiv:2002.09128)",
+    )
+
+    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        score = alpha.log_softmax(dim=1)
+        return Mask.sample((score.detach() + gumbel(alpha, generator)).argmax(dim=1), score)

@@ -1,0 +1,157 @@
+"""One step of a search: the same lines for every framework."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from nascore.engine.cost import local_cost, pull_back
+from nascore.engine.frameworks.framework import Framework
+from nascore.engine.mask import Mask
+from nascore.engine.supernet import Supernet
+from nascore.engine.unrolled import Batch, unrolled
+
+
+class Seen(NamedTuple):
+    """What a step saw.
+
+    Arguments:
+        mask: what was drawn.
+        logits: (B, classes).
+        cost: the local cost, (cells, edges, operations); None if it was not measured.
+        output_cost: what the output edges of each cell cost, (cells,); None likewise.
+    """
+
+    mask: Mask
+    logits: Tensor
+    cost: Tensor | None
+    output_cost: Tensor | None
+
+
+@dataclass
+class Learner:
+    """What learns in a search, and how.
+
+    Arguments:
+        supernet: the weights theta.
+        framework: on the supernet's space.
+        architecture: what the framework learns, by name: leaves, such as alpha (edges, operations).
+        state: what the framework remembers from step to step, by name.
+        theta_optimiser: on theta.
+        alpha_optimiser: on the architecture.
+        grad_clip: largest norm of theta's gradient; None for no limit, also in the next two.
+        arch_grad_clip: largest norm of the architecture's gradient.
+        cost_clamp: largest size of what meets the score.
+        order: 2 to look one step of theta ahead.
+        mixed_precision: let torch compute maps in bfloat16 where it sees fit.
+    """
+
+    supernet: Supernet
+    framework: Framework
+    architecture: dict[str, Tensor]
+    state: dict[str, Tensor]
+    theta_optimiser: torch.optim.SGD
+    alpha_optimiser: torch.optim.Adam
+    grad_clip: float | None = None
+    arch_grad_clip: float | None = None
+    cost_clamp: float | None = None
+    order: int = 1
+    mixed_precision: bool = False
+    theta: list[Tensor] = field(init=False)
+
+    def __post_init__(self):
+        self.theta = list(self.supernet.parameters())
+
+    def step(
+        self,
+        batch: Batch,
+        generator: Generator | None,
+        *,
+        theta: bool = False,
+        alpha: bool = False,
+        measure: bool = True,
+        ahead: Batch | None = None,
+    ) -> Seen:
+        """One step on a batch.
+
+        Arguments:
+            batch: images (B, channels, H, W) and labels (B,).
+            generator: draws the mask.
+            theta: whether theta learns.
+            alpha: whether the architecture learns, which needs the cost.
+            measure: whether the cost is measured.
+            ahead: for order 2, the batch that theta learns from next. What is seen is then seen
+                after this virtual step of theta.
+        """
+        mask = self.draw(generator)
+        if alpha and self.order == 2:
+            logits, cost, output_cost = unrolled(
+                self.supernet, self.theta_optimiser, mask, batch, ahead
+            )
+        else:
+            logits, slope, output_cost = self.backpropagate(mask, batch, theta, measure)
+            cost = local_cost(slope, mask) if measure else None
+        if theta:
+            if self.grad_clip is not None:
+                clip_grad_norm_(self.theta, self.grad_clip)
+            self.theta_optimiser.step()
+            self.theta_optimiser.zero_grad()
+        if alpha:
+            loss = F.cross_entropy(logits, batch[1])
+            self.set_gradients(mask, self.framework.cost(mask, cost, loss, **self.state))
+            self.alpha_optimiser.step()
+            self.state = self.framework.next_state(loss, **self.state)
+        return Seen(mask, logits, cost, output_cost)
+
+    def draw(self, generator: Generator | None) -> Mask:
+        """A mask from what has been learned so far."""
+        parameters = self.framework.restricted(self.architecture)
+        return self.framework.draw(**parameters, generator=generator)
+
+    def recorded(self) -> dict[str, Tensor]:
+        """What a record keeps of the architecture: alpha, probability, what the framework names."""
+        framework = self.framework
+        parameters = {name: p.detach() for name, p in self.architecture.items()}
+        probability = framework.probability(**framework.restricted(parameters))
+        names = [name for name in ("alpha", *framework.recorded) if name in parameters]
+        return {name: parameters[name] for name in names} | {"probability": probability}
+
+    def backpropagate(
+        self, mask: Mask, batch: Batch, theta: bool, measure: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The logits, (B, classes), and the gradients on Z and on each cell's output, if measured.
+
+        With ``theta``, its gradients are filled, too.
+        """
+        images, labels = batch
+        z = mask.per_cell(len(self.supernet.cells)).requires_grad_(measure)
+        outputs = self.supernet.unit_weights(z) if measure else None
+        device = images.device.type
+        half = torch.autocast(device, torch.bfloat16) if self.mixed_precision else nullcontext()
+        with torch.set_grad_enabled(theta or measure), half:
+            logits = self.supernet(images, z, mask, outputs).to(z.dtype)
+        if theta or measure:
+            loss = F.cross_entropy(logits, labels)
+            loss.backward(inputs=None if theta else [z, outputs])
+        return logits.detach(), z.grad, outputs.grad if measure else None
+
+    def set_gradients(self, mask: Mask, cost: Tensor) -> None:
+        """Pulls a cost back to what the framework learns.
+
+        Arguments:
+            cost: what meets the score, (edges, operations).
+        """
+        if self.cost_clamp is not None:
+            cost = cost.clamp(-self.cost_clamp, self.cost_clamp)
+        parameters = list(self.architecture.values())
+        for p, gradient in zip(parameters, pull_back(mask.score, cost, parameters), strict=True):
+            p.grad = gradient
+        penalty = self.framework.penalty(**self.framework.restricted(self.architecture))
+        if penalty is not None:
+            penalty.backward(inputs=parameters)
+        if self.arch_grad_clip is not None:
+            clip_grad_norm_(parameters, self.arch_grad_clip)

@@ -1,0 +1,190 @@
+"""What a search starts from: data, supernet, framework, architecture, random streams."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import torch
+from torch import Generator, Tensor
+
+from nascore.engine import frameworks
+from nascore.engine.random import stream, stream_seed
+from nascore.engine.space import SearchSpace
+from nascore.engine.step import Learner
+from nascore.engine.supernet import Supernet
+from nascore.engine.unrolled import Batch
+from nascore.errors import ConfigError
+from nascore.runs.config import SearchConfig
+from nascore.runs.data import DATASETS, Split, load_splits
+
+_GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
+
+
+@dataclass
+class Setup:
+    """A search before its first step.
+
+    Arguments:
+        learner: supernet, framework, architecture and both optimisers.
+        splits: the data, by split.
+        streams: random streams by purpose: "train", "search", "mask", "watch".
+        alpha_split: the split that alpha learns from, where the cost is measured.
+        learning_splits: the splits that something learns from, in the order of a step.
+        batch_size: examples in a batch.
+        augment: whether batches to learn from are augmented.
+        layout: of images in memory.
+    """
+
+    learner: Learner
+    splits: dict[str, Split]
+    streams: dict[str, Generator | None]
+    alpha_split: str
+    learning_splits: tuple[str, ...]
+    batch_size: int
+    augment: bool
+    layout: torch.memory_format
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.supernet.space
+
+    @property
+    def supernet(self) -> Supernet:
+        return self.learner.supernet
+
+    @property
+    def framework(self) -> frameworks.Framework:
+        return self.learner.framework
+
+    @property
+    def alpha(self) -> Tensor:
+        """The architecture parameters alpha, (edges, operations), of a framework that has them."""
+        return self.learner.architecture["alpha"]
+
+    @property
+    def device(self) -> torch.device:
+        return self.supernet.classifier.weight.device
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.splits["train"]) // self.batch_size
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """Batches to learn from: images (B, channels, H, W) and labels (B,), without an end."""
+        batches = self.splits[split].batches(self.batch_size, self.streams[split], self.augment)
+        return ((images.contiguous(memory_format=self.layout), t) for images, t in batches)
+
+    def batch(self, split: str = "train") -> Batch:
+        """The next batch to learn from."""
+        return next(self.batches(split))
+
+    def chunks(self, split: str) -> Iterator[Batch]:
+        """All examples of a split once, in order, in pieces of about a batch."""
+        pieces = self.splits[split].chunks(self.batch_size)
+        return ((images.contiguous(memory_format=self.layout), t) for images, t in pieces)
+
+
+def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
+    """Makes everything that a search starts from, and searches nothing.
+
+    Everything random comes from streams of the config's seed, one for each purpose, and theta and
+    alpha are initialised on the CPU: every device starts from the same numbers.
+
+    Arguments:
+        dtype: of images, theta and alpha; float64 where small differences matter.
+
+    Raises ConfigError or DataError.
+
+    >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32)
+    >>> setup = set_up(config)
+    >>> images, labels = setup.batch()
+    >>> setup.alpha.shape, images.shape
+    (torch.Size([5, 8]), torch.Size([32, 3, 8, 8]))
+    """
+    space, device = config.space, _device(config.device)
+    last = device.type == "cpu" if config.channels_last is None else config.channels_last
+    layout = torch.channels_last if last else torch.contiguous_format
+    splits = load_splits(
+        config.dataset,
+        config.sizes,
+        config.seed,
+        device,
+        config.image_size,
+        config.label_noise,
+    )
+    splits = {name: replace(part, images=part.images.to(dtype)) for name, part in splits.items()}
+    framework = config.make_framework().on(space)
+    with _GLOBAL_RANDOMNESS, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(config.seed, "theta"))
+        supernet = Supernet(
+            space,
+            classes=DATASETS[config.dataset].classes,
+            image_channels=DATASETS[config.dataset].channels,
+            cells=config.cells,
+            channels=config.channels,
+            norm=config.norm,
+            recompute=config.recompute,
+            **framework.supernet_settings(),
+        )
+    supernet = supernet.to(device, dtype, memory_format=layout)
+    if config.compile:
+        for cell in supernet.cells:
+            cell.compile()
+    noise = torch.randn(
+        len(space.edges), len(space.operations), generator=stream(config.seed, "alpha")
+    )
+    alpha = config.alpha_mean + config.alpha_std * noise
+    if config.freeze_alpha:
+        alpha.zero_()  # uniform masks
+    parameters = framework.parameters(alpha)
+    frameworks.check(framework, parameters)
+    architecture = {
+        name: p.detach().to(device, dtype).requires_grad_() for name, p in parameters.items()
+    }
+    theta_optimiser = torch.optim.SGD(
+        supernet.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+    )
+    alpha_optimiser = torch.optim.Adam(
+        architecture.values(), config.arch_lr, (0.5, 0.999), weight_decay=config.arch_weight_decay
+    )
+    learner = Learner(
+        supernet,
+        framework,
+        architecture,
+        {name: value.to(device, dtype) for name, value in framework.state().items()},
+        theta_optimiser,
+        alpha_optimiser,
+        grad_clip=config.grad_clip,
+        arch_grad_clip=config.arch_grad_clip,
+        cost_clamp=config.cost_clamp,
+        order=config.order,
+        mixed_precision=config.amp,
+    )
+    learning = ("train",) if config.level == "single" else ("search", "train")
+    if config.level == "bi" and config.freeze_theta:
+        learning = ("search",)
+    return Setup(
+        learner,
+        splits,
+        {p: stream(config.seed, p, device) for p in ("train", "search", "mask", "watch")},
+        alpha_split="train" if config.level == "single" else "search",
+        learning_splits=learning,
+        batch_size=config.batch_size,
+        augment=config.augment,
+        layout=layout,
+    )
+
+
+def _device(name: str) -> torch.device:
+    """The device of a config; "auto" is the best one here."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={name!r} is not available here: {error}") from None
+    return device
