@@ -109,8 +109,7 @@ class Learner:
 
     def draw(self, generator: Generator | None) -> Mask:
         """A mask from what has been learned so far."""
-        parameters = self.framework.restricted(self.architecture)
-        return self.framework.draw(**parameters, generator=generator)
+        return self.framework.mask(self.architecture, generator)
 
     def recorded(self) -> dict[str, Tensor]:
         """What a record keeps of the architecture: alpha, probability, what the framework names."""

@@ -248,12 +248,14 @@ class Supernet(nn.Module):
 
         Arguments:
             images: (B, image channels, H, W).
-            z: Z in each cell, (cells, edges, operations), such as ``mask.per_cell(cells)``.
+            z: Z, (edges, operations) for all cells, or (cells, edges, operations) for each, such
+                as ``mask.per_cell(cells)``.
             mask: says which operations to evaluate.
             outputs: a weight of 1 on each cell's output, (cells,): see ``unit_weights``.
         """
         x = self.stem(images)
         inputs = [x] * self.space.inputs
+        z = z.expand(len(self.cells), -1, -1)
         ones = [None] * len(self.cells) if outputs is None else outputs.unbind(0)
         for cell, row, one in zip(self.cells, z.flatten(1).unbind(0), ones, strict=True):
             x = self._output(cell, inputs, row.unbind(0), mask)

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from nascore.errors import ConfigError, RecordError
+from nascore.plugins import needs_this_process
 from nascore.runs.config import SearchConfig
 from nascore.runs.loop import search
 from nascore.runs.records import Run, RunStore
@@ -33,7 +34,7 @@ def sweep(
     Arguments:
         configs: the searches.
         store: where records are kept, a RunStore or a folder; None keeps them only in memory.
-        workers: processes at a time; on a GPU they share it.
+        workers: processes at a time; on a GPU they share it. 0 for this process, one by one.
         scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
             Its workers must see the store's folder.
         fresh: run everything; a record that the store has stays until its new one is whole.
@@ -46,8 +47,10 @@ def sweep(
     for config in configs:
         if not isinstance(config, SearchConfig):
             raise ConfigError(f"{config!r} is not a SearchConfig: sweep takes a list of them.")
-    if workers < 1:
-        raise ConfigError(f"workers={workers}: a sweep needs at least 1.")
+    if workers < 0:
+        raise ConfigError(f"workers={workers}: give 0 for this process, or 1 and more.")
+    if workers > 0 or scheduler is not None:
+        _check_that_workers_find_it(configs)
     if store is None:
         with tempfile.TemporaryDirectory() as folder:
             return _sweep(configs, RunStore(folder), workers, scheduler, fresh, progress)
@@ -57,29 +60,41 @@ def sweep(
 
 
 def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh: bool, progress):
-    found = {config: None if fresh else store.get(config) for config in configs}
-    missing = [config for config, run in found.items() if run is None]
+    wanted = {config.hash: config for config in configs}
+    found = {name: None if fresh else store.get(config) for name, config in wanted.items()}
+    missing = [config for name, config in wanted.items() if found[name] is None]
     have = len(found) - len(missing)
     store.ensure_writable()
     bar = tqdm(desc="searches", total=len(found), initial=have, unit="run", disable=not progress)
-    with bar, _executor(min(workers, len(missing)), scheduler) as executor:
-        empty = RunStore(store.folder)  # what was read stays here
-        jobs = [executor.submit(_run, config, empty) for config in missing]
+    with bar:
+        for _ in _ended(missing, RunStore(store.folder), workers, scheduler):
+            bar.update()
+    for config in missing:
+        found[config.hash] = store.get(config)
+        if found[config.hash] is None:
+            raise RecordError(
+                f"{store.path(config)} was not written: do the workers see this folder?"
+            )
+    return [found[config.hash] for config in configs]
+
+
+def _ended(
+    configs: list[SearchConfig], store: RunStore, workers: int, scheduler: str | None
+) -> Iterator[None]:
+    """Runs searches, and yields whenever one has ended and its record is in the store."""
+    if workers == 0 and scheduler is None:
+        for config in configs:
+            yield _run(config, store)
+        return
+    with _executor(min(workers, len(configs)), scheduler) as executor:
+        jobs = [executor.submit(_run, config, store) for config in configs]
         try:
             for job in as_completed(jobs):
-                job.result()
-                bar.update()
+                yield job.result()
         except BaseException:
             for job in jobs:
                 job.cancel()
             raise
-    found |= {config: store.get(config) for config in missing}
-    for config, run in found.items():
-        if run is None:
-            raise RecordError(
-                f"{store.path(config)} was not written: do the workers see this folder?"
-            )
-    return [found[config] for config in configs]
 
 
 def _run(config: SearchConfig, store: RunStore) -> None:
@@ -90,6 +105,17 @@ def _run(config: SearchConfig, store: RunStore) -> None:
         store.put(search(config, progress=False, checkpoint=store.checkpoint(config)))
     finally:
         torch.set_num_threads(threads)
+
+
+def _check_that_workers_find_it(configs: list[SearchConfig]) -> None:
+    """Raises ConfigError if a config names what is defined in a notebook or a script."""
+    for config in configs:
+        for name in filter(needs_this_process, config.plug_ins):
+            short = name.partition(":")[2]
+            raise ConfigError(
+                f"{short} is defined in a notebook or a script, where no other process finds it. "
+                f"Use workers=0, or move it to a file my_module.py and name it 'my_module:{short}'."
+            )
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class PathSplit:
                 f"{' '.join(map(edge_name, self.space.edges))}."
             )
         e = self.space.edges.index(edge)
-        running = [self.space.operations[k] for k in self.mask.active[e]]
+        running = [self.space.operations[k] for k in self.mask.running(self.space)[e]]
         if operation is None:
             if not self.mask.one_hot:
                 raise ConfigError(
@@ -80,15 +80,16 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
         images: (B, channels, H, W).
         labels: (B,).
     """
+    z = mask.per_cell(len(supernet.cells))
     with _aliases(supernet) as (readers, outputs):
-        loss = F.cross_entropy(supernet(images, mask), labels)
-    wanted = [mask.per_cell, *readers.values(), *outputs]
-    per_cell, *gradients = torch.autograd.grad(loss, wanted, materialize_grads=True)
+        loss = F.cross_entropy(supernet(images, z, mask), labels)
+    wanted = [z, *readers.values(), *outputs]
+    slope, *gradients = torch.autograd.grad(loss, wanted, materialize_grads=True)
     with torch.no_grad():
-        through = torch.zeros_like(mask.per_cell)
+        through = torch.zeros_like(z)
         for (place, x), gradient in zip(readers.items(), gradients, strict=False):
             through[place] = (gradient * x).sum()
-        cost = (mask.weight * per_cell).sum(dim=2)  # (cells, edges)
+        cost = (mask.weight * slope).sum(dim=2)  # (cells, edges)
         space = supernet.space
         incoming = cost.new_zeros(len(cost), space.nodes)
         for e, (_, j) in enumerate(space.edges):

@@ -1,7 +1,7 @@
 """The theorems in numbers: what passes back through an operation (T1), and what L - H means (T3).
 
-T2 needs no function of its own: the cost at the output is ``Mask.output_cost``, and L - H comes
-from ``cost.loss_and_entropy``.
+T2 needs no function of its own: ``Supernet.unit_weights`` collect the cost at the output, and
+L - H comes from ``loss_and_entropy``.
 """
 
 import torch

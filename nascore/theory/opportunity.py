@@ -111,7 +111,7 @@ def count_trained(
 
     Returns counts, (cells, edges, operations).
     """
-    framework = DSNAS(supernet.space)
+    framework = DSNAS().on(supernet.space)
     counts = torch.zeros(len(supernet.cells), *alpha.shape)
     computed = {}
     hooks = [
@@ -121,8 +121,8 @@ def count_trained(
     try:
         for _ in range(draws):
             computed.clear()
-            mask = framework.draw(alpha.detach(), generator)
-            loss = F.cross_entropy(supernet(images, mask, track=False), labels)
+            mask = framework.mask({"alpha": alpha.detach()}, generator)
+            loss = F.cross_entropy(supernet(images, mask.weight, mask), labels)
             outputs = list(computed.values())
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True) if outputs else ()
             for place, gradient in zip(computed, gradients, strict=True):

@@ -120,6 +120,14 @@ class Framework(BaseModel, ABC):
             raise ConfigError(f"{type(self).__name__} has no space yet: call on(space) first.")
         return self._space
 
+    def mask(self, parameters: Mapping[str, Tensor], generator: Generator | None = None) -> Mask:
+        """A mask in which no edge takes what it may not.
+
+        Arguments:
+            parameters: what has been learned so far, by name.
+        """
+        return self.draw(**self.restricted(parameters), generator=generator)
+
     def restricted(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The parameters as ``draw`` takes them: alpha is -inf where an operation is not allowed.
 
@@ -201,7 +209,7 @@ def check(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
     """
     name, space = type(framework).__name__, framework.space
     own = {key: p.detach().cpu().requires_grad_() for key, p in parameters.items()}
-    mask = framework.draw(**framework.restricted(own), generator=Generator().manual_seed(0))
+    mask = framework.mask(own, Generator().manual_seed(0))
     shape = (len(space.edges), len(space.operations))
     for what in ("weight", "score", "cost_weight"):
         found = tuple(getattr(mask, what).shape)
