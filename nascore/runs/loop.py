@@ -25,7 +25,9 @@ from nascore.engine.unrolled import Unrolled
 from nascore.errors import ConfigError, RecordError
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import DATASETS, SPLITS, load_splits
-from nascore.runs.records import History, Run, provenance
+from nascore.runs.history import History
+from nascore.runs.provenance import provenance
+from nascore.runs.run import Run
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
 _GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
@@ -120,7 +122,7 @@ class Searcher:
         self.alpha_optimiser = torch.optim.Adam(
             [self.alpha], config.arch_lr, (0.5, 0.999), weight_decay=config.arch_weight_decay
         )
-        self.history = History(config)
+        self.history = History(self.space, epochs=config.epochs, cells=config.cells)
         self.epochs_done = -1  # epoch 0, before training, is still to be measured
         self.seconds = 0.0
 

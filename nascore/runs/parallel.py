@@ -13,7 +13,8 @@ from tqdm import tqdm
 from nascore.errors import ConfigError, RecordError
 from nascore.runs.config import SearchConfig
 from nascore.runs.loop import search
-from nascore.runs.records import Run, RunStore
+from nascore.runs.run import Run
+from nascore.runs.store import RunStore
 
 
 def sweep(
