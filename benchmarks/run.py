@@ -20,7 +20,7 @@ import torch
 from cases import CASES
 from measure import process
 
-from nascore.runs.records import provenance
+from nascore.runs.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 

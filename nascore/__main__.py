@@ -32,7 +32,7 @@ def _search(out: Path | None, store: Path, quiet: bool, **fields: Any) -> None:
             given[name] = convert(name, given[name])
     config = SearchConfig(**given)
     from nascore.runs.loop import search  # imports torch, which --help need not wait for
-    from nascore.runs.records import RunStore
+    from nascore.runs.store import RunStore
 
     records = RunStore(store)
     records.ensure_writable()
@@ -138,7 +138,7 @@ app.command("search")(_with_config_options(_search))
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.")]) -> None:
     """Prints a summary of a run and its final wiring."""
-    from nascore.runs.records import Run
+    from nascore.runs.run import Run
 
     typer.echo(Run.load(run))
 

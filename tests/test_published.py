@@ -12,8 +12,8 @@ from nascore.errors import DataError
 from nascore.evidence.experiments import EXPERIMENTS, configs_of, load_experiment, searches
 from nascore.evidence.verdicts import CLAIMS, verdicts
 from nascore.runs.data import DATASETS, load_splits
+from nascore.runs.history import VARIABLES
 from nascore.runs.parallel import sweep
-from nascore.runs.records import VARIABLES
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "book" / "records"

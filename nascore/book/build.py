@@ -27,7 +27,8 @@ from nascore.evidence.experiments import searches
 from nascore.evidence.verdicts import CLAIMS, Verdict, in_order
 from nascore.folders import shipped_records
 from nascore.runs.parallel import sweep
-from nascore.runs.records import Run, RunStore
+from nascore.runs.run import Run
+from nascore.runs.store import RunStore
 
 RUNS = "nascore_runs"
 """Metadata of the notebook output that lists a notebook's runs for the execution record."""

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from nascore.engine.space import SearchSpace, Wiring, edge_name
 from nascore.runs.data import SPLITS
-from nascore.runs.records import Run
+from nascore.runs.run import Run
 from nascore.theory import topology
 
 INPUT, INTERMEDIATE, OUTPUT = "#4477aa", "#ee6677", "#bbbbbb"

@@ -9,7 +9,7 @@ import xarray as xr
 from nascore.engine.random import stream
 from nascore.evidence.claims import Arms, Evidence, both_above, claim, each, mean, seeds_of
 from nascore.evidence.significance import sign_flip
-from nascore.runs.records import Run
+from nascore.runs.run import Run
 from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 
 from nascore.evidence.significance import sign_flip
-from nascore.runs.records import Run
+from nascore.runs.run import Run
 
 Arms = Mapping[str, Sequence[Run]]
 

@@ -13,7 +13,8 @@ from nascore.errors import ConfigError, unknown
 from nascore.folders import shipped_records
 from nascore.runs.config import SearchConfig
 from nascore.runs.parallel import sweep
-from nascore.runs.records import Run, RunStore
+from nascore.runs.run import Run
+from nascore.runs.store import RunStore
 
 Arms = dict[str, list[SearchConfig]]
 

@@ -9,7 +9,7 @@ from nascore.engine.random import stream_seed
 from nascore.engine.space import Edge, edge_name
 from nascore.evidence.claims import Arms, Evidence, both_above, claim, each, mean, seeds_of
 from nascore.evidence.significance import below_chance, sign_flip
-from nascore.runs.records import Run
+from nascore.runs.run import Run
 from nascore.theory import topology
 
 

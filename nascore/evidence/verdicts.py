@@ -15,7 +15,7 @@ from nascore import analyses, phenomena  # noqa: F401
 from nascore.evidence.claims import CLAIMS, Arms, Claim, Evidence
 from nascore.evidence.experiments import PROFILES, configs_of, load_experiment
 from nascore.evidence.significance import LEVEL, bonferroni, interval
-from nascore.runs.records import RunStore
+from nascore.runs.store import RunStore
 
 
 @dataclass(frozen=True)

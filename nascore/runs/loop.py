@@ -13,7 +13,9 @@ from nascore.engine.cpu.memory import keep_freed_memory
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
-from nascore.runs.records import History, Run, provenance
+from nascore.runs.history import History
+from nascore.runs.provenance import provenance
+from nascore.runs.run import Run
 from nascore.runs.setup import set_up
 from nascore.runs.statistics import EpochStatistics
 
@@ -62,7 +64,12 @@ class Searcher:
     def __init__(self, config: SearchConfig):
         self.setup = set_up(config)
         self.framework = self.setup.framework  # before any schedule
-        self.history = History(config)
+        self.history = History(
+            self.setup.space,
+            epochs=config.epochs,
+            cells=config.cells,
+            extra=self.framework.recorded,
+        )
         self.address = config.address  # that a checkpoint must be of
         self.rates = [config.learning_rate(n) for n in range(1, config.epochs + 1)]  # of theta
         self.learns = {"theta": not config.freeze_theta, "alpha": not config.freeze_alpha}

@@ -14,7 +14,8 @@ from nascore.errors import ConfigError, RecordError
 from nascore.plugins import needs_this_process
 from nascore.runs.config import SearchConfig
 from nascore.runs.loop import search
-from nascore.runs.records import Run, RunStore
+from nascore.runs.run import Run
+from nascore.runs.store import RunStore
 
 
 def sweep(

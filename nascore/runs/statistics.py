@@ -7,7 +7,7 @@ from nascore.engine.cost import loss_and_entropy
 from nascore.engine.space import SearchSpace
 from nascore.engine.step import Seen
 from nascore.runs.data import SPLITS
-from nascore.runs.records import OUTCOMES, History
+from nascore.runs.history import OUTCOMES, History
 
 
 class EpochStatistics:

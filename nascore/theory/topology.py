@@ -9,7 +9,7 @@ import xarray as xr
 
 from nascore.engine.space import Edge, SearchSpace, Wiring
 from nascore.errors import ConfigError, unknown
-from nascore.runs.records import Run
+from nascore.runs.run import Run
 
 
 def width(wiring: Wiring) -> int:

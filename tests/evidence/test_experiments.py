@@ -11,7 +11,7 @@ from nascore.evidence.experiments import (
     load_experiment,
     run_experiment,
 )
-from nascore.runs.records import RunStore
+from nascore.runs.store import RunStore
 
 DIFFERENCE = {
     "growing": set(),

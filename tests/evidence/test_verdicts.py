@@ -9,7 +9,7 @@ from nascore.evidence.experiments import EXPERIMENTS
 from nascore.evidence.phenomena import arc, shuffled
 from nascore.evidence.significance import LEVEL
 from nascore.evidence.verdicts import CLAIMS, judge, listed, verdicts
-from nascore.runs.records import History
+from nascore.runs.history import History
 
 SEEDS = 8
 FIVE = SearchConfig(dataset="synthetic", train_examples=96, cells=2, epochs=6, valid_examples=32)
@@ -17,7 +17,7 @@ FIVE = SearchConfig(dataset="synthetic", train_examples=96, cells=2, epochs=6, v
 
 def made(seed=0, alpha=None, config=FIVE, **variables):
     """A run with these variables; alpha (epochs + 1, edges, operations) gives the probabilities."""
-    history = History(config.replace(seed=seed))
+    history = History(config.space, epochs=config.epochs, cells=config.cells)
     for array in history.arrays.values():
         array[...] = 0
     history.arrays["examples"][...] = 10

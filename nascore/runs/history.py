@@ -1,0 +1,150 @@
+"""History: what happened in a search, epoch by epoch, as labelled arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nascore.engine.space import SearchSpace, edge_name
+from nascore.errors import ConfigError, unknown
+from nascore.runs.data import SPLITS
+
+Variable = tuple[tuple[str, ...], str, str, str]  # dimensions, type, long name, unit
+Probability = TypeVar("Probability", np.ndarray, xr.DataArray)
+
+OUTCOMES = ("right", "wrong")
+
+_ARCHITECTURE = ("epoch", "edge", "operation")
+_COST = ("epoch", "cell", "edge", "operation")
+_OUTCOME = ("epoch", "split", "outcome")
+
+VARIABLES = {
+    "alpha": (_ARCHITECTURE, "f4", "architecture parameter after the epoch", "1"),
+    "probability": (_ARCHITECTURE, "f4", "probability of the operation after the epoch", "1"),
+    "cost_mean": (_COST, "f4", "mean local cost over the steps of the epoch", "nat"),
+    "cost_std": (_COST, "f4", "standard deviation of the local cost over steps", "nat"),
+    "cost_count": (
+        _COST,
+        "i4",
+        "steps in which the operation was drawn on an edge with an input",
+        "1",
+    ),
+    "cell_output_cost": (
+        ("epoch", "cell"),
+        "f4",
+        "cost that the output edges of the cell bring, mean over the examples that alpha sees",
+        "nat",
+    ),
+    "loss": (_OUTCOME, "f4", "mean cross entropy of the examples with this outcome", "nat"),
+    "entropy": (_OUTCOME, "f4", "mean entropy of the prediction", "nat"),
+    "examples": (_OUTCOME, "i4", "number of examples with this outcome", "1"),
+    "learning_rate": (("epoch",), "f4", "learning rate of theta", "1"),
+    "seconds": (("epoch",), "f4", "wall time of the epoch", "s"),
+}
+"""Every variable of a history: dimensions, type, long name, unit. Epoch 0 is before training."""
+
+
+class History:
+    """Collects a history, epoch by epoch. What is never written stays NaN (or 0 if a count).
+
+    Arguments:
+        space: gives the edges and the operations.
+        epochs: those of training; epoch 0, before it, is one more.
+        cells: number of cells.
+        extra: further variables, in the form of VARIABLES: what a framework learns besides alpha.
+
+    Raises ConfigError if a further variable has a name that is taken or an unknown dimension.
+
+    >>> from nascore import SearchSpace
+    >>> beta = ("epoch", "edge"), "f4", "weight of the edge before the softmax", "1"
+    >>> history = History(SearchSpace.minimal(), epochs=3, cells=2, extra={"beta": beta})
+    >>> history.write(0, {"beta": [1, 2, 3, 4, 5], "learning_rate": 0.1})
+    >>> history.write(0, {"loss": [0.5, 2], "entropy": [0.3, 1], "examples": [6, 2]}, "train")
+    >>> history.to_xarray().beta.sel(epoch=0, edge="(1,3)").item()
+    4.0
+    >>> loss, output_cost, _ = history.latest(0, "train")
+    >>> round(loss, 3), round(output_cost, 3)
+    (0.875, 0.4)
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        epochs: int,
+        cells: int,
+        extra: Mapping[str, Variable] | None = None,
+    ):
+        extra = extra or {}
+        self.coordinates = {
+            "epoch": np.arange(epochs + 1),
+            "cell": np.arange(cells),
+            "edge": [edge_name(edge) for edge in space.edges],
+            "operation": list(space.operations),
+            "split": list(SPLITS),
+            "outcome": list(OUTCOMES),
+        }
+        for name, (dims, *_) in extra.items():
+            if name in (VARIABLES.keys() | self.coordinates.keys()):
+                raise ConfigError(f"{name!r} is in every history already. Choose another name.")
+            for dim in dims:
+                if dim not in self.coordinates:
+                    raise ConfigError(f"{name}: " + unknown("dimension", dim, self.coordinates))
+        self.variables = {**VARIABLES, **extra}
+        self.arrays = {
+            name: np.full(
+                [len(self.coordinates[dim]) for dim in dims],
+                np.nan if np.dtype(dtype).kind == "f" else 0,
+                dtype,
+            )
+            for name, (dims, dtype, _, _) in self.variables.items()
+        }
+
+    def write(self, epoch: int, values: Mapping[str, Any], split: str | None = None) -> None:
+        """Stores values of one epoch (and of one split), as the types that the schema says.
+
+        Arguments:
+            epoch: 0 is before training.
+            values: tensors, arrays or numbers by variable, without the dims epoch and split.
+            split: train, search or valid, for the variables that have this dim.
+        """
+        where = epoch if split is None else (epoch, SPLITS.index(split))
+        for name, value in values.items():
+            torch.from_numpy(self.arrays[name])[where] = torch.as_tensor(value).detach()
+
+    def latest(self, epoch: int, split: str) -> tuple[float, float, float]:
+        """Three numbers of one epoch that tell how the search goes, as a Run has them.
+
+        Returns the loss and L - H, means over the split's examples in nats, and the number of
+        edges whose most probable operation is not `none`. NaN is what has diverged.
+        """
+        where = epoch, SPLITS.index(split)
+        loss, entropy, examples = (
+            self.arrays[name][where] for name in ("loss", "entropy", "examples")
+        )  # (outcomes,)
+        operations = np.array(self.coordinates["operation"])
+        probability = self.arrays["probability"][epoch]  # (edges, operations)
+        active = operations[favouring_edges(probability, operations).argmax(axis=1)] != "none"
+        with np.errstate(invalid="ignore"):  # no examples, or the search diverged
+            means = [
+                float((np.where(examples > 0, values, 0) * examples).sum() / examples.sum())
+                for values in (loss, loss - entropy)
+            ]
+        return *means, float("nan") if np.isnan(probability).any() else float(active.sum())
+
+    def to_xarray(self) -> xr.Dataset:
+        """The whole history as a Dataset that shares its arrays, with names and units."""
+        return xr.Dataset(
+            {
+                name: (dims, self.arrays[name], {"long_name": long_name, "units": units})
+                for name, (dims, _, long_name, units) in self.variables.items()
+            },
+            coords=self.coordinates,
+        )
+
+
+def favouring_edges(probability: Probability, operations: Sequence[str]) -> Probability:
+    """Probabilities (..., operations) in float64, `none` a hair lower: it loses exact ties."""
+    return probability.astype("f8") - 1e-12 * (np.array(operations) == "none")

@@ -1,0 +1,193 @@
+"""Run: what was asked (config), what happened (history), how it was made (provenance).
+
+A record is a run in one netCDF file, which any HDF5 reader opens.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from nascore.engine.space import Wiring, edge_name
+from nascore.errors import ConfigError, RecordError
+from nascore.runs.config import SearchConfig
+from nascore.runs.history import History, favouring_edges
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One search: its config, its history and its provenance.
+
+    Arguments:
+        config: what was asked.
+        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to change.
+        provenance: versions, device, wall time and memory of the process that made it.
+    """
+
+    config: SearchConfig
+    history: xr.Dataset
+    provenance: dict
+
+    @property
+    def wiring(self) -> Wiring:
+        """The most probable wiring at the end."""
+        return self.wiring_at(self.config.epochs)
+
+    def wiring_at(self, epoch: int) -> Wiring:
+        """The most probable operation of every edge after an epoch; 0 is before training.
+
+        In an exact tie, as before any learning with uniform masks, `none` comes last.
+        Raises RecordError if alpha has diverged by then.
+        """
+        if not 0 <= epoch <= self.config.epochs:
+            raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {self.config.epochs}.")
+        probability = self.history.probability.sel(epoch=epoch)
+        if probability.isnull().any():
+            raise RecordError(
+                f"run {self.config.hash} has no wiring at epoch {epoch}: it diverged."
+            )
+        space = self.config.space
+        best = favouring_edges(probability, space.operations).argmax("operation").values
+        return Wiring(space, tuple(space.operations[k] for k in best))
+
+    @cached_property
+    def diverged(self) -> bool:
+        """Whether alpha, or the loss on the training set, is no number at the end."""
+        loss = self.mean_loss.sel(split="train")[-1]
+        return bool(self.active_edges[-1].isnull() or not np.isfinite(loss))
+
+    @cached_property
+    def none_probability(self) -> xr.DataArray:
+        """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate.
+
+        NaN where alpha has diverged.
+        """
+        probability = self.history.probability
+        none = probability.where(probability.operation == "none", 0)
+        return none.sum("operation").where(probability.notnull().all("operation"))
+
+    @cached_property
+    def active_edges(self) -> xr.DataArray:
+        """Number of edges whose most probable operation is not `none`, (epoch,).
+
+        NaN where alpha has diverged.
+        """
+        probability = self.history.probability
+        favoured = favouring_edges(probability.fillna(-1), self.config.space.operations)
+        best = probability.operation[favoured.argmax("operation")]
+        active = (best != "none").drop_vars("operation").sum("edge")
+        return active.where(probability.notnull().all(["edge", "operation"]))
+
+    @property
+    def output_cost(self) -> xr.DataArray:
+        """L - H, the cost at the output (T2), mean over examples in nats, (epoch, split)."""
+        return self._mean(self.history.loss - self.history.entropy)
+
+    @property
+    def mean_loss(self) -> xr.DataArray:
+        """L, mean over examples in nats, (epoch, split)."""
+        return self._mean(self.history.loss)
+
+    @property
+    def mean_entropy(self) -> xr.DataArray:
+        """H, mean over examples in nats, (epoch, split)."""
+        return self._mean(self.history.entropy)
+
+    @property
+    def accuracy(self) -> xr.DataArray:
+        """Share of right answers, (epoch, split)."""
+        examples = self.history.examples
+        return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
+
+    def _mean(self, values: xr.DataArray) -> xr.DataArray:
+        """The mean over all examples of values that are means by outcome; NaN if one diverged."""
+        examples = self.history.examples
+        total = values.where(examples > 0, 0) * examples
+        return total.sum("outcome", skipna=False) / examples.sum("outcome")
+
+    def __str__(self) -> str:
+        lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
+        lines += [f"  {name} = {value}" for name, value in self.config.changes.items()]
+        lines += ["", "epochs", "  epoch    loss     L-H  accuracy  active edges"]
+        split = "train" if self.config.level == "single" else "search"
+        for epoch in np.unique(np.linspace(0, self.config.epochs, 6).round().astype(int)):
+            row = {"epoch": epoch, "split": split}
+            loss, output_cost, accuracy = (
+                float(values.sel(row))
+                for values in (self.mean_loss, self.output_cost, self.accuracy)
+            )
+            active = float(self.active_edges.sel(epoch=epoch))
+            lines.append(
+                f"  {epoch:5d}  {loss:6.3f}  {output_cost:+6.3f}  {accuracy:8.3f}  {active:12.0f}"
+            )
+        lines += self._final_wiring()
+        lines += ["", "provenance"]
+        lines += [f"  {name} = {value}" for name, value in self.provenance.items()]
+        return "\n".join(lines)
+
+    def _final_wiring(self) -> list[str]:
+        if self.active_edges.isnull()[-1]:
+            return ["", "no final wiring: the run diverged"]
+        none = self.none_probability.sel(epoch=self.config.epochs)
+        lines = ["", f"final wiring ({len(self.wiring.active_edges)} active edges), p(none)"]
+        lines += [
+            f"  {edge_name(edge)} {name:14s} {float(p):.2f}"
+            for edge, name, p in zip(
+                self.config.space.edges, self.wiring.operations, none.values, strict=True
+            )
+        ]
+        return lines
+
+    def save(self, path: str | Path) -> Path:
+        """Writes one netCDF file, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        history = self.history.assign_attrs(
+            config=self.config.model_dump_json(),
+            hash=self.config.hash,
+            provenance=json.dumps(self.provenance),
+        )
+        packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
+        encoding = {name: packed for name in history.data_vars}
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            history.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+            os.replace(part, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Reads a file that ``save`` wrote. Raises RecordError if it is damaged or no record."""
+        path = Path(path)
+        if not path.exists():
+            raise RecordError(f"{path}: no such file.")
+        try:
+            history = xr.load_dataset(path, engine="h5netcdf")
+            config = SearchConfig(**json.loads(history.attrs.pop("config")))
+            provenance = json.loads(history.attrs.pop("provenance"))
+            if history.attrs.pop("hash") not in (config.hash, config.old_hash):
+                plug_ins = ", ".join(config.plug_ins) or "its config"
+                raise ValueError(f"{plug_ins} is not what it was saved with: another hash")
+            expected = History(
+                config.space,
+                epochs=config.epochs,
+                cells=config.cells,
+                extra=config.make_framework().recorded,
+            )
+            coordinates = expected.coordinates
+            for name, variable in expected.to_xarray().variables.items():
+                found = history.variables[name]
+                if (found.dims, found.shape) != (variable.dims, variable.shape):
+                    raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
+                if name in coordinates and (found.values != variable.values).any():
+                    raise ValueError(f"{name} is {list(found.values)}")
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise RecordError(
+                f"{path} is not a whole record of a run ({error}). Delete it and run again."
+            ) from None
+        return cls(config, history, provenance)

@@ -1,0 +1,27 @@
+from nascore.runs import provenance
+from nascore.runs.provenance import commit
+
+
+def test_provenance_is_complete(run):
+    assert set(run.provenance) == {
+        "nascore",
+        "commit",
+        "torch",
+        "python",
+        "system",
+        "device",
+        "started",
+        "wall_seconds",
+        "peak_memory_mib",
+    }
+    assert run.provenance["device"].startswith("cpu")
+    assert run.provenance["peak_memory_mib"] > 50
+
+
+def test_commit_is_that_of_the_packages_own_checkout(monkeypatch, tmp_path):
+    """From whatever folder the process runs in; None where git knows nothing of the package."""
+    here = commit()
+    monkeypatch.chdir(tmp_path)
+    assert commit() == here
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert commit() is None
