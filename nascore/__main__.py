@@ -20,16 +20,20 @@ app = typer.Typer(
 )
 
 
-def _search(out: Path | None, store: Path, quiet: bool, **fields: Any) -> None:
+def _search(
+    out: Path | None, store: Path, quiet: bool, option: list[str] | None, **fields: Any
+) -> None:
     """Searches a wiring and keeps its record; shows the record if it is there already.
 
-    The options below --quiet are the fields of SearchConfig. "none" switches a limit off.
+    The options below --option are the fields of SearchConfig. "none" switches a limit off.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     given = {name: None if value == "none" else value for name, value in given.items()}
     for name, convert in _FROM_TEXT.items():
         if name in given:
             given[name] = convert(name, given[name])
+    if option:
+        given["framework_options"] = dict(_name_and_value("--option", text) for text in option)
     config = SearchConfig(**given)
     from nascore.runs.loop import search  # imports torch, which --help need not wait for
     from nascore.runs.store import RunStore
@@ -87,8 +91,17 @@ def _with_config_options(function):
         option("out", Path | None, None, "Write a copy of the record to this file.", "--out"),
         option("store", Path, Path("runs"), "Folder of records.", "--store"),
         option("quiet", bool, False, "No progress bar, no summary.", "--quiet"),
+        option(
+            "option",
+            list[str] | None,
+            None,
+            "An option of the framework, such as temperature=0.5; repeatable.",
+            "--option",
+        ),
     ]
     for name, field in SearchConfig.model_fields.items():
+        if name == "framework_options":
+            continue
         flag = "--" + name.replace("_", "-")
         text = field.description
         if not field.is_required() and field.default_factory is None and field.default is not None:
@@ -188,18 +201,18 @@ def book(
 
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))
-    parameters = dict(_name_and_value(text) for text in set_ or ())
+    parameters = dict(_name_and_value("--set", text) for text in set_ or ())
     start = time.perf_counter()
     page = build_book(project_root(), profile, only or (), parameters)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
     typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
 
 
-def _name_and_value(text: str) -> tuple[str, Any]:
+def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
     """lr=0.1 as a name and a number; a value that is no JSON is text."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set {text!r}: write it like --set lr=0.1.")
+        raise ConfigError(f"{flag} {text!r}: write it like {flag} lr=0.1.")
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:

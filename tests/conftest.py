@@ -1,10 +1,14 @@
 """What many tests share: one thread, a small config, a small supernet in float64."""
 
+from types import SimpleNamespace
+
 import matplotlib
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nascore import SearchConfig, SearchSpace, Supernet
+from nascore.engine import local_cost, make_framework, stream
 
 matplotlib.use("Agg")
 
@@ -50,6 +54,33 @@ def batch():
     images = torch.randn(12, 3, 6, 6, dtype=torch.float64, generator=generator)
     labels = torch.randint(5, (12,), generator=generator)
     return images.to(memory_format=torch.channels_last), labels
+
+
+@pytest.fixture
+def measure():
+    """Makes a forward and a backward pass: logits, Z as a leaf, cost and output cost."""
+
+    def measure(net, batch, mask):
+        images, labels = batch
+        z = mask.per_cell(len(net.cells))
+        outputs = net.unit_weights(z)
+        logits = net(images, z, mask, outputs)
+        F.cross_entropy(logits, labels).backward()
+        cost = local_cost(z.grad, mask)
+        return SimpleNamespace(logits=logits.detach(), z=z, cost=cost, output_cost=outputs.grad)
+
+    return measure
+
+
+@pytest.fixture
+def draw():
+    """Draws a mask of a framework, by name, for a space; alpha is the usual start."""
+
+    def draw(name, space, alpha, seed=0):
+        framework = make_framework(name).on(space)
+        return framework.mask(framework.parameters(alpha), stream(seed, "mask"))
+
+    return draw
 
 
 @pytest.fixture

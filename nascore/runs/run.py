@@ -172,7 +172,7 @@ class Run:
             provenance = json.loads(history.attrs.pop("provenance"))
             if history.attrs.pop("hash") not in (config.hash, config.old_hash):
                 plug_ins = ", ".join(config.plug_ins) or "its config"
-                raise ValueError(f"{plug_ins} is not what it was saved with: another hash")
+                raise ValueError(f"{plug_ins} does not have the hash that it was saved with")
             expected = History(
                 config.space,
                 epochs=config.epochs,

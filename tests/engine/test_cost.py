@@ -6,59 +6,48 @@ import torch
 import torch.nn.functional as F
 
 from nascore import SearchSpace
-from nascore.engine.cost import (
-    CostStatistics,
-    OutcomeStatistics,
-    OutputCostStatistics,
-    loss_and_entropy,
-    pull_back,
-)
+from nascore.engine.cost import loss_and_entropy, pull_back
 from nascore.engine.frameworks import (
     DARTS,
     DSNAS,
     FRAMEWORKS,
     SNAS,
     ProxylessNAS,
-    build_framework,
-    gumbel,
 )
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS
-from nascore.engine.random import stream
+from nascore.engine.random import gumbel, stream
 
 CARRYING = sorted(set(NORMS) - {"instance"})
 """With instance normalisation the pooled output is 0, and so is every cost: see test_paths.py."""
 
 
-def backward(net, batch, mask):
-    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
-    return mask.cost()  # (cells, edges, operations)
-
-
 @pytest.mark.parametrize("norm", CARRYING)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_alpha_gets_a_finite_nonzero_gradient_and_none_costs_nothing(
-    name, norm, supernet, batch, alpha
+    name, norm, supernet, batch, alpha, measure, draw
 ):
     net, a = supernet(norm=norm, channels=8), alpha()
-    mask = build_framework(name, net.space).draw(a, stream(0, "mask"))
-    cost = backward(net, batch, mask)
-    gradient = pull_back(mask.score, cost.sum(dim=0), a)
+    mask = draw(name, net.space, a, seed=0)
+    cost = measure(net, batch, mask).cost
+    (gradient,) = pull_back(mask.score, cost.sum(dim=0), [a])
     assert gradient.isfinite().all() and (gradient != 0).any()
     assert (cost[:, :, 0] == 0).all()
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("framework", [DARTS, SNAS])
-def test_cost_times_score_is_plain_autograd_through_alpha(framework, norm, supernet, batch, alpha):
+def test_cost_times_score_is_plain_autograd_through_alpha(
+    framework, norm, supernet, batch, alpha, measure
+):
     """The unified view, exact for the dense frameworks.
 
     To 1e-10 in float64: gradients of order 1 at most, over some hundred operations of rounding.
     """
     net, a = supernet(norm=norm, channels=8), alpha()
-    kind = framework(net.space) if framework is DARTS else framework(net.space, 0.7)
+    kind = DARTS() if framework is DARTS else SNAS(temperature=0.7)
     mask = kind.draw(a, stream(0, "mask"))
-    ours = pull_back(mask.score, backward(net, batch, mask).sum(dim=0), a)
+    (ours,) = pull_back(mask.score, measure(net, batch, mask).cost.sum(dim=0), [a])
 
     noise = gumbel(a, stream(0, "mask"))
     plain = a.detach().requires_grad_()
@@ -66,9 +55,7 @@ def test_cost_times_score_is_plain_autograd_through_alpha(framework, norm, super
         z = plain.softmax(dim=1)
     else:
         z = ((plain.log_softmax(dim=1) + noise) / 0.7).softmax(dim=1)
-    through = Mask(z, z, net.space.choices, one_hot=False)
-    through.copies = lambda cells, track: (z.expand(cells, -1, -1), z.new_ones(cells))
-    F.cross_entropy(net(batch[0], through), batch[1]).backward()
+    F.cross_entropy(net(batch[0], z, Mask(z, z)), batch[1]).backward()
     assert torch.allclose(ours, plain.grad, atol=1e-10)
 
 
@@ -97,9 +84,17 @@ def masks_of(framework, space, p):
         yield math.prod(probability), mask, torch.stack(q)
 
 
+def plan(mask):
+    """What a mask runs and probes, to find it again by."""
+    probed = mask.probed or [()] * len(mask.active)
+    return str((mask.active, [list(row) for row in probed]))
+
+
 @pytest.mark.parametrize("norm", CARRYING)
 @pytest.mark.parametrize("framework", [DSNAS, ProxylessNAS])
-def test_sampled_gradient_has_the_exact_expectation(framework, norm, supernet, batch, alpha):
+def test_sampled_gradient_has_the_exact_expectation(
+    framework, norm, supernet, batch, alpha, measure
+):
     """On a cell of three edges and three operations all masks can be listed: 27 and 216.
 
     The mean of 1000 sampled gradients lies within 4 standard errors of the exact expectation
@@ -112,23 +107,25 @@ def test_sampled_gradient_has_the_exact_expectation(framework, norm, supernet, b
     for probability, mask, q in masks_of(framework, space, a.detach().softmax(dim=1)):
         runs = [sorted({*k, *m}) for k, m in zip(mask.active, mask.probed, strict=True)]
         dense = Mask(mask.weight, mask.score, runs, one_hot=False, cost_weight=mask.cost_weight)
-        cost = backward(net, batch, dense).sum(dim=0)  # (edges, operations)
+        cost = measure(net, batch, dense).cost.sum(dim=0)  # (edges, operations)
         exact += probability * (cost - q * cost.sum(dim=1, keepdim=True))
-        costs[str((mask.active, [list(row) for row in mask.probed]))] = backward(net, batch, mask)
+        costs[plan(mask)] = measure(net, batch, mask).cost
         total += probability
     assert total.item() == pytest.approx(1)
     generator, samples = stream(0, "mask"), []
     for _ in range(1000):
-        mask = framework(space).draw(a, generator)
-        cost = costs[str((mask.active, [list(row) for row in mask.probed]))].sum(dim=0)
-        samples.append(pull_back(mask.score, cost, a))
+        mask = framework().on(space).draw(a, generator)
+        cost = costs[plan(mask)].sum(dim=0)
+        samples += pull_back(mask.score, cost, [a])
     samples = torch.stack(samples)
     error = samples.std(dim=0) / len(samples) ** 0.5
     assert ((samples.mean(dim=0) - exact).abs() <= 4 * error + 1e-12).all()
     assert (exact.abs() > 4 * error).any()  # the test could have failed
 
 
-def test_permuting_the_operations_permutes_the_cost_and_nothing_else(supernet, batch, alpha):
+def test_permuting_the_operations_permutes_the_cost_and_nothing_else(
+    supernet, batch, alpha, measure
+):
     """Through the whole network, with the weights permuted along, to 1e-10."""
     order = [3, 0, 7, 1, 6, 2, 5, 4]
     plain, a = supernet(), alpha()
@@ -143,20 +140,22 @@ def test_permuting_the_operations_permutes_the_cost_and_nothing_else(supernet, b
     permuted.load_state_dict(state)
     costs = []
     for net, logits in ((plain, a), (permuted, a[:, order])):
-        costs.append(backward(net, batch, DARTS(net.space).draw(logits)))
+        costs.append(measure(net, batch, DARTS().draw(logits)).cost)
     assert torch.allclose(costs[0][:, :, order], costs[1], atol=1e-10)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_cost_is_the_inner_product_with_the_nodes_gradient(name, norm, supernet, batch, alpha):
+def test_cost_is_the_inner_product_with_the_nodes_gradient(
+    name, norm, supernet, batch, alpha, measure, draw
+):
     """C_k = <dL/dx_j, Z_k O_k(x_i)>, and their sum over a node's in-edges is <dL/dx_j, x_j>.
 
     For ProxylessNAS, C_k = q_k <dL/dx_j, O_k(x_i)>, and Z dL/dZ is what sums. Two orders of one
     sum of order 1 in float64: 1e-12.
     """
     net, a = supernet(norm=norm, channels=8), alpha()
-    mask = build_framework(name, net.space).draw(a, stream(0, "mask"))
+    mask = draw(name, net.space, a, seed=0)
     nodes = []
     for cell in net.cells:
         plain = cell.nodes
@@ -169,7 +168,8 @@ def test_cost_is_the_inner_product_with_the_nodes_gradient(name, norm, supernet,
             return result
 
         cell.nodes = keep
-    cost = backward(net, batch, mask)
+    seen = measure(net, batch, mask)
+    cost = seen.cost
     with torch.no_grad():
         for c, cell in enumerate(net.cells):
             for e, (i, j) in enumerate(net.space.edges):
@@ -179,7 +179,7 @@ def test_cost_is_the_inner_product_with_the_nodes_gradient(name, norm, supernet,
                         y = mask.cost_weight[e, k] * cell.operations[e][str(k)](nodes[c][i])
                         inner = (nodes[c][j].grad * y).sum()
                     assert torch.allclose(cost[c, e, k], inner, atol=1e-12)
-            into_node = mask.weight * mask.per_cell.grad[c]
+            into_node = mask.weight * seen.z.grad[c]
             for j in (2, 3):
                 into = [e for e, edge in enumerate(net.space.edges) if edge[1] == j]
                 inner = (nodes[c][j].grad * nodes[c][j]).sum()
@@ -188,24 +188,24 @@ def test_cost_is_the_inner_product_with_the_nodes_gradient(name, norm, supernet,
 
 @pytest.mark.parametrize("norm", CARRYING)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_cost_by_finite_differences(name, norm, supernet, batch, alpha):
+def test_cost_by_finite_differences(name, norm, supernet, batch, alpha, measure, draw):
     """dL/dZ of every operation that runs on edges of cell 1, by a central difference.
 
     Step 1e-5 in float64: rounding leaves 1e-16 / 1e-5, the third order 1e-10 times a derivative of
     some hundred at most: 1e-7 in all.
     """
     net, a = supernet(norm=norm, channels=8), alpha()
-    mask = build_framework(name, net.space).draw(a, stream(0, "mask"))
-    cost = backward(net, batch, mask)
-    runs = [sorted({*k, *m}) for k, m in zip(mask.active, mask.probed, strict=True)]
+    mask = draw(name, net.space, a, seed=0)
+    cost = measure(net, batch, mask).cost
+    rows = zip(mask.running(net.space), mask.probed or [()] * 5, strict=True)
+    runs = [sorted({*k, *m}) for k, m in rows]
 
     def loss(e, k, step):
         shifted = mask.weight.expand(2, -1, -1).clone()
         shifted[1, e, k] += step
-        probe = Mask(mask.weight, mask.score, runs, one_hot=False)
-        probe.copies = lambda cells, track: (shifted, shifted.new_ones(cells))
+        probe = Mask(mask.weight, mask.score, runs)
         with torch.no_grad():
-            return F.cross_entropy(net(batch[0], probe), batch[1])
+            return F.cross_entropy(net(batch[0], shifted, probe), batch[1])
 
     for e in (2, 4):  # (0,3) and (2,3)
         for k in runs[e]:
@@ -215,7 +215,7 @@ def test_cost_by_finite_differences(name, norm, supernet, batch, alpha):
 
 @pytest.mark.parametrize("norm", CARRYING)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_sum_rule_at_the_output(name, norm, supernet, batch, alpha):
+def test_sum_rule_at_the_output(name, norm, supernet, batch, alpha, measure, draw):
     """T2: the output edges of the last cell cost L - H, per example and in the mean.
 
     Exact; sums of some thousand terms of order 1e-3 in float64: 1e-12.
@@ -228,12 +228,11 @@ def test_sum_rule_at_the_output(name, norm, supernet, batch, alpha):
         outputs.append(output)
 
     net.cells[-1].register_forward_hook(keep)
-    mask = build_framework(name, net.space).draw(a, stream(0, "mask"))
-    logits = net(batch[0], mask)
-    F.cross_entropy(logits, batch[1]).backward()
-    loss, entropy = loss_and_entropy(logits.detach(), batch[1])
+    mask = draw(name, net.space, a, seed=0)
+    seen = measure(net, batch, mask)
+    loss, entropy = loss_and_entropy(seen.logits, batch[1])
     (x,) = outputs
-    assert torch.allclose(mask.output_cost()[-1], (loss - entropy).mean(), atol=1e-12)
+    assert torch.allclose(seen.output_cost[-1], (loss - entropy).mean(), atol=1e-12)
     assert (loss - entropy).mean().abs() > 1e-6
     per_example = len(batch[1]) * (x.grad * x).sum(dim=(1, 2, 3))
     assert torch.allclose(per_example, loss - entropy, atol=1e-12)
@@ -246,43 +245,3 @@ def test_loss_and_entropy_at_a_uniform_and_at_a_sure_prediction():
     sure = torch.tensor([[30.0, 0, 0, 0]] * 2)
     loss, entropy = loss_and_entropy(sure, labels)
     assert (loss - entropy)[0].abs() < 1e-5 and (loss - entropy)[1] > 29  # confidently wrong
-
-
-def test_cost_statistics_equal_those_of_the_listed_costs():
-    generator = torch.Generator().manual_seed(0)
-    costs = torch.randn(50, 2, 3, 4, generator=generator) + 100  # far from 0: sums would cancel
-    weights = (torch.rand(50, 3, 4, generator=generator) < 0.5).float()
-    weights[:, 0, 0] = 0
-    statistics = CostStatistics(2, 3, 4, torch.device("cpu"))
-    for cost, weight in zip(costs, weights, strict=True):
-        statistics.update(cost * weight, weight > 0)
-    result = statistics.result()
-    assert result["cost_mean"][:, 0, 0].isnan().all()
-    for c, e, k in [(0, 0, 1), (1, 2, 3), (0, 1, 2)]:
-        seen = costs[weights[:, e, k] > 0][:, c, e, k].double()
-        assert result["cost_count"][c, e, k] == len(seen)
-        assert result["cost_mean"][c, e, k].item() == pytest.approx(seen.mean().item(), rel=1e-6)
-        std = seen.std(correction=0).item()
-        assert result["cost_std"][c, e, k].item() == pytest.approx(std, rel=1e-4)
-
-
-def test_output_cost_statistics_weigh_batches_by_their_examples():
-    statistics = OutputCostStatistics(2, torch.device("cpu"))
-    assert statistics.result()["cell_output_cost"].isnan().all()
-    statistics.update(torch.tensor([1.0, 2.0]), 30)
-    statistics.update(torch.tensor([5.0, 0.0]), 10)
-    assert statistics.result()["cell_output_cost"].tolist() == [2.0, 1.5]
-
-
-def test_outcome_statistics_split_by_right_and_wrong():
-    logits = torch.tensor([[2.0, 0], [2, 0], [0, 1]])
-    labels = torch.tensor([0, 1, 1])
-    statistics = OutcomeStatistics(torch.device("cpu"))
-    statistics.update(logits[:2], labels[:2])
-    statistics.update(logits[2:], labels[2:])
-    result = statistics.result()
-    loss, entropy = loss_and_entropy(logits, labels)
-    assert result["examples"].tolist() == [2, 1]
-    expected = torch.stack([loss[[0, 2]].mean(), loss[1]])
-    assert torch.allclose(result["loss"], expected)
-    assert torch.allclose(result["entropy"], torch.stack([entropy[[0, 2]].mean(), entropy[1]]))

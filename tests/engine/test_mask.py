@@ -1,3 +1,5 @@
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,16 +20,17 @@ def test_what_lies_behind_an_unreached_node_is_not_seen():
 
     assert seen(1, 0, 1, 1, 4) == [True] * 5
     assert seen(0, 0, 1, 1, 4) == [True] * 4 + [False]  # node 2 is not reached
-    dense = DARTS(space).draw(torch.zeros(5, 8, dtype=torch.float64))
+    dense = DARTS().draw(torch.zeros(5, 8, dtype=torch.float64))
     assert dense.seen(space).all()
 
 
 def test_a_dense_weight_too_small_for_float32_is_seen_all_the_same():
     alpha = torch.zeros(5, 8)
     alpha[0, 0] = 200
-    mask = DARTS(SearchSpace(allowed={"(1,2)": ["none", "skip_connect"]})).draw(alpha)
+    space = SearchSpace(allowed={"(1,2)": ["none", "skip_connect"]})
+    mask = DARTS().on(space).mask({"alpha": alpha})
     assert mask.weight[0, 1] == 0
-    seen = mask.seen(SearchSpace.minimal())
+    seen = mask.seen(space)
     assert seen[0].all() and seen[1].tolist() == [True, True] + [False] * 6
 
 
@@ -41,11 +44,28 @@ def test_what_is_only_probed_reaches_nothing_and_is_seen():
     assert seen[0, 5] and seen[0, 0] and not seen[4].any()
 
 
-def test_without_a_backward_pass_every_cost_is_zero():
-    mask = DARTS(SearchSpace.minimal()).draw(torch.zeros(5, 8))
-    mask.copies(3)
-    assert torch.equal(mask.cost(), torch.zeros(3, 5, 8))
-    assert torch.equal(mask.output_cost(), torch.zeros(3))
+def test_z_in_each_cell_is_a_leaf_of_its_own():
+    mask = DARTS().draw(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
+    z = mask.per_cell(3)
+    assert z.is_leaf and z.requires_grad and z.grad is None
+    assert torch.equal(z, torch.stack([mask.weight] * 3))
+    z.data[1].zero_()
+    assert mask.weight.min() > 0  # a plan is not written to
+    with pytest.raises(FrozenInstanceError):
+        mask.weight = z
+
+
+def test_a_dense_mask_runs_what_the_space_allows():
+    space = SearchSpace(allowed={"(0,2)": ["none"]})
+    assert DARTS().draw(torch.zeros(5, 8)).running(space) == space.choices
+    assert Mask.of(Wiring(space, ("none",) * 5)).running(space) == [[0]] * 5
+
+
+def test_a_sampled_mask():
+    score = torch.zeros(2, 3)
+    mask = Mask.sample(torch.tensor([2, 0]), score, cost_weight=score + 0.5)
+    assert mask.weight.tolist() == [[0, 0, 1], [1, 0, 0]] and mask.active == [[2], [0]]
+    assert mask.one_hot and mask.probed is None and (mask.cost_weight == 0.5).all()
 
 
 def test_the_mask_of_a_wiring():
@@ -54,4 +74,4 @@ def test_the_mask_of_a_wiring():
     assert mask.one_hot and mask.active == [[2]]
     assert mask.weight.tolist() == [[0, 0, 1, 0, 0, 0, 0, 0]] and mask.weight.dtype == torch.float64
     with pytest.raises(ConfigError, match="does not depend on alpha"):
-        pull_back(mask.score, mask.weight, torch.zeros(1, 8))
+        pull_back(mask.score, mask.weight, [torch.zeros(1, 8, requires_grad=True)])

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from nascore import SearchSpace, Wiring
-from nascore.engine.frameworks import DARTS, FRAMEWORKS, build_framework
+from nascore.engine.frameworks import DARTS, FRAMEWORKS
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS, Identity
-from nascore.engine.random import stream
 from nascore.engine.supernet import concatenate
 
 
@@ -18,23 +17,23 @@ def one_hot_mask(space, names):
     return Mask.of(Wiring(space, tuple(names)), torch.float64)
 
 
-def test_eight_cells_without_reduction(supernet, batch):
+def test_eight_cells_without_reduction(supernet, batch, draw):
     net = supernet(cells=8, channels=4)
     sizes = []
     for cell in net.cells:
         cell.register_forward_hook(lambda module, args, output: sizes.append(output.shape[1:]))
-    mask = build_framework("darts", net.space).draw(torch.zeros(5, 8).double())
-    assert net(batch[0], mask).shape == (12, 5)
+    mask = draw("darts", net.space, torch.zeros(5, 8).double())
+    assert net(batch[0], mask.weight, mask).shape == (12, 5)
     assert sizes == [(8, 6, 6)] * 8
     assert net.stem[0].out_channels == 12
     assert net.classifier.bias is None
 
 
-def test_forward_is_the_formula(supernet, batch, alpha):
+def test_forward_is_the_formula(supernet, batch, alpha, draw):
     """x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), written out with a plain loop."""
     net, a = supernet(), alpha()
     space = net.space
-    mask = build_framework("darts", space).draw(a)
+    mask = draw("darts", space, a)
     z = a.softmax(dim=1)
     x = net.stem(batch[0])
     sources = [x, x]
@@ -49,22 +48,21 @@ def test_forward_is_the_formula(supernet, batch, alpha):
             nodes.append(total)
         sources = [sources[1], torch.cat(nodes[2:], dim=1)]
     expected = net.classifier(sources[1].mean(dim=(2, 3)))
-    assert torch.allclose(net(batch[0], mask), expected, atol=1e-12)
+    assert torch.allclose(net(batch[0], mask.weight, mask), expected, atol=1e-12)
 
 
-def test_a_one_hot_mask_equals_the_dense_formula_with_the_same_weights(supernet, batch):
+def test_a_one_hot_mask_equals_the_dense_formula_with_the_same_weights(supernet, batch, measure):
     """Outputs, theta gradients and cost of the discrete path, against the dense one, to 1e-10."""
     net = supernet()
     names = ["sep_conv_3x3", "none", "max_pool_3x3", "skip_connect", "dil_conv_5x5"]
     discrete = one_hot_mask(net.space, names)
-    dense = Mask(discrete.weight, discrete.score, net.space.choices, one_hot=False)
+    dense = Mask(discrete.weight, discrete.score)
     results = []
     for mask in (discrete, dense):
         net.zero_grad()
-        logits = net(batch[0], mask)
-        F.cross_entropy(logits, batch[1]).backward()
+        seen = measure(net, batch, mask)
         theta = [p.grad if p.grad is not None else torch.zeros_like(p) for p in net.parameters()]
-        results.append((logits.detach(), mask.cost(), *theta))
+        results.append((seen.logits, seen.cost, *theta))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
 
@@ -82,20 +80,19 @@ def test_a_one_hot_mask_equals_the_dense_formula_with_the_same_weights(supernet,
     ],
     ids=["minimal", "simplified", "outputs", "unreached", "dilated", "skip"],
 )
-def test_the_folded_path_is_the_same_function(space, size, supernet, batch, alpha):
+def test_the_folded_path_is_the_same_function(space, size, supernet, batch, alpha, measure, draw):
     """Logits, cost, output cost and the gradients of theta and images, to 1e-10 in float64."""
     net = supernet(space)
     images = F.interpolate(batch[0], size).to(memory_format=torch.channels_last)
     results = []
     for fold in (False, True):
         net.zero_grad()
-        x, mask = images.clone().requires_grad_(), DARTS(space).draw(alpha(space))
+        x, mask = images.clone().requires_grad_(), draw("darts", space, alpha(space))
         assert net.cells[0].folds(mask, x) == (size == 6)
         with nullcontext() if fold else net.unfolded():
-            logits = net(x, mask)
-        F.cross_entropy(logits, batch[1]).backward()
+            seen = measure(net, (x, batch[1]), mask)
         theta = [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
-        results.append((logits, mask.cost(), mask.output_cost(), x.grad, *theta))
+        results.append((seen.logits, seen.cost, seen.output_cost, x.grad, *theta))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
 
@@ -104,33 +101,36 @@ def test_the_folded_path_is_the_same_function_when_differentiated_twice(supernet
     """As the second order does: d/dZ of a sum of theta gradients, to 1e-10."""
     net, results = supernet(), []
     for fold in (False, True):
-        mask = DARTS(net.space).draw(alpha())
+        mask = DARTS().draw(alpha())
+        z = mask.per_cell(2)
         with nullcontext() if fold else net.unfolded():
-            loss = F.cross_entropy(net(batch[0], mask), batch[1])
+            loss = F.cross_entropy(net(batch[0], z, mask), batch[1])
         slopes = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
         total = sum((slope**2).sum() for slope in slopes)
-        results.append(torch.autograd.grad(total, mask.per_cell)[0])
+        results.append(torch.autograd.grad(total, z)[0])
     assert torch.allclose(*results, atol=1e-10) and (results[0].abs() > 1e-6).any()
 
 
 @pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("name", ["darts", "dsnas", "proxylessnas"])
-def test_recomputing_changes_nothing(name, fold, supernet, batch, alpha):
+def test_recomputing_changes_nothing(name, fold, supernet, batch, alpha, draw):
     """Logits, cost, output cost and theta gradients, to 1e-10; and a second derivative."""
     results = []
     for recompute in (False, True):
         net = supernet(recompute=recompute)
-        mask = build_framework(name, net.space).draw(alpha(), stream(3, "mask"))
+        mask = draw(name, net.space, alpha(), seed=3)
+        z = mask.per_cell(2)
+        outputs = net.unit_weights(z)
         with nullcontext() if fold else net.unfolded():
-            logits = net(batch[0], mask)
+            logits = net(batch[0], z, mask, outputs)
             loss = F.cross_entropy(logits, batch[1])
             theta = [p for (_, e, k), o in net.operations() for p in o.parameters()]
             theta = [net.classifier.weight, net.stem[0].weight, *theta]
             slopes = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
             total = sum((slope**2).sum() for slope in slopes)
-            (twice,) = torch.autograd.grad(total, mask.per_cell, retain_graph=True)
+            (twice,) = torch.autograd.grad(total, z, retain_graph=True)
             loss.backward()
-        results.append((logits, mask.cost(), mask.output_cost(), twice, *slopes))
+        results.append((logits, z.grad, outputs.grad, twice, *slopes))
     assert (twice.abs() > 1e-6).any()
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
@@ -146,32 +146,34 @@ def test_recomputing_keeps_only_what_enters_a_cell(supernet, batch, alpha):
             sizes.append(x.nbytes)
             return x
 
-        mask = DARTS(net.space).draw(alpha())
+        mask = DARTS().draw(alpha())
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            net(batch[0], mask)
+            net(batch[0], mask.per_cell(4), mask)
         kept[recompute] = sum(sizes)
     assert kept[True] < 0.1 * kept[False]
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha):
+def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha, draw):
     """Cost and logits from bfloat16 maps: within the few percent of their 8 bits; z in float32."""
     net = supernet().float()
     results = []
     for amp in (False, True):
-        mask = build_framework(name, net.space).draw(alpha().float(), stream(3, "mask"))
+        mask = draw(name, net.space, alpha().float(), seed=3)
+        z = mask.per_cell(2)
+        outputs = net.unit_weights(z)
         with torch.autocast("cpu", torch.bfloat16, enabled=amp), net.unfolded():
-            logits = net(batch[0].float(), mask)
+            logits = net(batch[0].float(), z, mask, outputs)
         F.cross_entropy(logits.float(), batch[1]).backward()
-        results.append((logits.float(), mask.output_cost()))
-        assert mask.cost().isfinite().all() and mask.cost().dtype == torch.float32
+        results.append((logits.float(), outputs.grad))
+        assert z.grad.isfinite().all() and z.grad.dtype == torch.float32
     assert logits.dtype == torch.bfloat16
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, rtol=0.1, atol=0.1 * one.detach().abs().max().item())
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_concatenation_gives_gradients_back_in_one_piece(layout):
+def test_concatenation_gives_gradients_back_in_one_piece(layout, draw):
     """As torch.cat, but no gradient is a slice of another; also differentiated twice."""
     generator = torch.Generator().manual_seed(0)
 
@@ -189,21 +191,21 @@ def test_concatenation_gives_gradients_back_in_one_piece(layout):
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha):
+def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha, measure, draw):
     results = []
     for layout in (torch.channels_last, torch.contiguous_format):
         net = supernet().to(memory_format=layout)
-        mask = build_framework(name, net.space).draw(alpha(), stream(3, "mask"))
-        logits = net(batch[0].contiguous(memory_format=layout), mask)
-        F.cross_entropy(logits, batch[1]).backward()
-        results.append((logits, mask.cost(), net.stem[0].weight.grad))
+        mask = draw(name, net.space, alpha(), seed=3)
+        images = batch[0].contiguous(memory_format=layout)
+        seen = measure(net, (images, batch[1]), mask)
+        results.append((seen.logits, seen.cost, net.stem[0].weight.grad))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha):
+def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha, measure):
     """Compiled as ``compile=True`` does: logits, cost and theta gradients in float64, to 1e-10."""
     space = SearchSpace(nodes=1, operations=["none", "skip_connect", "sep_conv_3x3"])
     net, results = supernet(space), []
@@ -212,16 +214,15 @@ def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha):
             for cell in net.cells:
                 cell.compile()
         net.zero_grad()
-        mask = DARTS(space).draw(alpha(space))
-        logits = net(batch[0], mask)
-        F.cross_entropy(logits, batch[1]).backward()
-        results.append((logits, mask.cost(), *(p.grad for p in net.parameters())))
+        mask = DARTS().draw(alpha(space))
+        seen = measure(net, batch, mask)
+        results.append((seen.logits, seen.cost, *(p.grad for p in net.parameters())))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
 
 
 def test_what_the_folded_path_cannot_do_takes_the_plain_one(supernet, batch, alpha):
-    mask = DARTS(SearchSpace.minimal()).draw(alpha())
+    mask = DARTS().draw(alpha())
     assert supernet().cells[0].folds(mask, batch[0])
     assert not supernet(norm="layer").cells[0].folds(mask, batch[0])
     assert not supernet().cells[0].folds(mask, batch[0].to("meta"))
@@ -229,24 +230,24 @@ def test_what_the_folded_path_cannot_do_takes_the_plain_one(supernet, batch, alp
         assert not supernet().cells[0].folds(mask, batch[0])
     discrete = one_hot_mask(SearchSpace.minimal(), ["skip_connect"] * 5)
     assert not supernet().cells[0].folds(discrete, batch[0])
-    probing = Mask(mask.weight, mask.score, mask.active, False, probed=[[1]] * 5)
+    probing = Mask(mask.weight, mask.score, probed=[[1]] * 5)
     assert not supernet().cells[0].folds(probing, batch[0])
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_who_gets_a_gradient(name, norm, supernet, batch, alpha):
+def test_who_gets_a_gradient(name, norm, supernet, batch, alpha, measure, draw):
     """Theta of unsampled operations has none in a discrete framework; in a dense one all have.
 
     What ProxylessNAS only probes has none either. With instance normalisation the gradients that
     arrive are 0: its pooled output is.
     """
     net, a = supernet(norm=norm, channels=8), alpha()
-    mask = build_framework(name, net.space).draw(a, stream(3, "mask"))
-    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
+    mask = draw(name, net.space, a, seed=3)
+    measure(net, batch, mask)
     for (_, e, k), module in net.operations():
         for p in module.parameters():
-            assert (p.grad is not None) == (k in mask.active[e])
+            assert (p.grad is not None) == (k in mask.running(net.space)[e])
             if p.grad is not None and norm != "instance":
                 assert p.grad.isfinite().all() and (p.grad != 0).any()
 
@@ -269,7 +270,9 @@ def test_the_normalisation_reaches_every_operation_the_preprocessing_and_the_ste
 @pytest.mark.parametrize(
     "first, fourth", [("sep_conv_3x3", "skip_connect"), ("none", "avg_pool_3x3")]
 )
-def test_a_probed_operation_adds_nothing_and_tells_its_gradient(first, fourth, supernet, batch):
+def test_a_probed_operation_adds_nothing_and_tells_its_gradient(
+    first, fourth, supernet, batch, measure
+):
     """The inactive gate of ProxylessNAS: logits and theta gradients as without it, dL/dg as dense.
 
     In the second case nothing but a probed operation reaches node 2, which (2,3) reads.
@@ -280,17 +283,16 @@ def test_a_probed_operation_adds_nothing_and_tells_its_gradient(first, fourth, s
     q = plain.weight.clone()
     q[1, 6], q[3, 4] = 0.25, 0.5
     probed = Mask(plain.weight, plain.score, plain.active, True, [(), (6,), (), (4,), ()], q)
-    dense = Mask(plain.weight, plain.score, net.space.choices, one_hot=False, cost_weight=q)
+    dense = Mask(plain.weight, plain.score, cost_weight=q)
     results = []
     for mask in (plain, probed, dense):
         net.zero_grad()
-        logits = net(batch[0], mask)
-        F.cross_entropy(logits, batch[1]).backward()
+        seen = measure(net, batch, mask)
         zeros = map(torch.zeros_like, net.parameters())
         theta = [
             z if p.grad is None else p.grad for p, z in zip(net.parameters(), zeros, strict=True)
         ]
-        results.append((logits.detach(), theta, mask.cost()))
+        results.append((seen.logits, theta, seen.cost))
     for one, other in zip(results[0][1], results[1][1], strict=True):
         assert torch.allclose(one, other, atol=1e-12)
     assert torch.allclose(results[0][0], results[1][0], atol=1e-12)
@@ -299,7 +301,7 @@ def test_a_probed_operation_adds_nothing_and_tells_its_gradient(first, fourth, s
     ran = []
     for (_, e, k), module in net.operations():
         module.register_forward_hook(lambda *_, e=e, k=k: ran.append((e, k)))
-    net(batch[0], probed, track=False)  # nobody asks for the gradient: only what is active runs
+    net(batch[0], probed.weight, probed)  # nobody asks for the gradient: only what is active runs
     names[4] = "none" if first == "none" else names[4]
     active = [(e, net.space.operations.index(name)) for e, name in enumerate(names)]
     assert sorted(set(ran)) == [(e, k) for e, k in active if k != 0]
@@ -313,7 +315,8 @@ def test_only_sampled_operations_run(supernet, batch):
         for e, operations in enumerate(cell.operations):
             for k, module in operations.items():
                 module.register_forward_hook(lambda *_, e=e, k=k: ran.append((e, int(k))))
-    net(batch[0], one_hot_mask(net.space, names))
+    mask = one_hot_mask(net.space, names)
+    net(batch[0], mask.weight, mask)
     assert ran == [(0, 4), (2, 3), (4, 5)] * 2
 
 
@@ -323,22 +326,23 @@ def test_nothing_runs_behind_a_node_that_nothing_reaches(supernet, batch):
     for cell in net.cells:
         for module in cell.operations[4].values():  # edge (2,3)
             module.register_forward_hook(lambda *_: ran.append(1))
-    net(batch[0], one_hot_mask(net.space, ["none", "none", "skip_connect", "none", "sep_conv_3x3"]))
+    names = ["none", "none", "skip_connect", "none", "sep_conv_3x3"]
+    mask = one_hot_mask(net.space, names)
+    net(batch[0], mask.weight, mask)
     assert not ran
 
 
-def test_a_mask_of_only_none_is_legal(supernet, batch):
+def test_a_mask_of_only_none_is_legal(supernet, batch, measure):
     net = supernet()
     mask = one_hot_mask(net.space, ["none"] * 5)
-    loss = F.cross_entropy(net(batch[0], mask), batch[1])
-    loss.backward()
-    assert loss.item() == pytest.approx(torch.tensor(5.0).log().item())
-    assert torch.equal(mask.cost(), torch.zeros(2, 5, 8, dtype=torch.float64))
+    seen = measure(net, batch, mask)
+    assert torch.equal(seen.logits, torch.zeros(12, 5, dtype=torch.float64))
+    assert torch.equal(seen.cost, torch.zeros(2, 5, 8, dtype=torch.float64))
 
 
-def test_output_nodes_and_one_input(supernet, batch, alpha):
+def test_output_nodes_and_one_input(supernet, batch, alpha, draw):
     space = SearchSpace(nodes=2, inputs=1, output_nodes=[2])
     net = supernet(space, channels=4)
-    mask = build_framework("darts", space).draw(alpha(space))
-    assert net(batch[0], mask).shape == (12, 5)
+    mask = draw("darts", space, alpha(space))
+    assert net(batch[0], mask.weight, mask).shape == (12, 5)
     assert net.classifier.in_features == 4

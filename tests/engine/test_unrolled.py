@@ -7,7 +7,7 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.cost import pull_back
 from nascore.engine.frameworks import DARTS
 from nascore.engine.mask import Mask
-from nascore.engine.unrolled import Unrolled
+from nascore.engine.unrolled import unrolled
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def problem(supernet, batch):
         net = supernet(space, channels=2, cells=2)
         optimiser = torch.optim.SGD(net.parameters(), 0.3, momentum=0.9, weight_decay=0.05)
         images, labels = batch
-        mask = DARTS(net.space).draw(torch.zeros(len(net.space.edges), len(net.space.operations)))
-        mask.weight = mask.weight.double()
+        zeros = torch.zeros(len(net.space.edges), len(net.space.operations)).double()
+        mask = DARTS().on(net.space).mask({"alpha": zeros})
         for _ in range(steps):
             optimiser.zero_grad()
-            F.cross_entropy(net(images[:4], mask, track=False), labels[:4]).backward()
+            F.cross_entropy(net(images[:4], mask.weight, mask), labels[:4]).backward()
             optimiser.step()
         optimiser.zero_grad()
         return net, optimiser, (images[:6], labels[:6]), (images[6:], labels[6:])
@@ -33,11 +33,10 @@ def problem(supernet, batch):
 def exact_gradient(net, optimiser, alpha, train, search):
     """d/dalpha of the search loss after one step of SGD, by autograd through the whole step."""
     z = alpha.softmax(dim=1)
-    mask = Mask(z, z, net.space.choices, one_hot=False)
-    mask.copies = lambda cells, track: (z.expand(cells, -1, -1), z.new_ones(cells))
+    mask = Mask(z, z)
     group = optimiser.param_groups[0]
     theta = dict(net.named_parameters())
-    loss = F.cross_entropy(functional_call(net, theta, (train[0], mask)), train[1])
+    loss = F.cross_entropy(functional_call(net, theta, (train[0], z, mask)), train[1])
     slopes = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
     stepped = {}
     for (name, p), g in zip(theta.items(), slopes, strict=True):
@@ -45,7 +44,7 @@ def exact_gradient(net, optimiser, alpha, train, search):
         if p in optimiser.state:
             velocity = velocity + group["momentum"] * optimiser.state[p]["momentum_buffer"]
         stepped[name] = p - group["lr"] * velocity
-    loss = F.cross_entropy(functional_call(net, stepped, (search[0], mask)), search[1])
+    loss = F.cross_entropy(functional_call(net, stepped, (search[0], z, mask)), search[1])
     return torch.autograd.grad(loss, alpha)[0]
 
 
@@ -55,12 +54,14 @@ def test_gradient_equals_autograd_through_one_step_of_sgd(steps, problem, alpha)
     net, optimiser, train, search = problem(steps)
     a = alpha()
     exact = exact_gradient(net, optimiser, a, train, search)
-    mask = DARTS(net.space).draw(a)
-    cost, _ = Unrolled(net, optimiser).cost(mask, search, train)
-    ours = pull_back(mask.score, cost.sum(dim=0), a)
+    mask = DARTS().draw(a)
+    _, cost, _ = unrolled(net, optimiser, mask, search, train)
+    (ours,) = pull_back(mask.score, cost.sum(dim=0), [a])
     assert torch.allclose(ours, exact, atol=1e-10)
-    score = DARTS(net.space).draw(a).score
-    direct = pull_back(score, mask.cost().sum(dim=0), a)  # without the second term
+    optimiser.param_groups[0]["lr"] = 0.0  # without the second term, and without the step
+    mask = DARTS().draw(a)
+    _, cost, _ = unrolled(net, optimiser, mask, search, train)
+    (direct,) = pull_back(mask.score, cost.sum(dim=0), [a])
     assert (ours - direct).norm() > 0.1 * direct.norm()
 
 
@@ -69,41 +70,40 @@ def test_a_one_hot_mask_has_the_cost_of_the_dense_formula(problem):
     net, optimiser, train, search = problem(1)
     names = ("sep_conv_3x3", "skip_connect", "max_pool_3x3", "dil_conv_3x3", "avg_pool_3x3")
     one_hot = Mask.of(Wiring(net.space, names), torch.float64)
-    dense = Mask(one_hot.weight, one_hot.score, one_hot.active, one_hot=False)
-    costs = [Unrolled(net, optimiser).cost(mask, search, train)[0] for mask in (one_hot, dense)]
+    dense = Mask(one_hot.weight, one_hot.score, one_hot.active)
+    costs = [unrolled(net, optimiser, mask, search, train)[1] for mask in (one_hot, dense)]
     assert torch.allclose(*costs, atol=1e-10) and (costs[0].abs() > 1e-3).any()
 
 
-def test_without_a_step_it_is_the_first_order(problem, alpha):
+def test_without_a_step_it_is_the_first_order(problem, alpha, measure):
     net, optimiser, train, search = problem(2)
     optimiser.param_groups[0]["lr"] = 0.0
-    mask = DARTS(net.space).draw(alpha())
-    cost, logits = Unrolled(net, optimiser).cost(mask, search, train)
-    plain = DARTS(net.space).draw(alpha())
-    expected = net(search[0], plain)
-    F.cross_entropy(expected, search[1]).backward()
-    assert torch.allclose(logits, expected, atol=1e-12)
-    assert torch.allclose(cost, plain.cost(), atol=1e-12)
+    mask = DARTS().draw(alpha())
+    logits, cost, output_cost = unrolled(net, optimiser, mask, search, train)
+    plain = measure(net, search, mask)
+    assert torch.allclose(logits, plain.logits, atol=1e-12)
+    assert torch.allclose(cost, plain.cost, atol=1e-12)
+    assert torch.allclose(output_cost, plain.output_cost, atol=1e-12)
 
 
 def test_theta_and_its_optimiser_stay_as_they_are(problem, alpha):
     net, optimiser, train, search = problem(1)
     theta = [p.clone() for p in net.parameters()]
     momentum = [optimiser.state[p]["momentum_buffer"].clone() for p in net.parameters()]
-    Unrolled(net, optimiser).cost(DARTS(net.space).draw(alpha()), search, train)
+    unrolled(net, optimiser, DARTS().draw(alpha()), search, train)
     for p, before, buffer in zip(net.parameters(), theta, momentum, strict=True):
         assert torch.equal(p, before) and p.grad is None
         assert torch.equal(optimiser.state[p]["momentum_buffer"], buffer)
 
 
-def test_it_survives_where_only_none_is_left_and_where_some_theta_is_unused(problem, alpha):
+def test_it_survives_where_only_none_is_left_and_where_some_theta_is_unused(problem, alpha, draw):
     edges = ("(0,2)", "(1,2)", "(0,3)", "(1,3)", "(2,3)")
     for space in (
         SearchSpace(allowed={edge: ["none"] for edge in edges}),
         SearchSpace(output_nodes=[2]),
     ):
         net, optimiser, train, search = problem(1, space)
-        mask = DARTS(space).draw(alpha(space))
-        cost, _ = Unrolled(net, optimiser).cost(mask, search, train)
+        mask = draw("darts", space, alpha(space))
+        _, cost, _ = unrolled(net, optimiser, mask, search, train)
         assert cost.isfinite().all()
         assert (cost[:, 4] == 0).all()

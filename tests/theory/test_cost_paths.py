@@ -4,10 +4,9 @@ import torch.nn.functional as F
 
 from nascore import SearchSpace, Wiring
 from nascore.engine.cost import loss_and_entropy
-from nascore.engine.frameworks import DARTS, FRAMEWORKS, build_framework
+from nascore.engine.frameworks import DARTS, FRAMEWORKS
 from nascore.engine.mask import Mask
 from nascore.engine.operations import BUILDERS, NORMS
-from nascore.engine.random import stream
 from nascore.errors import ConfigError
 from nascore.theory.cost_paths import split_by_path
 from nascore.theory.homogeneity import set_eps
@@ -24,11 +23,11 @@ def wiring_mask(space, last):
 
 @pytest.mark.parametrize("norm", CARRYING)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_incoming_cost_is_what_the_paths_bring(name, norm, supernet, batch, alpha):
+def test_incoming_cost_is_what_the_paths_bring(name, norm, supernet, batch, alpha, draw):
     """Of every node, in every cell, dense or not: one sum written in two ways, to 1e-12."""
     space = SearchSpace(nodes=3)
     net = supernet(space, norm=norm, channels=8)
-    mask = build_framework(name, space).draw(alpha(space), stream(0, "mask"))
+    mask = draw(name, space, alpha(space), seed=0)
     split = split_by_path(net, mask, *batch)
     assert (split.incoming != 0).any() and (split.through != 0).any()
     for j in space.intermediate_nodes:
@@ -39,13 +38,14 @@ def test_incoming_cost_is_what_the_paths_bring(name, norm, supernet, batch, alph
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_output_edges_cost_what_the_mask_says(name, supernet, batch, alpha):
+def test_the_output_edges_cost_what_the_mask_says(name, supernet, batch, alpha, measure, draw):
     """Node by node here, in sum there, in every cell: to 1e-12. T2 itself is in test_cost.py."""
     net = supernet()
-    mask = build_framework(name, net.space).draw(alpha(), stream(0, "mask"))
+    mask = draw(name, net.space, alpha(), seed=0)
     split = split_by_path(net, mask, *batch)
-    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
-    assert torch.allclose(mask.output_cost(), split.output.sum(dim=1), atol=1e-12)
+    assert torch.allclose(
+        measure(net, batch, mask).output_cost, split.output.sum(dim=1), atol=1e-12
+    )
 
 
 def test_a_bias_breaks_the_sum_rule_by_its_own_share(supernet, batch, alpha):
@@ -53,9 +53,9 @@ def test_a_bias_breaks_the_sum_rule_by_its_own_share(supernet, batch, alpha):
     net = supernet()
     features = net.classifier.in_features
     net.classifier = torch.nn.Linear(features, 5, bias=True).double()
-    mask = DARTS(net.space).draw(alpha())
+    mask = DARTS().draw(alpha())
     split = split_by_path(net, mask, *batch)
-    logits = net(batch[0], mask).detach().requires_grad_()
+    logits = net(batch[0], mask.weight, mask).detach().requires_grad_()
     mean_loss = F.cross_entropy(logits, batch[1])
     mean_loss.backward()
     share = (logits.grad * net.classifier.bias).sum()
@@ -77,36 +77,34 @@ def test_no_cost_passes_a_normalised_intermediate_edge(operation, norm, supernet
 
 
 @pytest.mark.parametrize("norm", CARRYING)
-def test_t1_fails_for_skip_connect(norm, supernet, batch):
+def test_t1_fails_for_skip_connect(norm, supernet, batch, measure):
     """What it passes back is all that it brings, as for any map of degree 1: to 1e-12."""
     net = supernet(norm=norm, channels=8)
     mask = wiring_mask(net.space, "skip_connect")
     split = split_by_path(net, mask, *batch)
-    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
-    brought = mask.cost()[:, 4].sum(dim=1)  # on edge (2,3)
+    brought = measure(net, batch, mask).cost[:, 4].sum(dim=1)  # on edge (2,3)
     assert torch.allclose(split.path("(2,3)"), brought, atol=1e-12)
     assert brought[-1].abs() > 1e-5
 
 
 @pytest.mark.parametrize("operation", sorted(BUILDERS))
-def test_t1_fails_without_normalisation(operation, supernet, batch):
+def test_t1_fails_without_normalisation(operation, supernet, batch, measure):
     """Of degree 1, an operation passes back all the cost that it brings: both sides to 1e-12."""
     net = supernet(norm="none")
     mask = wiring_mask(net.space, operation)
     split = split_by_path(net, mask, *batch)
-    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
-    brought = mask.cost()[:, 4].sum(dim=1)  # on edge (2,3)
+    brought = measure(net, batch, mask).cost[:, 4].sum(dim=1)  # on edge (2,3)
     assert torch.allclose(split.path("(2,3)"), brought, atol=1e-12)
     assert brought.abs().max() > 1e-9
 
 
 @pytest.mark.parametrize("norm", sorted(set(CARRYING) - {"none"}))
-def test_cells_before_the_last_cost_nothing_in_sum(norm, supernet, batch, alpha):
+def test_cells_before_the_last_cost_nothing_in_sum(norm, supernet, batch, alpha, draw):
     """At their output edges always; over all their edges if no skip_connect lies between nodes."""
     allowed = {"(2,3)": [name for name in SearchSpace().operations if name != "skip_connect"]}
     space = SearchSpace(allowed=allowed)
     net = set_eps(supernet(space, norm=norm, cells=4, channels=8), 1e-30)
-    split = split_by_path(net, DARTS(space).draw(alpha()), *batch)
+    split = split_by_path(net, draw("darts", space, alpha()), *batch)
     assert (split.output[:-1].sum(dim=1).abs() < 1e-10).all()
     assert (split.incoming[:-1].sum(dim=1).abs() < 1e-10).all()
     assert split.output[-1].sum().abs() > 1e-3
@@ -115,13 +113,13 @@ def test_cells_before_the_last_cost_nothing_in_sum(norm, supernet, batch, alpha)
 
 def test_without_normalisation_earlier_cells_do_cost(supernet, batch, alpha):
     net = supernet(norm="none", cells=4)
-    split = split_by_path(net, DARTS(net.space).draw(alpha()), *batch)
+    split = split_by_path(net, DARTS().draw(alpha()), *batch)
     assert (split.output[:-1].sum(dim=1).abs() > 1e-9).all()
 
 
-def test_a_node_that_is_no_output_gets_its_cost_from_later_edges(supernet, batch, alpha):
+def test_a_node_that_is_no_output_gets_its_cost_from_later_edges(supernet, batch, alpha, draw):
     space = SearchSpace(output_nodes=[3])
-    split = split_by_path(supernet(space), DARTS(space).draw(alpha()), *batch)
+    split = split_by_path(supernet(space), draw("darts", space, alpha()), *batch)
     assert (split.output[:, 0] == 0).all()
     assert torch.allclose(split.incoming[:, 0], split.through[:, 4].sum(dim=1), atol=1e-12)
 
@@ -136,7 +134,7 @@ def test_where_nothing_arrives_every_path_costs_nothing(last, supernet, batch):
 
 def test_paths_that_are_not_there(supernet, batch, alpha):
     net = supernet()
-    split = split_by_path(net, DARTS(net.space).draw(alpha()), *batch)
+    split = split_by_path(net, DARTS().draw(alpha()), *batch)
     with pytest.raises(ConfigError, match=r"edge \(2,4\) is not one of this cell's edges: \(0,2\)"):
         split.path("(2,4)")
     with pytest.raises(ConfigError, match="the mask is dense: 8 operations share edge"):
@@ -154,7 +152,7 @@ def test_paths_that_are_not_there(supernet, batch, alpha):
 def test_instance_normalisation_leaves_nothing_to_the_classifier(supernet, batch, alpha):
     """The mean of a normalised map over space is 0, and that mean is all that a logit sees."""
     net = supernet(norm="instance")
-    mask = DARTS(net.space).draw(alpha())
-    assert net(batch[0], mask).abs().max() < 1e-12
+    mask = DARTS().draw(alpha())
+    assert net(batch[0], mask.weight, mask).abs().max() < 1e-12
     split = split_by_path(net, mask, *batch)
     assert split.output[-1].abs().max() < 1e-12
