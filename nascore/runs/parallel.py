@@ -61,7 +61,8 @@ def sweep(
 
 
 def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh: bool, progress):
-    wanted = {config.hash: config for config in configs}
+    wanted = {config.hash: config for config in reversed(configs)}  # the first of its address
+    wanted = dict(reversed(wanted.items()))
     found = {name: None if fresh else store.get(config) for name, config in wanted.items()}
     missing = [config for name, config in wanted.items() if found[name] is None]
     have = len(found) - len(missing)

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from nascore import SearchConfig
+from nascore.engine.frameworks import SNAS
 from nascore.errors import ConfigError
 
 
@@ -58,9 +59,15 @@ def test_bilevel_halves_the_training_set_by_default():
         ({"allowed": {"(0,2)": []}}, "at least one operation"),
         ({"allowed": {5: ["none"]}}, "'?5'? is not an edge"),
         ({"allowed": {"(0,2)": ["none"], (0, 2): ["none"]}}, "allowed names an edge twice"),
-        ({"framework": "darts", "temperature": 0.5}, "temperature=0.5 with .* is for snas"),
-        ({"temperature_end": 0.1}, "temperature_end=0.1 with framework='dsnas'"),
+        ({"framework": "darts", "temperature": 0.5}, "'darts': unknown option 'temperature'"),
+        ({"temperature_end": 0.1}, "'dsnas': unknown option 'temperature_end'. Allowed: none"),
         ({"framework": "snas", "temperature_end": 0}, "temperature_end=0"),
+        ({"framework": "snas", "framework_options": {"heat": 1}}, "unknown option 'heat'"),
+        ({"framework": "snas", "framework_options": 3}, "framework_options=3: give names"),
+        ({"framework": SNAS(), "framework_options": {"temperature": 1}}, "give one"),
+        ({"framework": "nowhere:GDAS"}, "cannot import 'nowhere' .*It must lie in the working"),
+        ({"framework": "json:dumps"}, "'json:dumps': .* inherits from Framework"),
+        ({"framework": "json:nothing"}, "json has no 'nothing'"),
         ({"order": 3}, "order=3: input should be 1 or 2"),
         ({"order": 2, "level": "bi"}, "order=2 with framework='dsnas' and level='bi'"),
         ({"order": 2, "framework": "darts"}, "order=2 with framework='darts' and level='single'"),
@@ -115,6 +122,48 @@ def test_hash_names_the_settings_and_nothing_else():
 def test_json_round_trip():
     config = SearchConfig(allowed={"(2,3)": ["none"]}, output_nodes=[3], dataset="digits")
     assert SearchConfig(**json.loads(config.model_dump_json())) == config
+
+
+def test_a_framework_by_name_and_options_by_class_or_by_value():
+    configs = [
+        SearchConfig(framework="snas", framework_options={"temperature": 0.5}),
+        SearchConfig(framework=SNAS, framework_options={"temperature": 0.5}),
+        SearchConfig(framework=SNAS(temperature=0.5)),
+        SearchConfig(framework="snas", temperature=0.5),  # a field once
+        SearchConfig(framework="snas", temperature=0.5, temperature_end=None),
+    ]
+    assert len(set(configs)) == 1 and len({config.hash for config in configs}) == 1
+    assert configs[0].make_framework() == SNAS(temperature=0.5)
+    assert SearchConfig(framework="dsnas", temperature=1.0) == SearchConfig()
+    assert SearchConfig(framework="snas", framework_options={"temperature": 1.0}).changes == {
+        "framework": "snas"
+    }
+
+
+def test_another_framework_starts_without_options():
+    config = SearchConfig(framework=SNAS(temperature=0.5))
+    assert config.replace(seed=1).framework_options == {"temperature": 0.5}
+    assert config.replace(framework="snas").framework_options == {"temperature": 0.5}
+    assert config.replace(framework="darts") == SearchConfig(framework="darts")
+
+
+def test_addresses_of_old_stay_valid():
+    """Taken from the version in which options and the machine's settings were fields."""
+    cooling = SearchConfig(framework="snas", temperature=2.0, temperature_end=0.2, epochs=3)
+    assert cooling.hash == "3bdf1cc0faea"
+    on_gpu = SearchConfig(dataset="digits", device="cuda", channels_last=True, epochs=3)
+    assert on_gpu.hash == SearchConfig(dataset="digits", epochs=3).hash
+    assert on_gpu.old_hash == "021c8f76d71a"
+    assert cooling.old_hash == cooling.hash
+
+
+def test_the_machine_is_no_part_of_an_address():
+    config = SearchConfig(framework="darts", dataset="digits")
+    machine = {"device": "cpu", "compile": True, "recompute": True, "channels_last": False}
+    for name, value in {**machine, "deterministic": True}.items():
+        other = config.replace(**{name: value})
+        assert other.hash == config.hash and other != config
+    assert config.replace(amp=True).hash != config.hash
 
 
 def test_replace_checks_like_new():

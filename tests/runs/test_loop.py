@@ -5,14 +5,27 @@ import torch.nn.functional as F
 
 from nascore import search
 from nascore.engine.frameworks import FRAMEWORKS
-from nascore.engine.unrolled import Unrolled
+from nascore.engine.mask import Mask
+from nascore.engine.step import Learner
 from nascore.errors import ConfigError, RecordError
 from nascore.runs.loop import Searcher
+from nascore.runs.setup import set_up
+from nascore.runs.statistics import EpochStatistics
 
 
 def state(searcher):
     """Everything that a search has learned."""
-    return [searcher.alpha.detach(), *searcher.supernet.state_dict().values()]
+    learner = searcher.setup.learner
+    architecture = [p.detach() for p in learner.architecture.values()]
+    return [*architecture, *learner.state.values(), *learner.supernet.state_dict().values()]
+
+
+def alpha_of(searcher):
+    return searcher.setup.alpha
+
+
+def theta_of(searcher):
+    return list(searcher.setup.supernet.state_dict().values())
 
 
 def same(one, other):
@@ -31,8 +44,8 @@ def test_every_framework_learns_on_both_levels(framework, level, tiny):
     config = tiny.replace(framework=framework, level=level, search_examples=64)
     before = Searcher(config)
     after = train(config)
-    assert not torch.equal(before.alpha, after.alpha)
-    assert not same(state(before)[1:], state(after)[1:])
+    assert not torch.equal(alpha_of(before), alpha_of(after))
+    assert not same(theta_of(before), theta_of(after))
     assert all(tensor.isfinite().all() for tensor in state(after))
 
 
@@ -46,25 +59,20 @@ def test_search_learns_something(tiny):
 def test_alpha_of_a_single_level_step_is_adam_on_cost_times_score(tiny):
     """The loop's alpha after one step, against Adam on plain autograd through alpha (DARTS).
 
-    The gradient to 1e-6 in float32. Adam divides it by its own size, which would blow up the
-    rounding of small ones: so Adam's step is compared on the loop's own gradient.
+    In float64: the gradient to 1e-12, and alpha after Adam's step, which divides by it, to 1e-9.
     """
-    searcher = Searcher(tiny.replace(framework="darts", cost_clamp=None))
-    searcher.start_statistics()
-    images, labels = next(searcher.splits["train"].batches(32, None))
-    plain = searcher.alpha.detach().clone().requires_grad_()
-    optimiser = torch.optim.Adam([plain], 0.05, (0.5, 0.999), weight_decay=1e-3)
-    mask = searcher.framework.draw(plain)
-    z = plain.softmax(dim=1)
-    mask.copies = lambda cells, track: (z.expand(cells, -1, -1), z.new_ones(cells))
-    F.cross_entropy(searcher.supernet(images, mask), labels).backward()
-    searcher.theta_optimiser.zero_grad()
-    searcher.step(images, labels, "train")
-    assert torch.allclose(searcher.alpha.grad, plain.grad, atol=1e-6)
-    assert plain.grad.abs().max() > 1e-3
-    plain.grad = searcher.alpha.grad.clone()
-    optimiser.step()
-    assert torch.allclose(searcher.alpha, plain, atol=1e-6)
+    config = tiny.replace(framework="darts", cost_clamp=None, arch_grad_clip=None)
+    setup, plain = (set_up(config, torch.float64) for _ in range(2))
+    batch = next(setup.chunks("train"))
+    z = plain.alpha.softmax(dim=1)
+    logits = plain.supernet(batch[0], z, Mask(z, z))
+    F.cross_entropy(logits, batch[1]).backward(inputs=[plain.alpha])
+    seen = setup.learner.step(batch, None, theta=True, alpha=True)
+    assert torch.allclose(setup.alpha.grad, plain.alpha.grad, atol=1e-12)
+    assert plain.alpha.grad.abs().max() > 1e-3
+    torch.optim.Adam([plain.alpha], 0.05, (0.5, 0.999), weight_decay=1e-3).step()
+    assert torch.allclose(setup.alpha, plain.alpha, atol=1e-9)
+    assert {t.dtype for t in (seen.logits, seen.cost, seen.output_cost)} == {torch.float64}
 
 
 def test_theta_of_a_step_is_sgd_with_clipping_momentum_and_decay(tiny):
@@ -72,38 +80,56 @@ def test_theta_of_a_step_is_sgd_with_clipping_momentum_and_decay(tiny):
     config = tiny.replace(
         framework="darts", freeze_alpha=True, lr=0.1, weight_decay=0.05, grad_clip=0.01
     )
-    searcher, plain = Searcher(config), Searcher(config)
-    theta, velocity = plain.theta, [torch.zeros_like(p) for p in plain.theta]
-    searcher.start_statistics()
-    batches = searcher.batches("train")
+    setup, plain = (set_up(config, torch.float64) for _ in range(2))
+    theta = plain.learner.theta
+    velocity = [torch.zeros_like(p) for p in theta]
+    batches = setup.batches("train")
     for images, labels in (next(batches), next(batches)):
-        mask = plain.framework.draw(plain.alpha)
-        loss = F.cross_entropy(plain.supernet(images, mask), labels)
+        mask = plain.learner.draw(None)
+        loss = F.cross_entropy(plain.supernet(images, mask.weight, mask), labels)
         gradients = torch.autograd.grad(loss, theta)
         norm = torch.cat([g.flatten() for g in gradients]).norm()
         assert norm > 0.01
         with torch.no_grad():
             for p, v, g in zip(theta, velocity, gradients, strict=True):
-                v.mul_(0.9).add_(g * 0.01 / norm + 0.05 * p)
+                v.mul_(0.9).add_(g * 0.01 / (norm + 1e-6) + 0.05 * p)  # as torch clips
                 p.sub_(0.1 * v)
-        searcher.step(images, labels, "train")
-    for ours, expected in zip(searcher.theta, theta, strict=True):
-        assert torch.allclose(ours, expected, atol=1e-6)
+        setup.learner.step((images, labels), None, theta=True, measure=False)
+    for ours, expected in zip(setup.learner.theta, theta, strict=True):
+        assert torch.allclose(ours, expected, atol=1e-12)
+
+
+def test_the_cost_that_is_measured_does_not_depend_on_who_learns(tiny):
+    """The same batch and mask: with theta, with alpha, with neither; and none if not measured."""
+    costs = []
+    for who in ({}, {"theta": True}, {"alpha": True}, {"theta": True, "alpha": True}):
+        setup = set_up(tiny, torch.float64)
+        before = [p.detach().clone() for p in (setup.alpha, *setup.learner.theta)]
+        seen = setup.learner.step(setup.batch(), setup.streams["mask"], **who)
+        costs.append(torch.cat([seen.cost.flatten(), seen.output_cost, seen.logits.flatten()]))
+        assert torch.equal(setup.alpha, before[0]) != ("alpha" in who)
+        assert same(setup.learner.theta, before[1:]) != ("theta" in who)
+    for cost in costs[1:]:
+        assert torch.allclose(cost, costs[0], atol=1e-14)
+    setup = set_up(tiny)
+    seen = setup.learner.step(setup.batch(), setup.streams["mask"], measure=False)
+    assert seen.cost is None and seen.output_cost is None and not seen.logits.requires_grad
 
 
 def test_alphas_gradient_is_clipped(tiny):
     for clip in (1e-6, None):
         searcher = Searcher(tiny.replace(arch_grad_clip=clip))
         searcher.run_epoch(1)
-        assert (searcher.alpha.grad.norm() <= 1.01e-6) == (clip is not None)
+        assert (alpha_of(searcher).grad.norm() <= 1.01e-6) == (clip is not None)
 
 
 def test_theta_learns_at_the_rate_of_the_schedule(tiny):
-    searcher = Searcher(tiny.replace(epochs=3))
+    config = tiny.replace(epochs=3)
+    searcher = Searcher(config)
     for epoch in (1, 2, 3):
         searcher.run_epoch(epoch)
-        (group,) = searcher.theta_optimiser.param_groups
-        assert group["lr"] == searcher.config.learning_rate(epoch)
+        (group,) = searcher.setup.learner.theta_optimiser.param_groups
+        assert group["lr"] == config.learning_rate(epoch)
 
 
 def test_augmentation_changes_what_is_learned_and_not_what_is_watched(tiny):
@@ -143,8 +169,8 @@ def test_freeze_theta_keeps_theta(tiny):
     for level in ("single", "bi"):
         config = tiny.replace(freeze_theta=True, level=level, search_examples=64)
         after = train(config)
-        assert same(state(Searcher(config))[1:], state(after)[1:])
-        assert not torch.equal(Searcher(config).alpha, after.alpha)
+        assert same(theta_of(Searcher(config)), theta_of(after))
+        assert not torch.equal(alpha_of(Searcher(config)), alpha_of(after))
         examples = after.history.to_xarray().examples.sum("outcome")
         assert (examples.sel(split="train") == 96).all()
 
@@ -152,15 +178,15 @@ def test_freeze_theta_keeps_theta(tiny):
 def test_with_alpha_frozen_the_search_half_does_not_touch_theta(tiny):
     config = tiny.replace(level="bi", search_examples=64, freeze_alpha=True)
     one, other = Searcher(config), Searcher(config)
-    other.splits["search"].images.mul_(3).add_(1)
-    other.splits["search"].labels.copy_(3 - other.splits["search"].labels)
+    other.setup.splits["search"].images.mul_(3).add_(1)
+    other.setup.splits["search"].labels.copy_(3 - other.setup.splits["search"].labels)
     for searcher in (one, other):
         searcher.finish(progress=False)
     assert same(state(one), state(other))
     # and with alpha free it does:
     config = config.replace(freeze_alpha=False)
     one, other = Searcher(config), Searcher(config)
-    other.splits["search"].labels.copy_(3 - other.splits["search"].labels)
+    other.setup.splits["search"].labels.copy_(3 - other.setup.splits["search"].labels)
     for searcher in (one, other):
         searcher.finish(progress=False)
     assert not same(state(one), state(other))
@@ -170,17 +196,17 @@ def test_in_bilevel_the_train_half_does_not_touch_alpha_directly(tiny):
     """With theta frozen, other training labels change nothing that alpha sees."""
     config = tiny.replace(level="bi", search_examples=64, freeze_theta=True)
     one, other = Searcher(config), Searcher(config)
-    other.splits["train"].labels.copy_(3 - other.splits["train"].labels)
+    other.setup.splits["train"].labels.copy_(3 - other.setup.splits["train"].labels)
     for searcher in (one, other):
         searcher.finish(progress=False)
-    assert torch.equal(one.alpha, other.alpha)
+    assert torch.equal(alpha_of(one), alpha_of(other))
 
 
 @pytest.mark.parametrize("level", ["single", "bi"])
 def test_watching_the_valid_split_changes_nothing(level, tiny):
     config = tiny.replace(level=level, search_examples=64)
     one, other = Searcher(config), Searcher(config)
-    other.splits["valid"].labels.copy_(3 - other.splits["valid"].labels)
+    other.setup.splits["valid"].labels.copy_(3 - other.setup.splits["valid"].labels)
     for searcher in (one, other):
         searcher.finish(progress=False)
     assert same(state(one), state(other))
@@ -234,15 +260,15 @@ def test_resume_is_bit_equal(level, framework, tiny, tmp_path):
     second = Searcher(config)
     second.load(tmp_path / "checkpoint")
     assert second.epochs_done == 2
-    run = second.finish(progress=False)
+    second.finish(progress=False)
     assert same(state(whole), state(second))
     for name in ("theta_optimiser", "alpha_optimiser"):
-        one, other = (getattr(s, name).state_dict()["state"] for s in (whole, second))
+        one, other = (getattr(s.setup.learner, name).state_dict()["state"] for s in (whole, second))
         for key, values in one.items():
             for field, value in values.items():
                 if isinstance(value, torch.Tensor):
                     assert torch.equal(value, other[key][field])
-    history = run.history.drop_vars("seconds")
+    history = second.history.to_xarray().drop_vars("seconds")
     assert history.identical(whole.history.to_xarray().drop_vars("seconds"))
 
 
@@ -296,7 +322,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tiny, tmp_path):
 def test_a_step_synchronises_with_the_host_once_at_most(framework, level, tiny, monkeypatch):
     """On the meta device every read of a value raises, so a whole step there reads none.
 
-    Only a discrete framework may read one thing, its choice of operations, by one `tolist`.
+    Only a framework that is not dense may read one thing, its choice of operations.
     """
     reads, plain = [], torch.Tensor.tolist
 
@@ -309,55 +335,53 @@ def test_a_step_synchronises_with_the_host_once_at_most(framework, level, tiny, 
     config = tiny.replace(
         framework=framework, level=level, search_examples=64, device="meta", augment=True
     )
-    searcher = Searcher(config)
-    searcher.start_statistics()
+    setup = set_up(config)
+    statistics = EpochStatistics(setup.space, cells=2, device=setup.device)
     monkeypatch.setattr(torch.Tensor, "tolist", answer)
-    splits = ["train"] if level == "single" else ["search", "train"]
-    for split in splits:
+    for split in setup.learning_splits:
         reads.clear()
-        images, labels = next(searcher.batches(split))
-        searcher.step(images, labels, split)
-        assert len(reads) == (framework in ("dsnas", "proxylessnas"))
-    assert searcher.costs.mean.device.type == "meta"
+        batch, sees = setup.batch(split), split == setup.alpha_split
+        seen = setup.learner.step(batch, None, theta=split == "train", alpha=sees, measure=sees)
+        statistics.update(split, seen, batch[1])
+        assert len(reads) == (not FRAMEWORKS[framework].dense)
+    assert statistics.costs.mean.device.type == "meta"
 
 
 def test_second_order_looks_ahead_to_the_batch_that_theta_learns_from(tiny, monkeypatch):
     config = tiny.replace(framework="darts", level="bi", search_examples=64, order=2, augment=True)
     ahead, learned = [], []
-    plain = Unrolled.cost
+    step = Learner.step
 
-    def keep(self, mask, search, train):
-        ahead.append(train)
-        return plain(self, mask, search, train)
+    def keep(self, batch, generator, *, theta=False, alpha=False, measure=True, ahead=None):
+        if alpha:
+            ahead_of.append(ahead)
+        if theta:
+            learned.append(batch)
+        options = {"theta": theta, "alpha": alpha, "measure": measure, "ahead": ahead}
+        return step(self, batch, generator, **options)
 
-    monkeypatch.setattr(Unrolled, "cost", keep)
-    step = Searcher.step
-
-    def keep_step(self, images, labels, split, learn=True, ahead=None):
-        if learn and split == "train":
-            learned.append((images, labels))
-        step(self, images, labels, split, learn, ahead)
-
-    monkeypatch.setattr(Searcher, "step", keep_step)
+    ahead_of = ahead
+    monkeypatch.setattr(Learner, "step", keep)
     second = train(config)
     assert len(ahead) == len(learned) == 6
     for one, other in zip(ahead, learned, strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
     first = train(config.replace(order=1))
-    assert not torch.equal(first.alpha, second.alpha)
+    assert not torch.equal(alpha_of(first), alpha_of(second))
 
 
 def test_temperature_falls_geometrically_to_its_end(tiny):
-    config = tiny.replace(framework="snas", temperature=2.0, temperature_end=0.5, epochs=3)
+    options = {"temperature": 2.0, "temperature_end": 0.5}
+    config = tiny.replace(framework="snas", framework_options=options, epochs=3)
     searcher = Searcher(config)
     seen = []
     for epoch in range(4):
         searcher.run_epoch(epoch)
-        seen.append(searcher.framework.temperature)
+        seen.append(searcher.setup.learner.framework.temperature)
     assert seen == pytest.approx([2.0, 2.0, 1.0, 0.5])
-    constant = tiny.replace(framework="snas", temperature=2.0)
-    assert [constant.temperature_at(epoch) for epoch in range(3)] == [2.0] * 3
-    assert config.replace(epochs=1).temperature_at(1) == 0.5
+    searcher = Searcher(config.replace(epochs=1))
+    searcher.run_epoch(1)
+    assert searcher.setup.learner.framework.temperature == 0.5
 
 
 @pytest.mark.parametrize(
@@ -396,7 +420,7 @@ def test_epoch_zero_learns_nothing(tiny):
     before = [tensor.clone() for tensor in state(searcher)]
     searcher.run_epoch(0)
     assert same(before, state(searcher))
-    assert searcher.alpha.grad is None
+    assert alpha_of(searcher).grad is None
 
 
 def test_progress_bar_tells_what_matters(tiny, capsys):
@@ -412,9 +436,10 @@ def test_progress_bar_tells_what_matters(tiny, capsys):
 def test_layout_in_memory(layout, tiny):
     """On a CPU, channels last is the default. The forward pass sees images of the same layout."""
     searcher, seen = Searcher(tiny.replace(channels_last=layout)), []
-    searcher.supernet.stem[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    stem = searcher.setup.supernet.stem[0]
+    stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     searcher.run_epoch(1)
-    for x in (searcher.supernet.stem[0].weight, *seen):
+    for x in (stem.weight, *seen):
         assert x.is_contiguous(memory_format=torch.channels_last) == (layout is not False)
         assert x.is_contiguous() == (layout is False)
 
@@ -422,24 +447,25 @@ def test_layout_in_memory(layout, tiny):
 @pytest.mark.parametrize("framework", ["darts", "dsnas"])
 def test_a_search_in_mixed_precision_computes_its_maps_in_bfloat16(framework, tiny):
     searcher, seen = Searcher(tiny.replace(framework=framework, amp=True)), []
-    searcher.supernet.classifier.register_forward_hook(lambda *a: seen.append(a[2].dtype))
+    searcher.setup.supernet.classifier.register_forward_hook(lambda *a: seen.append(a[2].dtype))
     searcher.run_epoch(1)
     assert set(seen) == {torch.bfloat16}
-    assert searcher.alpha.dtype == torch.float32 and searcher.alpha.isfinite().all()
+    alpha = alpha_of(searcher)
+    assert alpha.dtype == torch.float32 and alpha.isfinite().all()
 
 
 def test_recompute_reaches_the_supernet(tiny):
     plain = search(tiny, progress=False).history
     again = search(tiny.replace(recompute=True), progress=False).history
-    assert Searcher(tiny.replace(recompute=True)).supernet.recompute
+    assert set_up(tiny.replace(recompute=True)).supernet.recompute
     assert plain.drop_vars("seconds").equals(again.drop_vars("seconds"))
 
 
 def test_compile_reaches_every_cell(tiny, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
-    searcher = Searcher(tiny.replace(framework="darts", compile=True))
-    assert compiled == list(searcher.supernet.cells)
+    setup = set_up(tiny.replace(framework="darts", compile=True))
+    assert compiled == list(setup.supernet.cells)
 
 
 def test_unavailable_device(tiny):

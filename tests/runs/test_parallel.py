@@ -1,6 +1,11 @@
+import importlib
+import linecache
+import sys
+
 import pytest
 
 from nascore import RunStore, sweep
+from nascore.engine.frameworks import DARTS
 from nascore.errors import ConfigError, RecordError
 
 
@@ -12,10 +17,11 @@ def test_same_bits_whatever_the_number_of_workers(tiny, tmp_path):
     configs = [tiny.replace(seed=seed) for seed in (0, 1, 2)]
     one = sweep(configs, store=tmp_path / "one", workers=1, progress=False)
     two = sweep(configs, workers=2, progress=False)
+    here = sweep(configs, workers=0, progress=False)
     assert [run.config for run in one] == configs
-    for a, b in zip(histories(one), histories(two), strict=True):
-        assert a.identical(b)
-    assert all("1 thread" in run.provenance["device"] for run in one + two)
+    for a, b, c in zip(histories(one), histories(two), histories(here), strict=True):
+        assert a.identical(b) and a.identical(c)
+    assert all("1 thread" in run.provenance["device"] for run in one + two + here)
     assert len(list(RunStore(tmp_path / "one"))) == 3
 
 
@@ -52,7 +58,7 @@ def test_records_that_are_shipped_are_found_and_left_alone(tiny, tmp_path):
 
 
 def test_a_failing_search_is_reported_and_the_others_are_kept(tiny, tmp_path):
-    bad = tiny.replace(device="cuda:99")
+    bad = tiny.replace(seed=1, device="cuda:99")
     with pytest.raises(ConfigError, match="cuda:99"):
         sweep([tiny, bad], store=tmp_path, workers=2, progress=False)
     assert RunStore(tmp_path).get(tiny) is not None
@@ -73,12 +79,61 @@ def test_a_store_that_cannot_be_written_is_refused_before_any_work(tiny, tmp_pat
         sweep([tiny], store=tmp_path / "file" / "runs", progress=False)
 
 
-def test_wrong_arguments(tiny):
-    with pytest.raises(ConfigError, match="workers=0"):
-        sweep([tiny], workers=0)
+def test_wrong_arguments(tiny, draw):
+    with pytest.raises(ConfigError, match="workers=-1"):
+        sweep([tiny], workers=-1)
     with pytest.raises(ConfigError, match="is not a SearchConfig"):
         sweep([{"epochs": 3}])
     assert sweep([], progress=False) == []
+
+
+MODULE = """
+from nascore.engine import Framework, Mask
+
+class Sharp(Framework):
+    "DARTS with a temperature."
+
+    heat: float = 0.5
+    dense = True
+
+    def draw(self, alpha, generator):
+        score = (alpha / self.heat).log_softmax(dim=1)
+        return Mask(score.detach().exp(), score)
+"""
+
+
+def test_a_framework_of_ones_own_in_worker_processes(tiny, tmp_path, monkeypatch):
+    """Its record is found again, until the class or what it inherits is edited."""
+    file = tmp_path / "my_frameworks.py"
+    file.write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tiny.replace(framework="my_frameworks:Sharp", framework_options={"heat": 0.3})
+    configs, store = [config, config.replace(seed=1)], tmp_path / "store"
+    runs = sweep(configs, store=store, workers=2, progress=False)
+    again = sweep(configs, store=store, workers=0, progress=False)
+    assert [run.provenance for run in again] == [run.provenance for run in runs]
+    assert RunStore(store).path(config).exists() and ":" not in RunStore(store).path(config).name
+    assert histories(sweep(configs, workers=0, progress=False))[1].identical(histories(runs)[1])
+    before = config.hash
+    file.write_text(MODULE.replace("alpha / self.heat", "alpha / self.heat / 2"))
+    linecache.checkcache()
+    importlib.reload(importlib.import_module("my_frameworks"))
+    assert config.hash != before and RunStore(store).get(config) is None
+    with pytest.raises(RecordError, match="my_frameworks:Sharp does not have the hash"):
+        next(iter(RunStore(store)))
+
+
+def test_a_framework_of_a_notebook_runs_in_this_process(tiny, monkeypatch):
+    """What is defined in __main__ has no module that a worker could import."""
+
+    Mine = type("Mine", (DARTS,), {"__module__": "__main__", "__qualname__": "Mine"})
+    monkeypatch.setattr(sys.modules["__main__"], "Mine", Mine, raising=False)
+    config = tiny.replace(framework=Mine, epochs=1)
+    assert config.framework == "__main__:Mine"
+    with pytest.raises(ConfigError, match=r"Mine is defined in a notebook .* Use workers=0"):
+        sweep([config], workers=1, progress=False)
+    (run,) = sweep([config], workers=0, progress=False)
+    assert run.config == config
 
 
 @pytest.mark.filterwarnings("ignore")  # dask's own
