@@ -42,7 +42,7 @@ def operation(name: str, *, replace: bool = False) -> Callable:
 
     The module maps (B, channels, H, W) to the same shape; ``norm(channels)`` is the normalisation
     that the config asks for. A ``forward(x, z)`` may take the weight z along. One without z has its
-    result multiplied by it. A method ``fold`` may say how it gets faster on a CPU: cpu/folded.py.
+    result multiplied by it. A method ``fold`` may say what makes it faster on a CPU: cpu/folded.py.
 
     Raises ConfigError if the name is in use for another operation and not to be replaced.
 

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from nascore.engine.space import OPERATIONS, SearchSpace, edge_name, parse_edge
+from nascore.engine.space import CANDIDATES, SearchSpace, edge_name, parse_edge
 from nascore.errors import ConfigError, unknown
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,7 +75,7 @@ class SearchConfig(BaseModel):
 
     nodes: PositiveInt = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
     inputs: Literal[1, 2] = _field(2, "Input nodes of the cell; 1 in the simplified cell.")
-    operations: tuple[str, ...] = _field(OPERATIONS, "Candidate operations, comma-separated.")
+    operations: tuple[str, ...] = _field(CANDIDATES, "Candidate operations, comma-separated.")
     allowed: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description='Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.',

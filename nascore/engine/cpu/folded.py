@@ -148,30 +148,34 @@ class Source:
 
     def through(self, module: nn.Module, z: Tensor) -> Term | Tensor:
         """z O(x): as a term, or, if the operation does not fold, as a map (B, C, H, W)."""
-        fold = getattr(module, "fold", None)
-        term = fold(self, z) if fold else None
+        term = self._folded(module, z)
         return module(self.x, z) if term is None else term
 
     def then(self, module: nn.Module) -> "Source":
         """O(x), for another operation to read."""
-        return Source(node([self.through(module, self.x.new_ones(()))], self.x))
+        term = self._folded(module, self.x.new_ones(()))
+        return Source(module(self.x) if term is None else node([term], self.x))
+
+    def _folded(self, module: nn.Module, z: Tensor) -> Term | Tensor | None:
+        fold = getattr(module, "fold", None)
+        return fold(self, z) if fold else None
 
     def identity(self, z: Tensor) -> Term:
         """z x."""
         return Term(rows(self.x), z * self.one, self.x.new_zeros(len(self.one)))
 
     def pool(self, pool: Callable, norm: nn.Module, z: Tensor) -> Term | None:
-        """A pool and its normalisation, which is the same one on every edge, times z."""
+        """A pool and its normalisation, times z; None if that does not fold."""
         if not folds(norm):
             return None
-        one = self.x.new_ones(())
-        term = self.once(pool, lambda: norm.fold(rows(pool(self.x)), self.one, one))
+        key, one = (pool, type(norm), norm.eps), self.x.new_ones(())
+        term = self.once(key, lambda: norm.fold(rows(pool(self.x)), self.one, one))
         return Term(term.v, z * term.a, z * term.b)
 
     def separable(
         self, depthwise: Depthwise, pointwise: nn.Conv2d, norm: nn.Module, z: Tensor
     ) -> Term | None:
-        """ReLU, a depthwise and a pointwise convolution and normalisation, times z."""
+        """ReLU, both convolutions and normalisation, times z; None if that does not fold."""
         if not folds(norm):
             return None
         y = depthwise.on_parts(self.parts) if depthwise.splits else depthwise(self.relu)
