@@ -83,12 +83,9 @@ def test_an_operation_from_outside_is_known_by_module_and_name():
 
 def test_a_space_of_the_papers_operations_needs_no_torch():
     """So that the command line shows its options at once."""
-    script = (
-        "import sys; from nascore import SearchSpace; SearchSpace(); print('torch' in sys.modules)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    script = "import sys, nascore; nascore.SearchSpace(); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
 

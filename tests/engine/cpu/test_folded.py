@@ -79,10 +79,8 @@ def test_beside_folded_operations_every_other_one_is_exact(names, supernet, batc
     net, results = supernet(space), []
     for fold in (False, True):
         net.zero_grad()
-        x, mask = (
-            batch[0].clone().requires_grad_(),
-            build_framework("darts", space).draw(alpha(space)),
-        )
+        x = batch[0].clone().requires_grad_()
+        mask = build_framework("darts", space).draw(alpha(space))
         with nullcontext() if fold else net.unfolded():
             assert net.cells[0].folds(mask, x) == fold
             logits = net(x, mask)
