@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nascore.engine.cpu.depthwise import Depthwise
 from nascore.engine.mask import Mask
-from nascore.engine.operations import BatchNorm, Depthwise, build_operation, relu_conv_norm
+from nascore.engine.operations import BatchNorm, build_operation, relu_conv_norm
 from nascore.engine.space import Wiring
 from nascore.engine.supernet import Cell, Supernet, concatenate
 from nascore.runs.loop import Searcher

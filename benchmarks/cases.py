@@ -16,9 +16,10 @@ import torch
 from measure import exponent, process, ratio, rounds, seconds
 
 from nascore import SearchConfig, sweep
-from nascore.engine import operations, space
+from nascore.engine.cpu.depthwise import Depthwise
 from nascore.engine.cpu.memory import keep_freed_memory, peak_memory
-from nascore.engine.space import Wiring
+from nascore.engine.operations import OPERATIONS, operation
+from nascore.engine.space import CANDIDATES, Wiring
 from nascore.evidence.experiments import growing
 from nascore.runs.data import DATASETS, Dataset
 from nascore.runs.loop import Searcher
@@ -143,23 +144,17 @@ def candidates(device: str, count: int) -> dict:
     """DSNAS steps that sample the same operations from 4, 8 and 16 candidates."""
     keep_freed_memory()
     four = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
-    eight = (*four, *(name for name in space.OPERATIONS if name not in four))
-    more = {f"candidate_{n}": operations.BUILDERS["sep_conv_3x3"] for n in range(8)}
+    eight = (*four, *(name for name in CANDIDATES if name not in four))
+    more = [f"candidate_{n}" for n in range(8)]
+    for name in more:
+        operation(name)(OPERATIONS["sep_conv_3x3"])
     names = ("sep_conv_3x3", "dil_conv_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
-    before = space.OPERATIONS
-    space.OPERATIONS = (*before, *more)
-    operations.BUILDERS.update(more)
-    try:
-        steps = {}
-        for chosen in (four, eight, (*eight, *more)):
-            searcher = searcher_at(device=device, operations=chosen)
-            sample_only(searcher, names)
-            steps[f"{len(chosen)} candidates"] = step_of(searcher)
-        times = rounds(steps, count, searcher.device, "candidates")
-    finally:
-        space.OPERATIONS = before
-        for name in more:
-            del operations.BUILDERS[name]
+    steps = {}
+    for chosen in (four, eight, (*eight, *more)):
+        searcher = searcher_at(device=device, operations=chosen)
+        sample_only(searcher, names)
+        steps[f"{len(chosen)} candidates"] = step_of(searcher)
+    times = rounds(steps, count, searcher.device, "candidates")
     goal = "<= 1.05"
     return {"rows": [ratio(times, f"{n} candidates", "4 candidates", goal) for n in (8, 16)]}
 
@@ -391,7 +386,7 @@ def depthwise(device: str, count: int) -> dict:
     for kernel, dilation in ((3, 2), (5, 2), (5, 1)):
         for channels, size in ((8, 8), (16, 14), (16, 32)):
             last = torch.channels_last
-            module = operations.Depthwise(channels, kernel, dilation)
+            module = Depthwise(channels, kernel, dilation)
             module = module.to(device, memory_format=last)
             torchs = partial(torch.nn.Conv2d.forward, module)
             x = torch.randn(BATCH, channels, size, size, device=device).to(memory_format=last)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
-from nascore.engine.space import SearchSpace, Wiring, edge_name
+from nascore.engine.space import SearchSpace, Wiring, edge_name, short_name
 from nascore.runs.data import SPLITS
 from nascore.runs.run import Run
 from nascore.theory import topology
@@ -134,7 +134,7 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     values = xr.concat([run.history.cost_mean.isel(epoch=epochs) for run in runs], "seed")
     values = 1000 * values.mean(["seed", "epoch"]).sum("cell", min_count=1)
     values = values.sel(operation=values.operation != "none")
-    frame = values.to_pandas().rename(columns=lambda name: name.replace("_", " "))
+    frame = values.to_pandas().rename(columns=lambda name: short_name(name).replace("_", " "))
     bar = {"label": "cost  [millinat]"}
     sns.heatmap(frame, ax=ax, norm=CenteredNorm(), cmap="vlag", linewidths=0.5, cbar_kws=bar)
     ax.set(xlabel="", ylabel="")
@@ -263,7 +263,7 @@ def _draw(
             networkx.draw_networkx_edge_labels(
                 graph,
                 position,
-                {edge: chosen[edge].replace("_", " ")},
+                {edge: short_name(chosen[edge]).replace("_", " ")},
                 font_size=6.5,
                 label_pos=0.45,
                 bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},

@@ -1,225 +1,284 @@
-"""The candidate operations of an edge.
+"""The candidate operations of an edge, and the normalisations in them. Both are plug-ins.
 
-All keep the shape (batch, channels, height, width), and take their weight z along: O(x) is
-``module(x)``, and z O(x) is ``module(x, z)``. No normalisation has affine parameters, and all use
-the statistics of the batch at hand, in training and in evaluation alike: the statistics of one
-sampled network would not fit another one.
+An operation keeps the shape (batch, channels, height, width). With z the weight of its edge,
+``module(x)`` is O(x) and ``module(x, z)`` is z O(x). No normalisation of the package has affine
+parameters, and all use the statistics of the batch at hand, in training and in evaluation alike:
+the statistics of one sampled network would not fit another one.
 """
+
+import inspect
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascore.errors import ConfigError, unknown
+from nascore.engine.cpu import folded
+from nascore.engine.cpu.depthwise import Depthwise
+from nascore.errors import ConfigError
+from nascore.plugins import Registry, is_built_in
 
 EPS = 1e-5
 GROUPS = 4  # of norm="group"
 
+Norm = Callable[[int], nn.Module]
+"""Makes a normalisation for so many channels."""
 
-class Identity(nn.Identity):
-    """x, or z x."""
+
+def _callable(plugin: object) -> str | None:
+    return None if callable(plugin) else "it is neither a class nor a function."
+
+
+OPERATIONS = Registry("operation", _callable)
+"""Each operation that computes something, by name. An edge that takes `none` computes nothing."""
+
+NORMS = Registry("norm", _callable)
+"""The normalisations that follow every convolution and pool, by name."""
+
+
+def operation(name: str, *, replace: bool = False) -> Callable:
+    """Makes an operation of a class or function ``(channels, norm) -> module``.
+
+    The module maps (B, channels, H, W) to the same shape; ``norm(channels)`` is the normalisation
+    that the config asks for. A ``forward(x, z)`` may take the weight z along. One without z has its
+    result multiplied by it. A method ``fold`` may say what makes it faster on a CPU: cpu/folded.py.
+
+    Raises ConfigError if the name is in use for another operation and not to be replaced.
+
+    >>> @operation("conv_7x7")
+    ... def conv_7x7(channels, norm):
+    ...     conv = nn.Conv2d(channels, channels, 7, padding=3, bias=False)
+    ...     return nn.Sequential(nn.ReLU(), conv, norm(channels))
+    >>> build_operation("conv_7x7", channels=4)(torch.zeros(2, 4, 8, 8)).shape
+    torch.Size([2, 4, 8, 8])
+    """
+    return OPERATIONS.register(name, replace=replace)
+
+
+def normalisation(name: str, *, replace: bool = False) -> Callable:
+    """Makes a normalisation of a class or function ``channels -> module``.
+
+    The module maps (B, channels, H, W) to the same shape, and may take z as an operation does. It
+    raises ConfigError for channels that it cannot take.
+
+    Raises ConfigError if the name is in use for another normalisation and not to be replaced.
+
+    >>> @normalisation("affine")
+    ... def affine(channels):
+    ...     return nn.BatchNorm2d(channels, track_running_stats=False)
+    >>> build_norm("affine", channels=4)(torch.zeros(2, 4, 8, 8)).shape
+    torch.Size([2, 4, 8, 8])
+    """
+    return NORMS.register(name, replace=replace)
+
+
+def build_operation(name: str, channels: int, norm: str = "batch") -> nn.Module:
+    """The module of one operation O: ``module(x)`` is O(x), ``module(x, z)`` is z O(x), for z ().
+
+    Raises ConfigError: unknown operation or normalisation, or one that does not keep the shape.
+
+    >>> skip, x = build_operation("skip_connect", channels=4), torch.ones(1, 4, 1, 1)
+    >>> skip(x, torch.tensor(0.5)).flatten()
+    tensor([0.5000, 0.5000, 0.5000, 0.5000])
+    """
+    return _build(OPERATIONS, name, channels, partial(build_norm, NORMS.name_of(norm)))
+
+
+def build_norm(name: str, channels: int) -> nn.Module:
+    """The module of one normalisation, called as an operation is.
+
+    Raises ConfigError: unknown, does not keep the shape, or cannot take so many channels.
+    """
+    return _build(NORMS, name, channels)
+
+
+def relu_conv_norm(inputs: int, outputs: int, norm: str = "batch") -> nn.Sequential:
+    """ReLU, 1x1 convolution, normalisation: brings a cell's input to the cell's channels."""
+    conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, build_norm(norm, outputs))
+
+
+def _build(registry: Registry, name: str, channels: int, *more: Norm) -> nn.Module:
+    plugin = registry[name]
+    if not is_built_in(plugin):
+        _try(f"{registry.kind} {name!r}", plugin, channels, *more)
+    module = plugin(channels, *more)
+    return module if "z" in inspect.signature(module.forward).parameters else Weighted(module)
+
+
+def _try(what: str, plugin: Callable, channels: int, *more: Norm) -> None:
+    """Raises ConfigError unless a copy of a plug-in's module keeps a shape. Draws nothing."""
+    x = torch.ones(2, channels, 8, 8)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            module = plugin(channels, *more)
+            if not isinstance(module, nn.Module):
+                raise ConfigError(f"{what} makes no torch.nn.Module, but {module!r}.")
+            y = module(x)
+    except ConfigError:
+        raise
+    except Exception as error:  # the plug-in is any code
+        raise ConfigError(
+            f"{what} fails for channels={channels} and a map of shape {tuple(x.shape)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if getattr(y, "shape", None) != x.shape:
+        shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ConfigError(
+            f"{what} makes {shape} of a map of shape {tuple(x.shape)}: it must keep the shape."
+        )
+
+
+class Weighted(nn.Module):
+    """A module that does not know its weight: z O(x) is a product."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        x = self.module(x)
         return x if z is None else z * x
 
 
+@normalisation("batch")
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation. A weight z is its scale, so that z and its gradient cost nothing."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=EPS, affine=False, track_running_stats=False)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         if z is None:
             return super().forward(x)
         return F.batch_norm(x, None, None, z.repeat(x.shape[1]), training=True, eps=self.eps)
 
+    def fold(self, v: Tensor, weight: Tensor, z: Tensor) -> folded.Term:
+        return folded.term(v, weight, z, self.eps)
 
-class InstanceNorm(nn.InstanceNorm2d):
-    """Instance normalisation, times z."""
 
-    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        x = super().forward(x)
-        return x if z is None else z * x
+@normalisation("instance")
+def instance_norm(channels: int) -> nn.Module:
+    return nn.InstanceNorm2d(channels, eps=EPS)
 
 
 class GroupNorm(nn.GroupNorm):
     """Group normalisation, with z as its scale."""
+
+    def __init__(self, groups: int, channels: int):
+        super().__init__(groups, channels, eps=EPS, affine=False)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         scale = None if z is None else z.repeat(x.shape[1])
         return F.group_norm(x, self.num_groups, scale, eps=self.eps)
 
 
-NORMS = {
-    "batch": lambda channels: BatchNorm(channels, eps=EPS, affine=False, track_running_stats=False),
-    "instance": lambda channels: InstanceNorm(channels, eps=EPS),
-    "layer": lambda channels: GroupNorm(1, channels, eps=EPS, affine=False),
-    "group": lambda channels: GroupNorm(GROUPS, channels, eps=EPS, affine=False),
-    "none": lambda channels: Identity(),
-}
-"""The normalisation that follows every convolution and pool, by name."""
+@normalisation("layer")
+def layer_norm(channels: int) -> nn.Module:
+    return GroupNorm(1, channels)
 
 
-def relu_conv_norm(inputs: int, outputs: int, norm: str = "batch") -> nn.Module:
-    """ReLU, 1x1 convolution, normalisation: brings a cell's input to the cell's channels."""
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), NORMS[norm](outputs))
-
-
-def mixed_precision(x: Tensor) -> bool:
-    """Whether torch chooses the precision by itself now, on the device of x."""
-    return torch.is_autocast_enabled(x.device.type)
-
-
-def split_places(x: Tensor) -> Tensor:
-    """The four images of every second row and column, (B, C, H, W) to (4 B, C, H / 2, W / 2).
-
-    A convolution with dilation 2 is one without, on each of them. Odd sizes are padded with 0.
-    """
-    height, width = x.shape[2:]
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
-    x = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h, 2, w, 2, C)
-    return x.permute(2, 4, 0, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
-
-
-def join_places(parts: Tensor, size: torch.Size) -> Tensor:
-    """The inverse of ``split_places``: (4 B, C, H / 2, W / 2) to (B, C, H, W), of this size."""
-    parts = parts.permute(0, 2, 3, 1).unflatten(0, (2, 2, -1))  # (2, 2, B, h, w, C)
-    x = parts.permute(2, 3, 0, 4, 1, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-    return x if x.shape == size else x[:, :, : size[2], : size[3]]
-
-
-class _DepthwiseOnCPU(torch.autograd.Function):
-    """A depthwise convolution without dilation, whose gradients are made of fast pieces.
-
-    The gradient on x is a convolution with the flipped kernel. The one on the weight has a fast
-    kernel in torch up to width 3; width 5 is put together from two of these.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, padding=weight.shape[2] // 2, groups=weight.shape[0])
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        x, weight = ctx.saved_tensors
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            flipped = weight.flip(2, 3)
-            padding = weight.shape[2] // 2
-            grad_x = F.conv2d(grad, flipped, padding=padding, groups=weight.shape[0])
-        if ctx.needs_input_grad[1]:
-            if weight.shape[2] == 3:
-                grad_weight = _weight_gradient(grad, x, weight, padding=(1, 1))
-            else:
-                left, right = (  # columns 0 to 2 and 2 to 4 of the kernel
-                    _weight_gradient(grad, F.pad(x, sides), weight[..., :3], padding=(2, 0))
-                    for sides in ((2, 0), (0, 2))
-                )
-                grad_weight = torch.cat([left, right[..., 1:]], dim=3)
-        return grad_x, grad_weight
-
-
-def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
-    """The gradient of a depthwise convolution on a weight of this shape."""
-    return torch.ops.aten.convolution_backward(
-        grad,
-        x,
-        weight.contiguous(),
-        None,
-        (1, 1),
-        padding,
-        (1, 1),
-        False,
-        (0, 0),
-        len(weight),
-        (False, True, False),
-    )[1]
-
-
-class Depthwise(nn.Conv2d):
-    """A convolution of each channel by itself, that keeps the shape, with dilation 1 or 2.
-
-    On a CPU it takes a path of its own, because torch's gradients of wide and of dilated kernels
-    are slow there; benchmarks/README.md says what this gains.
-    """
-
-    def __init__(self, channels: int, kernel: int, dilation: int):
-        super().__init__(
-            channels,
-            channels,
-            kernel,
-            padding=dilation * (kernel // 2),
-            dilation=dilation,
-            groups=channels,
-            bias=False,
+@normalisation("group")
+def group_norm(channels: int) -> nn.Module:
+    if channels % GROUPS or channels == GROUPS:
+        raise ConfigError(
+            f"norm='group' makes {GROUPS} groups: channels must be 8, 12, 16, ..., not {channels}."
         )
+    return GroupNorm(GROUPS, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or mixed_precision(x):
-            return super().forward(x)
-        if self.dilation[0] == 1:
-            return self.on_parts(x)
-        return join_places(self.on_parts(split_places(x)), x.shape)
 
-    def on_parts(self, parts: Tensor) -> Tensor:
-        """Without the dilation: for what ``split_places`` made, on a CPU."""
-        return _DepthwiseOnCPU.apply(parts, self.weight)
+@normalisation("none")
+def no_norm(channels: int) -> nn.Module:
+    return nn.Identity()
+
+
+@operation("skip_connect")
+class Skip(Weighted):
+    """x, or z x."""
+
+    def __init__(self, channels: int, norm: Norm):
+        super().__init__(nn.Identity())
+
+    def fold(self, source: folded.Source, z: Tensor) -> folded.Term:
+        return source.identity(z)
+
+
+class Pool(nn.Module):
+    """A pool, which keeps the shape, and a normalisation."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor], norm: nn.Module):
+        super().__init__()
+        self.pool, self.norm = pool, norm
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        return self.norm(self.pool(x), z)
+
+    def fold(self, source: folded.Source, z: Tensor) -> folded.Term | None:
+        return source.pool(self.pool, self.norm, z)
 
 
 class Separable(nn.Module):
     """ReLU, depthwise convolution, pointwise convolution, normalisation."""
 
-    def __init__(self, channels: int, kernel: int, dilation: int, norm: str):
+    def __init__(self, channels: int, kernel: int, dilation: int, norm: Norm):
         super().__init__()
         self.depthwise = Depthwise(channels, kernel, dilation)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
-        self.norm = NORMS[norm](channels)
+        self.norm = norm(channels)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         return self.norm(self.pointwise(self.depthwise(F.relu(x))), z)
 
+    def fold(self, source: folded.Source, z: Tensor) -> folded.Term | None:
+        return source.separable(self.depthwise, self.pointwise, self.norm, z)
+
 
 class Chain(nn.Sequential):
-    """Two modules, one after the other; the second takes the weight."""
+    """Two operations, one after the other; the second takes the weight."""
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         first, last = self
         return last(first(x), z)
 
-
-def _sep_conv(kernel: int):
-    return lambda channels, norm: Chain(
-        Separable(channels, kernel, 1, norm), Separable(channels, kernel, 1, norm)
-    )
+    def fold(self, source: folded.Source, z: Tensor) -> folded.Term | Tensor:
+        first, last = self
+        return source.then(first).through(last, z)
 
 
-def _dil_conv(kernel: int):
-    return lambda channels, norm: Separable(channels, kernel, 2, norm)
+def max_pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
-def _pool(pool: nn.Module):
-    return lambda channels, norm: Chain(pool, NORMS[norm](channels))
+def avg_pool(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
-BUILDERS = {
-    "skip_connect": lambda channels, norm: Identity(),
-    "max_pool_3x3": _pool(nn.MaxPool2d(3, stride=1, padding=1)),
-    "avg_pool_3x3": _pool(nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)),
-    "sep_conv_3x3": _sep_conv(3),
-    "dil_conv_3x3": _dil_conv(3),
-    "dil_conv_5x5": _dil_conv(5),
-    "sep_conv_5x5": _sep_conv(5),
-}
-"""How each operation is built. `none` is absent: an edge that takes it computes nothing."""
+@operation("max_pool_3x3")
+def max_pool_3x3(channels: int, norm: Norm) -> nn.Module:
+    return Pool(max_pool, norm(channels))
 
 
-def build_operation(name: str, channels: int, norm: str = "batch") -> nn.Module:
-    """The module of one operation O: ``module(x)`` is O(x), ``module(x, z)`` is z O(x), for z ().
+@operation("avg_pool_3x3")
+def avg_pool_3x3(channels: int, norm: Norm) -> nn.Module:
+    return Pool(avg_pool, norm(channels))
 
-    Both keep the shape (B, C, H, W). Raises ConfigError for an unknown operation or normalisation.
-    """
-    if name not in BUILDERS:
-        raise ConfigError(unknown("operation with a module", name, BUILDERS))
-    if norm not in NORMS:
-        raise ConfigError(unknown("norm", norm, NORMS))
-    return BUILDERS[name](channels, norm)
+
+@operation("sep_conv_3x3")
+def sep_conv_3x3(channels: int, norm: Norm) -> nn.Module:
+    return Chain(Separable(channels, 3, 1, norm), Separable(channels, 3, 1, norm))
+
+
+@operation("dil_conv_3x3")
+def dil_conv_3x3(channels: int, norm: Norm) -> nn.Module:
+    return Separable(channels, 3, 2, norm)
+
+
+@operation("dil_conv_5x5")
+def dil_conv_5x5(channels: int, norm: Norm) -> nn.Module:
+    return Separable(channels, 5, 2, norm)
+
+
+@operation("sep_conv_5x5")
+def sep_conv_5x5(channels: int, norm: Norm) -> nn.Module:
+    return Chain(Separable(channels, 5, 1, norm), Separable(channels, 5, 1, norm))

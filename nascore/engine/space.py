@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Edge = tuple[int, int]
 
-OPERATIONS = (
+CANDIDATES = (
     "none",
     "skip_connect",
     "max_pool_3x3",
@@ -28,6 +28,26 @@ OPERATIONS = (
     "sep_conv_5x5",
 )
 """The candidate operations of the paper, in its order."""
+
+
+def operation_name(name: str) -> str:
+    """The full name of an operation: ``"module:name"`` for one from outside the package.
+
+    Raises ConfigError if there is no such operation.
+    """
+    if name in CANDIDATES:
+        return name
+    from nascore.engine.operations import OPERATIONS  # here, because it imports torch
+
+    if name not in OPERATIONS and ":" not in str(name):
+        own = "Or give one of your own as 'module:name'."
+        raise ConfigError(f"{unknown('operation', name, CANDIDATES)} {own}")
+    return OPERATIONS.name_of(name)
+
+
+def short_name(operation: str) -> str:
+    """An operation's name for people: without the module that it comes from."""
+    return operation.rpartition(":")[2]
 
 
 def edge_name(edge: Edge) -> str:
@@ -50,18 +70,23 @@ class SearchSpace:
     Arguments:
         nodes: number N of intermediate nodes.
         inputs: number of input nodes, 2, or 1 for the simplified cell.
-        operations: candidate operations, in the order in which every array lists them.
+        operations: candidate operations, in the order in which every array lists them. One of your
+            own is ``"module:name"``, see ``operations.operation``.
         allowed: for some edges, the operations that the edge may take. One operation fixes the
             edge, ``["none"]`` removes it. Edges that are not named may take every operation.
         output_nodes: the intermediate nodes whose concatenation is the cell's output (all of them
             by default).
 
     Raises ConfigError, naming what was given and what is allowed.
+
+    >>> space = SearchSpace(nodes=1, allowed={"(0,2)": ["none", "skip_connect"], "(1,2)": ["none"]})
+    >>> space.edges, space.choices
+    (((0, 2), (1, 2)), ((0, 1), (0,)))
     """
 
     nodes: int = 2
     inputs: int = 2
-    operations: Sequence[str] = OPERATIONS
+    operations: Sequence[str] = CANDIDATES
     allowed: Mapping[str | Edge, Sequence[str]] = field(default_factory=dict, hash=False)
     output_nodes: Sequence[int] | None = None
 
@@ -119,15 +144,14 @@ class SearchSpace:
     def _checked_operations(self, operations: Sequence[str]) -> tuple[str, ...]:
         if not operations:
             raise ConfigError("operations is empty: name at least one operation.")
-        for name in operations:
-            if name not in OPERATIONS:
-                raise ConfigError(unknown("operation", name, OPERATIONS))
-        if len(set(operations)) < len(operations):
-            raise ConfigError(f"operations={list(operations)}: each may be named only once.")
-        return tuple(operations)
+        operations = tuple(map(operation_name, operations))
+        if len(set(map(short_name, operations))) < len(operations):
+            raise ConfigError(f"operations={list(operations)}: each name may stand only once.")
+        return operations
 
     def _checked_allowed(self) -> dict[Edge, tuple[str, ...]]:
         allowed = dict.fromkeys(self.edges, tuple(self.operations))
+        full = {short_name(name): name for name in self.operations}
         for key, names in self.allowed.items():
             edge = parse_edge(key)
             if edge not in allowed:
@@ -140,12 +164,10 @@ class SearchSpace:
                     f"allowed[{edge_name(edge)!r}]={names!r}: give a list of at least one "
                     f"operation, ['none'] to remove the edge."
                 )
-            for name in names:
-                if name not in self.operations:
-                    raise ConfigError(
-                        f"allowed[{edge_name(edge)!r}]: "
-                        + unknown("operation", name, self.operations)
-                    )
+            names = [full.get(name, name) for name in names]
+            for name in set(names) - set(self.operations):
+                message = unknown("operation", name, self.operations)
+                raise ConfigError(f"allowed[{edge_name(edge)!r}]: {message}")
             allowed[edge] = tuple(name for name in self.operations if name in names)
         return allowed
 
@@ -180,10 +202,8 @@ class Wiring:
             )
         for edge, name in zip(self.space.edges, self.operations, strict=True):
             if name not in self.space.allowed[edge]:
-                raise ConfigError(
-                    f"edge {edge_name(edge)}: "
-                    + unknown("operation", name, self.space.allowed[edge])
-                )
+                message = unknown("operation", name, self.space.allowed[edge])
+                raise ConfigError(f"edge {edge_name(edge)}: {message}")
 
     def __getitem__(self, edge: Edge) -> str:
         return self.operations[self.space.edges.index(edge)]
@@ -199,7 +219,11 @@ class Wiring:
 
     @classmethod
     def from_text(cls, space: SearchSpace, text: str) -> "Wiring":
-        """The wiring that ``str`` wrote. Edges that the text leaves out are `none`."""
+        """The wiring that ``str`` wrote. Edges that the text leaves out are `none`.
+
+        >>> Wiring.from_text(SearchSpace.simplified(), "(0,1) skip_connect").active_edges
+        ((0, 1),)
+        """
         given = {}
         for part in filter(None, (part.strip() for part in text.split(";"))):
             edge, _, name = part.rpartition(" ")
@@ -214,7 +238,7 @@ class Wiring:
 
         Every node of the cell is in the graph, also one that no active edge touches.
         """
-        import networkx  # here, so that the command line need not wait for it
+        import networkx  # here, so that the command line does not wait for it
 
         graph = networkx.DiGraph()
         graph.add_nodes_from(range(self.space.inputs + self.space.nodes))

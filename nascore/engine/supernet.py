@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nascore.engine.cpu import folded
+from nascore.engine.cpu.depthwise import on_cpu
 from nascore.engine.mask import Mask
-from nascore.engine.operations import NORMS, build_operation, mixed_precision, relu_conv_norm
+from nascore.engine.operations import Weighted, build_norm, build_operation, relu_conv_norm
 from nascore.engine.space import SearchSpace
 
 
@@ -78,14 +78,14 @@ class Cell(nn.Module):
         space: the cell's nodes, edges and operations.
         inputs: channels of each input node's source.
         channels: channels C of every node.
-        norm: normalisation, a key of ``operations.NORMS``.
+        norm: name of the normalisation.
     """
 
     def __init__(self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str):
         super().__init__()
         self.space = space
-        self.fold = norm == "batch"
         self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
+        self.fold = all(folded.folds(module[-1]) for module in self.preprocess)
         self.operations = nn.ModuleList(
             nn.ModuleDict(
                 {
@@ -119,12 +119,12 @@ class Cell(nn.Module):
                 e, (i, _) = next(edges)
                 if nodes[i] is None:
                     continue
-                for name, module, z in self._running(e, mask.running(self.space), weights):
-                    if mask.one_hot and name == "skip_connect":
+                for module, z in self._running(e, mask.running(self.space), weights):
+                    if mask.one_hot and isinstance(module, Weighted):
                         terms.append(_UnitWeight.apply(module(nodes[i]), z))
                     else:
                         terms.append(module(nodes[i], z))  # (B, C, H, W)
-                for _, module, z in self._running(e, probed, weights) if probed else ():
+                for module, z in self._running(e, probed, weights) if probed else ():
                     with torch.no_grad():
                         x = module(nodes[i])
                     terms.append(z * x)
@@ -132,42 +132,39 @@ class Cell(nn.Module):
         return nodes
 
     def folds(self, mask: Mask, x: Tensor) -> bool:
-        """Whether the nodes take the folded path: a dense mask, batch normalisation, a CPU.
+        """Whether the nodes take the folded path: a dense mask, a norm that folds, a CPU.
 
         The places of the dilated convolutions must be even in number, so that none is padded.
         """
         even = x.shape[2] % 2 == x.shape[3] % 2 == 0
         dense = not mask.one_hot and not any(mask.probed or ())
-        return self.fold and dense and even and x.device.type == "cpu" and not mixed_precision(x)
+        return self.fold and dense and even and on_cpu(x)
 
     def folded_nodes(
         self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask
     ) -> list[Tensor]:
-        """As ``nodes``, for a dense mask and batch normalisation: see folded.py."""
-        sources = []
-        for module, x in zip(self.preprocess, inputs, strict=True):
-            _, conv, norm = module
-            sources.append(folded.Source(folded.conv_norm(F.relu(x), conv, norm)))
+        """As ``nodes``, for a dense mask: see cpu/folded.py."""
+        sources = [
+            folded.Source(folded.preprocess(module, x))
+            for module, x in zip(self.preprocess, inputs, strict=True)
+        ]
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
-            terms, dilated = [], []
+            added = []
             for _ in range(j):
                 e, (i, _) = next(edges)
-                if sources[i] is None:
-                    continue
-                for name, module, z in self._running(e, mask.running(self.space), weights):
-                    kind = dilated if name.startswith("dil_conv") else terms
-                    kind.append(sources[i].term(name, module, z))
-            x = folded.node(terms, dilated, sources[0].x)
+                if sources[i] is not None:
+                    running = self._running(e, mask.running(self.space), weights)
+                    added += [sources[i].through(module, z) for module, z in running]
+            x = folded.node(added, sources[0].x)
             sources.append(None if x is None else folded.Source(x))
         return [source and source.x for source in sources]
 
     def _running(self, e: int, rows: Sequence[Sequence[int]], weights: Sequence[Tensor]):
-        """The operations of a row that compute something: name, module and Z."""
+        """The operations of a row that compute something: module and Z."""
         for k in rows[e]:
-            name = self.space.operations[k]
-            if name != "none":
-                yield name, self.operations[e][str(k)], weights[e * len(self.space.operations) + k]
+            if self.space.operations[k] != "none":
+                yield self.operations[e][str(k)], weights[e * len(self.space.operations) + k]
 
     def forward(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> Tensor:
         """The concatenated output nodes, (B, C * output nodes, H, W)."""
@@ -187,7 +184,7 @@ class Supernet(nn.Module):
         image_channels: channels of the images.
         cells: number of cells.
         channels: channels C of every node; the stem has 3 C.
-        norm: normalisation, a key of ``operations.NORMS``.
+        norm: name of the normalisation.
         recompute: keep only what enters each cell; the backward pass computes the rest again.
     """
 
@@ -206,7 +203,7 @@ class Supernet(nn.Module):
         self.space = space
         self.recompute = recompute
         self.stem = nn.Sequential(
-            nn.Conv2d(image_channels, width, 3, padding=1, bias=False), NORMS[norm](width)
+            nn.Conv2d(image_channels, width, 3, padding=1, bias=False), build_norm(norm, width)
         )
         sources = [width] * space.inputs  # channels of what the next cell reads, newest last
         self.cells = nn.ModuleList()

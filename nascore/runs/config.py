@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from nascore.engine.space import OPERATIONS, SearchSpace, edge_name, parse_edge
+from nascore.engine.space import CANDIDATES, SearchSpace, edge_name, operation_name, parse_edge
 from nascore.errors import ConfigError, explain
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class SearchConfig(BaseModel):
 
     nodes: PositiveInt = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
     inputs: Literal[1, 2] = _field(2, "Input nodes of the cell; 1 in the simplified cell.")
-    operations: tuple[str, ...] = _field(OPERATIONS, "Candidate operations, comma-separated.")
+    operations: tuple[str, ...] = _field(CANDIDATES, "Candidate operations, comma-separated.")
     allowed: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description='Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.',
@@ -93,10 +93,11 @@ class SearchConfig(BaseModel):
     )
     cells: PositiveInt = _field(8, "Number of cells.")
     channels: PositiveInt = _field(16, "Channels C of every node.")
-    norm: Literal["batch", "instance", "layer", "group", "none"] = _field(
+    norm: str = _field(
         "batch",
-        "Normalisation after every convolution and pool. With instance the network cannot learn: "
-        "global pooling of what is normalised over space is 0.",
+        "Normalisation after every convolution and pool: batch, layer, group, none, instance (with "
+        "which the network cannot learn: the global pooling of what is normalised over space is 0) "
+        "or module:name for one of your own.",
     )
 
     epochs: PositiveInt = _field(150, "Passes over the training set.")
@@ -174,7 +175,21 @@ class SearchConfig(BaseModel):
     def _known_dataset(cls, name: str) -> str:
         from nascore.runs.data import DATASETS  # imports torch
 
-        return name if name in DATASETS else DATASETS[name]
+        return DATASETS.name_of(name)
+
+    @field_validator("operations")
+    @classmethod
+    def _full_names(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(operation_name, operations))
+
+    @field_validator("norm")
+    @classmethod
+    def _known_norm(cls, name: str) -> str:
+        if name == "batch":  # the usual one needs no torch
+            return name
+        from nascore.engine.operations import NORMS
+
+        return NORMS.name_of(name)
 
     @field_validator("allowed", mode="before")
     @classmethod
@@ -197,13 +212,18 @@ class SearchConfig(BaseModel):
         self._check_framework()
         if self.lr_min > self.lr:
             raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")
-        if self.norm == "group" and (self.channels % 4 or self.channels == 4):
-            raise ConfigError(
-                "norm='group' makes 4 groups: channels must be 8, 12, 16, ..., "
-                f"not {self.channels}."
-            )
+        self._check_modules()
         self._check_sizes()
         return self
+
+    def _check_modules(self) -> None:
+        """Makes what may not fit so many channels once, so that mistakes show before any work."""
+        from nascore.engine.operations import build_norm, build_operation
+
+        build_norm(self.norm, self.channels)
+        for name in self.operations:
+            if ":" in name:
+                build_operation(name, self.channels, self.norm)
 
     def _check_framework(self) -> None:
         from nascore.engine.frameworks import FRAMEWORKS
@@ -302,9 +322,11 @@ class SearchConfig(BaseModel):
     def plug_ins(self) -> dict[str, Any]:
         """What is not of the package, by name, with the registry that finds it."""
         from nascore.engine.frameworks import FRAMEWORKS
+        from nascore.engine.operations import NORMS, OPERATIONS
         from nascore.runs.data import DATASETS
 
-        used = {self.framework: FRAMEWORKS, self.dataset: DATASETS}
+        used = {self.framework: FRAMEWORKS, self.dataset: DATASETS, self.norm: NORMS}
+        used |= dict.fromkeys(self.operations, OPERATIONS)
         return {name: registry for name, registry in used.items() if ":" in name}
 
     @property

@@ -1,11 +1,22 @@
+import doctest
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nascore import SearchSpace, Wiring
-from nascore.engine.operations import BUILDERS
-from nascore.engine.space import OPERATIONS, edge_name, parse_edge
+from nascore.engine import space
+from nascore.engine.operations import OPERATIONS
+from nascore.engine.space import CANDIDATES, edge_name, parse_edge, short_name
 from nascore.errors import ConfigError
+
+BUILT_IN = tuple(OPERATIONS)  # before any test registers another one
+
+
+def mine(channels, norm):
+    """An operation of one's own."""
 
 
 def test_edges_in_the_papers_order():
@@ -22,7 +33,7 @@ def test_every_edge_is_either_input_or_intermediate():
 
 
 def test_operations_are_those_with_a_module_and_none():
-    assert OPERATIONS == ("none", *BUILDERS)
+    assert CANDIDATES == ("none", *BUILT_IN)
 
 
 def test_allowed_keeps_the_order_of_operations_and_leaves_other_edges_free():
@@ -39,6 +50,9 @@ def test_allowed_keeps_the_order_of_operations_and_leaves_other_edges_free():
         ({"operations": ["sep_conv_3x4"]}, "Did you mean 'sep_conv_3x3'"),
         ({"operations": []}, "operations is empty"),
         ({"operations": ["none", "none"]}, "only once"),
+        ({"operations": ["none", "noen"]}, "Did you mean 'none'.* as 'module:name'"),
+        ({"operations": ["nascore.engine.space:edge"]}, "nascore.engine.space has no 'edge'"),
+        ({"operations": ["no_such_module:mine"]}, "cannot import 'no_such_module'"),
         ({"allowed": {"(3,2)": ["none"]}}, r"edge \(3,2\), which this cell does not have"),
         ({"allowed": {"(0,2)": []}}, "at least one operation"),
         ({"allowed": {"(0,2)": "none"}}, "give a list"),
@@ -54,12 +68,38 @@ def test_impossible_spaces_are_refused(fields, message):
         SearchSpace(**fields)
 
 
+def test_an_operation_from_outside_is_known_by_module_and_name():
+    """On an edge its name is enough, and the texts of a wiring bear it in full."""
+    full = f"{__name__}:mine"
+    space = SearchSpace(operations=["none", full], allowed={"(0,2)": ["mine"], "(1,2)": [full]})
+    assert space.operations == ("none", full) and short_name(full) == "mine"
+    assert space.allowed[0, 2] == space.allowed[1, 2] == (full,)
+    wiring = Wiring(space, (full, full, "none", "none", full))
+    assert Wiring.from_text(space, str(wiring)) == wiring
+    assert Wiring.from_graph(space, wiring.to_graph()) == wiring
+    built_in = SearchSpace(operations=["none", "nascore.engine.operations:sep_conv_3x3"])
+    assert built_in.operations == ("none", "sep_conv_3x3")
+
+
+def test_a_space_of_the_papers_operations_needs_no_torch():
+    """So that the command line shows its options at once."""
+    script = "import sys, nascore; nascore.SearchSpace(); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
+def test_the_examples_in_the_docstrings():
+    result = doctest.testmod(space)
+    assert result.attempted >= 3 and not result.failed
+
+
 def test_edge_text_round_trip():
     assert parse_edge(edge_name((2, 3))) == (2, 3)
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(OPERATIONS), min_size=5, max_size=5))
+@given(st.lists(st.sampled_from(CANDIDATES), min_size=5, max_size=5))
 def test_wiring_round_trips_through_text_and_graph(operations):
     wiring = Wiring(SearchSpace.minimal(), tuple(operations))
     assert Wiring.from_text(wiring.space, str(wiring)) == wiring

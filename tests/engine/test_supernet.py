@@ -9,7 +9,7 @@ from torch import nn
 from nascore import SearchSpace, Wiring
 from nascore.engine.frameworks import DARTS, FRAMEWORKS
 from nascore.engine.mask import Mask
-from nascore.engine.operations import NORMS, Identity
+from nascore.engine.operations import NORMS
 from nascore.engine.supernet import concatenate
 
 
@@ -257,7 +257,7 @@ def test_the_normalisation_reaches_every_operation_the_preprocessing_and_the_ste
     """One in the stem, two in the preprocessing of a cell, and on each edge 8: 2 after pools, 1 in
     each dil_conv, 2 in each sep_conv."""
     net = supernet(norm=norm, channels=8)
-    wanted = {type(build(8)) for build in NORMS.values()} - {Identity}
+    wanted = {type(build(8)) for build in NORMS.values()} - {nn.Identity}
     found = [type(module) for module in net.modules() if type(module) in wanted]
     number = 0 if norm == "none" else 1 + 2 * (2 + 5 * 8)
     assert found == [type(NORMS[norm](8))] * number

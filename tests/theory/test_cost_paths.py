@@ -6,7 +6,7 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.frameworks import DARTS, FRAMEWORKS
 from nascore.engine.mask import Mask
-from nascore.engine.operations import BUILDERS, NORMS
+from nascore.engine.operations import NORMS, OPERATIONS
 from nascore.errors import ConfigError
 from nascore.theory.cost_paths import split_by_path
 from nascore.theory.homogeneity import set_eps
@@ -66,7 +66,7 @@ def test_a_bias_breaks_the_sum_rule_by_its_own_share(supernet, batch, alpha):
 
 
 @pytest.mark.parametrize("norm", sorted(set(CARRYING) - {"none"}))
-@pytest.mark.parametrize("operation", sorted(set(BUILDERS) - {"skip_connect"}))
+@pytest.mark.parametrize("operation", sorted(set(OPERATIONS) - {"skip_connect"}))
 def test_no_cost_passes_a_normalised_intermediate_edge(operation, norm, supernet, batch):
     """T1 in the network, with eps next to nothing: 1e-10, where the output brings over 1e-5."""
     net = set_eps(supernet(norm=norm, channels=8), 1e-30)
@@ -87,7 +87,7 @@ def test_t1_fails_for_skip_connect(norm, supernet, batch, measure):
     assert brought[-1].abs() > 1e-5
 
 
-@pytest.mark.parametrize("operation", sorted(BUILDERS))
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
 def test_t1_fails_without_normalisation(operation, supernet, batch, measure):
     """Of degree 1, an operation passes back all the cost that it brings: both sides to 1e-12."""
     net = supernet(norm="none")

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from nascore.engine.cost import loss_and_entropy
-from nascore.engine.operations import BUILDERS, NORMS, build_operation
+from nascore.engine.operations import NORMS, OPERATIONS, build_operation
 from nascore.theory.homogeneity import best_temperature, make_affine, scale_response, set_eps
 
-NORMALISED = sorted(set(BUILDERS) - {"skip_connect"})
+NORMALISED = sorted(set(OPERATIONS) - {"skip_connect"})
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_skip_connect_lets_the_scale_through(norm, x):
     assert scale_response(operation("skip_connect", norm), x) == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_without_normalisation_every_operation_lets_the_scale_through(name, x):
     """Where T1 ends: ReLU, convolutions and pools without a bias have degree 1, exactly."""
     assert scale_response(operation(name, "none"), x) == pytest.approx(1, abs=1e-12)

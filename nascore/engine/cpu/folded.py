@@ -1,28 +1,42 @@
 """A dense cell in which batch normalisation is folded into the linear map before it.
 
-Every operation ends in a linear map of the channels and a normalisation: the map is a pointwise
-convolution, or, for the pools, the identity. With v the map's input, (rows, C), a row for each
-example and place, W its matrix, and z the operation's weight, what it adds to a node is
+An operation that has a method ``fold(source, z)`` ends in a linear map of the channels and a
+normalisation: the map is a pointwise convolution, or, for the pools, the identity. With v the map's
+input, (rows, C), a row for each example and place, W its matrix, and z the operation's weight, what
+it adds to a node is
 
     z (u - mean(u)) / sqrt(var(u) + eps) = v A + b,  u = v W^T,  A = z W^T diag(r),  b = -mean(v) A,
 
 with r = 1 / sqrt(diag(W cov(v) W^T) + eps). The statistics of u follow from the mean and the
 covariance of v, so u is never computed, and a node is one sum of products with small matrices. What
-depends on the source alone, ReLU and pools, is computed once for all edges that leave it.
+depends on the source alone, ReLU and pools, is computed once for all edges that leave it. An
+operation without such a method is called as it is, and its map is added.
 
 This is the same function as the plain path of ``supernet.Cell``, in another order of sums.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascore.engine.operations import join_places, split_places
+from nascore.engine.cpu.depthwise import Depthwise, join_places, split_places
 
-Term = tuple[Tensor, Tensor, Tensor]
-"""v (rows, C_v), A (C_v, C) and b (C,), for v A + b."""
+
+class Term(NamedTuple):
+    """v A + b, which an operation adds to a node or, if dilated, to the node's ``split_places``."""
+
+    v: Tensor  # (rows, C_v)
+    a: Tensor  # (C_v, C)
+    b: Tensor  # (C,)
+    of_parts: bool = False
+
+
+def folds(norm: nn.Module) -> bool:
+    """Whether a normalisation says how it folds into the map before it: ``fold(v, W, z)``."""
+    return hasattr(norm, "fold")
 
 
 def column_sums(v: Tensor) -> Tensor:
@@ -69,8 +83,8 @@ class _Sum(torch.autograd.Function):
 
 def combine(terms: Sequence[Term]) -> Tensor:
     """The sum of v A + b over terms, (rows, C)."""
-    b = sum(b for _, _, b in terms)
-    return _Sum.apply(b, *(tensor for v, a, _ in terms for tensor in (v, a)))
+    b = sum(term.b for term in terms)
+    return _Sum.apply(b, *(tensor for term in terms for tensor in (term.v, term.a)))
 
 
 def term(v: Tensor, weight: Tensor, z: Tensor, eps: float) -> Term:
@@ -78,7 +92,7 @@ def term(v: Tensor, weight: Tensor, z: Tensor, eps: float) -> Term:
     mean, covariance = _Moments.apply(v)
     variance = ((weight @ covariance) * weight).sum(dim=1).clamp(min=0)  # rounding may go below
     a = (z * weight * torch.rsqrt(variance + eps).unsqueeze(1)).T
-    return v, a, -(mean @ a)
+    return Term(v, a, -(mean @ a))
 
 
 def rows(x: Tensor) -> Tensor:
@@ -92,13 +106,17 @@ def image(v: Tensor, like: Tensor) -> Tensor:
     return v.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
-def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """Pointwise convolution and batch normalisation, (B, C, H, W)."""
-    return image(combine([term(rows(x), conv.weight.flatten(1), x.new_ones(()), norm.eps)]), x)
+def preprocess(module: nn.Sequential, x: Tensor) -> Tensor:
+    """What a module of ``relu_conv_norm`` makes of x, (B, C, H, W)."""
+    _, conv, norm = module
+    x = F.relu(x)
+    return image(combine([norm.fold(rows(x), conv.weight.flatten(1), x.new_ones(()))]), x)
 
 
 class Source:
     """A node that edges leave: what they all need of it is computed once.
+
+    ``identity``, ``pool`` and ``separable`` are what an operation's ``fold`` is made of.
 
     Arguments:
         x: the node, (B, C, H, W).
@@ -106,13 +124,12 @@ class Source:
 
     def __init__(self, x: Tensor):
         self.x = x
-        self.one = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         self.known = {}
 
-    def once(self, name: str, make: Callable):
-        if name not in self.known:
-            self.known[name] = make()
-        return self.known[name]
+    def once(self, key: Hashable, make: Callable):
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
 
     @property
     def relu(self) -> Tensor:
@@ -123,31 +140,57 @@ class Source:
         """ReLU of x, split for the dilated convolutions."""
         return self.once("parts", lambda: split_places(self.relu))
 
-    def term(self, name: str, module: nn.Module, z: Tensor) -> Term:
-        """What an operation adds to a node; of a dilated convolution, to the node's parts."""
-        if name == "skip_connect":
-            return rows(self.x), z * self.one, self.x.new_zeros(len(self.one))
-        if name.endswith("pool_3x3"):
-            pool, norm = module
-            v, a, b = self.once(
-                name, lambda: term(rows(pool(self.x)), self.one, self.x.new_ones(()), norm.eps)
-            )
-            return v, z * a, z * b
-        if name.startswith("dil_conv"):
-            last, v = module, rows(module.depthwise.on_parts(self.parts))
-        else:
-            first, last = module
-            y = conv_norm(first.depthwise(self.relu), first.pointwise, first.norm)
-            v = rows(last.depthwise(F.relu(y)))
-        return term(v, last.pointwise.weight.flatten(1), z, last.norm.eps)
+    @property
+    def one(self) -> Tensor:
+        """The matrix that leaves the channels as they are, (C, C)."""
+        size, kind = self.x.shape[1], {"dtype": self.x.dtype, "device": self.x.device}
+        return self.once("one", lambda: torch.eye(size, **kind))
+
+    def through(self, module: nn.Module, z: Tensor) -> Term | Tensor:
+        """z O(x): as a term, or, if the operation does not fold, as a map (B, C, H, W)."""
+        term = self._folded(module, z)
+        return module(self.x, z) if term is None else term
+
+    def then(self, module: nn.Module) -> "Source":
+        """O(x), for another operation to read."""
+        term = self._folded(module, self.x.new_ones(()))
+        return Source(module(self.x) if term is None else node([term], self.x))
+
+    def _folded(self, module: nn.Module, z: Tensor) -> Term | Tensor | None:
+        fold = getattr(module, "fold", None)
+        return fold(self, z) if fold else None
+
+    def identity(self, z: Tensor) -> Term:
+        """z x."""
+        return Term(rows(self.x), z * self.one, self.x.new_zeros(len(self.one)))
+
+    def pool(self, pool: Callable, norm: nn.Module, z: Tensor) -> Term | None:
+        """A pool and its normalisation, times z; None if that does not fold."""
+        if not folds(norm):
+            return None
+        key, one = (pool, type(norm), norm.eps), self.x.new_ones(())
+        term = self.once(key, lambda: norm.fold(rows(pool(self.x)), self.one, one))
+        return Term(term.v, z * term.a, z * term.b)
+
+    def separable(
+        self, depthwise: Depthwise, pointwise: nn.Conv2d, norm: nn.Module, z: Tensor
+    ) -> Term | None:
+        """ReLU, both convolutions and normalisation, times z; None if that does not fold."""
+        if not folds(norm):
+            return None
+        y = depthwise.on_parts(self.parts) if depthwise.splits else depthwise(self.relu)
+        v, a, b, _ = norm.fold(rows(y), pointwise.weight.flatten(1), z)
+        return Term(v, a, b, depthwise.splits)
 
 
-def node(terms: Sequence[Term], dilated: Sequence[Term], like: Tensor) -> Tensor | None:
-    """A node from what its edges add to it and to its parts; None if that is nothing."""
+def node(added: Sequence[Term | Tensor], like: Tensor) -> Tensor | None:
+    """A node from what its edges add to it, (B, C, H, W) as ``like``; None if that is nothing."""
+    terms = [term for term in added if isinstance(term, Term)]
     sums = []
-    if terms:
-        sums.append(image(combine(terms), like))
-    if dilated:
+    if plain := [term for term in terms if not term.of_parts]:
+        sums.append(image(combine(plain), like))
+    if dilated := [term for term in terms if term.of_parts]:
         parts = image(combine(dilated), split_places(like[:, :1]))
         sums.append(join_places(parts, like.shape))
+    sums += [x for x in added if not isinstance(x, Term)]
     return sum(sums[1:], start=sums[0]) if sums else None

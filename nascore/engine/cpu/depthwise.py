@@ -1,0 +1,102 @@
+"""Depthwise convolutions on a CPU, where torch's gradients of wide and dilated kernels are slow.
+
+The same function as torch's, in another order of sums; benchmarks/README.md says what it gains.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether x lies on a CPU, and torch does not choose the precision by itself there."""
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+class Depthwise(nn.Conv2d):
+    """A convolution of each channel by itself, that keeps the shape (B, C, H, W)."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int):
+        shape = {"kernel_size": kernel, "dilation": dilation, "padding": "same"}
+        super().__init__(channels, channels, groups=channels, bias=False, **shape)
+        self.fast = kernel in (3, 5) and dilation in (1, 2)
+        self.splits = self.fast and dilation == 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.fast and on_cpu(x)):
+            return super().forward(x)  # torch's own
+        if self.splits:
+            return join_places(self.on_parts(split_places(x)), x.shape)
+        return self.on_parts(x)
+
+    def on_parts(self, parts: Tensor) -> Tensor:
+        """Without the dilation, where it is fast: for what ``split_places`` made, on a CPU."""
+        return _Depthwise.apply(parts, self.weight)
+
+
+def split_places(x: Tensor) -> Tensor:
+    """The four images of every second row and column, (B, C, H, W) to (4 B, C, H / 2, W / 2).
+
+    A convolution with dilation 2 is one without, on each of them. Odd sizes are padded with 0.
+    """
+    height, width = x.shape[2:]
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, width % 2, 0, height % 2))
+    x = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h, 2, w, 2, C)
+    return x.permute(2, 4, 0, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
+
+
+def join_places(parts: Tensor, size: torch.Size) -> Tensor:
+    """The inverse of ``split_places``: (4 B, C, H / 2, W / 2) to (B, C, H, W), of this size."""
+    parts = parts.permute(0, 2, 3, 1).unflatten(0, (2, 2, -1))  # (2, 2, B, h, w, C)
+    x = parts.permute(2, 3, 0, 4, 1, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    return x if x.shape == size else x[:, :, : size[2], : size[3]]
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution without dilation, whose gradients are made of fast pieces.
+
+    The gradient on x is a convolution with the flipped kernel. The one on the weight has a fast
+    kernel in torch up to width 3; width 5 is put together from two of these.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, padding=weight.shape[2] // 2, groups=weight.shape[0])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            flipped = weight.flip(2, 3)
+            padding = weight.shape[2] // 2
+            grad_x = F.conv2d(grad, flipped, padding=padding, groups=weight.shape[0])
+        if ctx.needs_input_grad[1]:
+            if weight.shape[2] == 3:
+                grad_weight = _weight_gradient(grad, x, weight, padding=(1, 1))
+            else:
+                left, right = (  # columns 0 to 2 and 2 to 4 of the kernel
+                    _weight_gradient(grad, F.pad(x, sides), weight[..., :3], padding=(2, 0))
+                    for sides in ((2, 0), (0, 2))
+                )
+                grad_weight = torch.cat([left, right[..., 1:]], dim=3)
+        return grad_x, grad_weight
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+    """The gradient of a depthwise convolution on a weight of this shape."""
+    return torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight.contiguous(),
+        None,
+        (1, 1),
+        padding,
+        (1, 1),
+        False,
+        (0, 0),
+        len(weight),
+        (False, True, False),
+    )[1]
