@@ -153,11 +153,9 @@ class SearchConfig(BaseModel):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
-        from nascore.runs.data import DATASETS  # imports torch
+        from nascore.runs.datasets import DATASETS  # imports torch
 
-        if name not in DATASETS:
-            raise ConfigError(unknown("dataset", name, DATASETS))
-        return name
+        return DATASETS.name_of(name)
 
     @field_validator("allowed", mode="before")
     @classmethod
@@ -236,7 +234,7 @@ class SearchConfig(BaseModel):
     @property
     def sizes(self) -> dict[str, int]:
         """Examples of the train, search and valid split, with the defaults worked out."""
-        from nascore.runs.data import DATASETS
+        from nascore.runs.datasets import DATASETS
 
         train, search, valid = self.train_examples, self.search_examples, self.valid_examples
         left = DATASETS[self.dataset].examples - valid
@@ -247,7 +245,7 @@ class SearchConfig(BaseModel):
         return {"train": train, "search": search, "valid": valid}
 
     def _check_sizes(self) -> None:
-        from nascore.runs.data import DATASETS
+        from nascore.runs.datasets import DATASETS
 
         sizes, total = self.sizes, DATASETS[self.dataset].examples
         given = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())

@@ -24,7 +24,8 @@ from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Unrolled
 from nascore.errors import ConfigError, RecordError
 from nascore.runs.config import SearchConfig
-from nascore.runs.data import DATASETS, SPLITS, load_splits
+from nascore.runs.data import SPLITS, load_splits
+from nascore.runs.datasets import DATASETS
 from nascore.runs.history import History
 from nascore.runs.provenance import provenance
 from nascore.runs.run import Run
@@ -80,10 +81,10 @@ class Searcher:
         self.splits = load_splits(
             config.dataset,
             config.sizes,
-            config.seed,
-            self.device,
-            config.image_size,
-            config.label_noise,
+            seed=config.seed,
+            device=self.device,
+            image_size=config.image_size,
+            label_noise=config.label_noise,
         )
         self.streams = {
             purpose: stream(config.seed, purpose, self.device)

@@ -23,8 +23,9 @@ class RunStore:
         self._read: dict[tuple[Path, int], Run] = {}  # by path and time of the last change
 
     def path(self, config: SearchConfig) -> Path:
+        """Where the record of a config is kept: its name is for people, its hash is the address."""
         name = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
-        return self.folder / f"{name}-{config.hash}.nc"
+        return self.folder / f"{name.replace(':', '.')}-{config.hash}.nc"
 
     def ensure_writable(self) -> None:
         """Raises RecordError if records cannot be put here: to be called before the work."""
