@@ -75,19 +75,17 @@ class Dataset:
                 raise DataError(f"dataset {self.name!r} has {found} instead of {allowed}.")
 
         parts = self.read()
-        pair = isinstance(parts, tuple) and len(parts) == 2
-        check(pair, f"a {type(parts).__name__}", "a tuple of images and labels")
+        kinds = [type(part).__name__ for part in parts] if isinstance(parts, tuple) else []
+        found = f"({', '.join(kinds)})" if kinds else type(parts).__name__
+        check(len(kinds) == 2, found, "a tuple of images and labels")
         images, labels = map(np.asarray, parts)
-        fits = images.ndim == 4 and images.shape[:2] == (self.examples, self.channels)
-        shape = f"({self.examples}, {self.channels}, height, width)"
-        check(fits and images.size > 0, f"images of shape {images.shape}", shape)
+        n = self.examples
+        fits = images.ndim == 4 and images.shape[:2] == (n, self.channels) and images.size > 0
+        shape = f"({n}, {self.channels}, height, width)"
+        check(fits, f"images of shape {images.shape}", shape)
         real = images.dtype == np.uint8 or images.dtype.kind == "f"
         check(real, f"images of type {images.dtype}", "uint8 or float")
-        check(
-            labels.shape == (self.examples,),
-            f"labels of shape {labels.shape}",
-            f"({self.examples},)",
-        )
+        check(labels.shape == (n,), f"labels of shape {labels.shape}", f"({n},)")
         check(labels.dtype.kind in "iu", f"labels of type {labels.dtype}", "whole numbers")
         low, high = labels.min(), labels.max()
         inside = low >= 0 and high < self.classes
@@ -95,9 +93,8 @@ class Dataset:
         if images.dtype != np.uint8:
             with np.errstate(over="ignore"):
                 images = images.astype(np.float32)
-            finite = np.isfinite(images)
-            bad = images[~finite][:1].tolist()
-            check(finite.all(), f"{bad} among its pixels", "finite numbers only")
+            bad = np.unique(images[~np.isfinite(images)])
+            check(not bad.size, f"pixels that are {', '.join(map(str, bad))}", "finite numbers")
         images = np.require(images, requirements="CW")  # as torch wants them
         return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
