@@ -26,6 +26,7 @@ class RunStore:
     >>> path = store.put(search(config, progress=False))
     >>> store.get(config).config == config
     True
+    >>> folder.cleanup()
     """
 
     def __init__(self, folder: str | Path, shipped: str | Path | None = None):
