@@ -21,7 +21,7 @@ from nascore.engine.cpu.memory import keep_freed_memory, peak_memory
 from nascore.engine.operations import OPERATIONS, operation
 from nascore.engine.space import CANDIDATES, Wiring
 from nascore.evidence.experiments import growing
-from nascore.runs.data import DATASETS, Dataset
+from nascore.runs.datasets import dataset
 from nascore.runs.loop import Searcher
 
 BATCH = 96
@@ -34,7 +34,8 @@ def searcher_at(size: int = 32, batch: int = BATCH, **settings) -> Searcher:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2 * batch, 3, size, size, generator=generator).numpy()
     labels = torch.arange(2 * batch).remainder(CLASSES).numpy()
-    DATASETS["benchmark"] = Dataset(2 * batch, CLASSES, 3, lambda: (images, labels))
+    add = dataset("benchmark", examples=2 * batch, classes=CLASSES, channels=3, replace=True)
+    add(lambda: (images, labels))
     still = {"arch_lr": 1e-12, "lr": 1e-6, "lr_min": 0, "batch_size": batch, "augment": False}
     searcher = Searcher(SearchConfig(**{**still, "dataset": "benchmark", **settings}))
     searcher.start_statistics()

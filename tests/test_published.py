@@ -11,7 +11,8 @@ from nascore import Run, RunStore
 from nascore.errors import DataError
 from nascore.evidence.experiments import EXPERIMENTS, configs_of, load_experiment, searches
 from nascore.evidence.verdicts import CLAIMS, verdicts
-from nascore.runs.data import DATASETS, load_splits
+from nascore.runs.data import SPLITS, load_splits
+from nascore.runs.datasets import DATASETS
 from nascore.runs.history import VARIABLES
 from nascore.runs.parallel import sweep
 
@@ -69,7 +70,7 @@ def test_a_short_record_is_made_again(tmp_path):
         (STORE.get(config) for config in CONFIGS), key=lambda r: r.provenance["wall_seconds"]
     )
     try:
-        load_splits("fashion-mnist", {"train": 1, "search": 0, "valid": 0}, 0, "cpu")
+        load_splits("fashion-mnist", dict.fromkeys(SPLITS, 1), seed=0, device="cpu")
     except DataError as error:
         pytest.skip(f"needs {DATASETS['fashion-mnist'].examples} images: {error}")
     (again,) = sweep([first.config], store=tmp_path, progress=False)

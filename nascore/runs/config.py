@@ -173,7 +173,7 @@ class SearchConfig(BaseModel):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
-        from nascore.runs.data import DATASETS  # imports torch
+        from nascore.runs.datasets import DATASETS  # imports torch
 
         return DATASETS.name_of(name)
 
@@ -275,7 +275,7 @@ class SearchConfig(BaseModel):
     @property
     def sizes(self) -> dict[str, int]:
         """Examples of the train, search and valid split, with the defaults worked out."""
-        from nascore.runs.data import DATASETS
+        from nascore.runs.datasets import DATASETS
 
         train, search, valid = self.train_examples, self.search_examples, self.valid_examples
         left = DATASETS[self.dataset].examples - valid
@@ -286,7 +286,7 @@ class SearchConfig(BaseModel):
         return {"train": train, "search": search, "valid": valid}
 
     def _check_sizes(self) -> None:
-        from nascore.runs.data import DATASETS
+        from nascore.runs.datasets import DATASETS
 
         sizes, total = self.sizes, DATASETS[self.dataset].examples
         given = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())
@@ -323,7 +323,7 @@ class SearchConfig(BaseModel):
         """What is not of the package, by name, with the registry that finds it."""
         from nascore.engine.frameworks import FRAMEWORKS
         from nascore.engine.operations import NORMS, OPERATIONS
-        from nascore.runs.data import DATASETS
+        from nascore.runs.datasets import DATASETS
 
         used = {self.framework: FRAMEWORKS, self.dataset: DATASETS, self.norm: NORMS}
         used |= dict.fromkeys(self.operations, OPERATIONS)

@@ -12,7 +12,15 @@ from nascore.engine.cpu.memory import peak_memory
 
 
 def provenance(device: torch.device, started: datetime, wall_seconds: float) -> dict:
-    """How a run was made: versions, device, time, peak memory of the process."""
+    """How a run was made: versions, device, time, peak memory of the process.
+
+    Arguments:
+        device: that the run was made on.
+        started: when.
+        wall_seconds: how long it took.
+
+    Returns numbers and text by name, as in a record.
+    """
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
     else:

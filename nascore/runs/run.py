@@ -27,6 +27,16 @@ class Run:
         config: what was asked.
         history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to change.
         provenance: versions, device, wall time and memory of the process that made it.
+
+    >>> from nascore import SearchConfig, search
+    >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, epochs=2)
+    >>> run = search(config, progress=False)
+    >>> run.wiring == run.wiring_at(epoch=2)
+    True
+    >>> run.output_cost.sel(split="train").sizes["epoch"]  # before training, after 1, after 2
+    3
+    >>> run.none_probability.dims
+    ('epoch', 'edge')
     """
 
     config: SearchConfig
@@ -144,7 +154,7 @@ class Run:
         return lines
 
     def save(self, path: str | Path) -> Path:
-        """Writes one netCDF file, whole or not at all."""
+        """Writes one netCDF file, whole or not at all, and returns its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         history = self.history.assign_attrs(

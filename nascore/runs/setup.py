@@ -15,7 +15,8 @@ from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch
 from nascore.errors import ConfigError
 from nascore.runs.config import SearchConfig
-from nascore.runs.data import DATASETS, Split, load_splits
+from nascore.runs.data import Split, load_splits
+from nascore.runs.datasets import DATASETS
 
 _GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
 
@@ -108,10 +109,10 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     splits = load_splits(
         config.dataset,
         config.sizes,
-        config.seed,
-        device,
-        config.image_size,
-        config.label_noise,
+        seed=config.seed,
+        device=device,
+        image_size=config.image_size,
+        label_noise=config.label_noise,
     )
     splits = {name: replace(part, images=part.images.to(dtype)) for name, part in splits.items()}
     framework = config.make_framework().on(space)

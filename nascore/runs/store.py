@@ -15,6 +15,18 @@ class RunStore:
     Arguments:
         folder: made when the first record is put in.
         shipped: another folder that is looked in, too, and never written to.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nascore import SearchConfig, search
+    >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, epochs=1)
+    >>> folder = TemporaryDirectory()
+    >>> store = RunStore(folder.name)
+    >>> store.get(config) is None
+    True
+    >>> path = store.put(search(config, progress=False))
+    >>> store.get(config).config == config
+    True
+    >>> folder.cleanup()
     """
 
     def __init__(self, folder: str | Path, shipped: str | Path | None = None):
@@ -23,7 +35,7 @@ class RunStore:
         self._read: dict[tuple[Path, int], Run] = {}  # by path and time of the last change
 
     def path(self, config: SearchConfig) -> Path:
-        """Where the record of a config is put."""
+        """Where the record of a config is kept: its name is for people, its hash is the address."""
         return self.folder / _file_name(config, config.hash)
 
     def ensure_writable(self) -> None:
@@ -46,7 +58,7 @@ class RunStore:
         return all(self.find(config) is not None for config in configs)
 
     def get(self, config: SearchConfig) -> Run | None:
-        """The run of a config, or None. Raises RecordError if its record is damaged."""
+        """The run of a config, or None. Raises RecordError if its file is damaged."""
         path = self.find(config)
         if path is None:
             return None
@@ -65,6 +77,7 @@ class RunStore:
         return path
 
     def __iter__(self) -> Iterator[Run]:
+        """Every run of the folder, read anew; the shipped ones are left out."""
         return (Run.load(path) for path in sorted(self.folder.glob("*.nc")))
 
 

@@ -1,0 +1,289 @@
+"""Datasets as plug-ins: what is known of one beforehand, how it is read, and those of the package.
+
+A dataset's own test part is never read. Two environment variables say where files are:
+NASCORE_DATA, the folder that keeps them (default ~/.cache/nascore), and
+NASCORE_MIRROR, an address or a local folder that holds the archives under their original names.
+"""
+
+import gzip
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from nascore.errors import ConfigError, DataError
+from nascore.folders import ensure_writable
+from nascore.plugins import Registry
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a dataset before its files are read, and how to read them.
+
+    Arguments:
+        name: as it was registered.
+        examples: size of its training part.
+        classes: number of classes.
+        channels: image channels.
+        read: returns images (examples, channels, H, W) uint8 or float, and labels (examples,),
+            whole numbers from 0 to classes - 1.
+
+    Raises ConfigError if a number is not at least 1.
+    """
+
+    name: str
+    examples: int
+    classes: int
+    channels: int
+    read: Callable[[], Arrays]
+
+    def __post_init__(self):
+        for name in ("examples", "classes", "channels"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise ConfigError(
+                    f"dataset {self.name!r}: {name}={value!r} is not a whole number from 1 up."
+                )
+
+    @property
+    def __wrapped__(self) -> Callable[[], Arrays]:
+        """The function whose module and source stand for the dataset."""
+        return self.read
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """What ``read`` returns, checked.
+
+        Returns images (examples, channels, H, W) uint8 or float32, and labels (examples,) int64.
+        Raises DataError: what was returned, and what is allowed.
+        """
+
+        def check(fine: bool, found: str, allowed: str) -> None:
+            if not fine:
+                raise DataError(f"dataset {self.name!r} has {found} instead of {allowed}.")
+
+        parts = self.read()
+        kinds = [type(part).__name__ for part in parts] if isinstance(parts, tuple) else []
+        found = f"({', '.join(kinds)})" if kinds else type(parts).__name__
+        check(len(kinds) == 2, found, "a tuple of images and labels")
+        images, labels = map(np.asarray, parts)
+        n = self.examples
+        fits = images.ndim == 4 and images.shape[:2] == (n, self.channels) and images.size > 0
+        shape = f"({n}, {self.channels}, height, width)"
+        check(fits, f"images of shape {images.shape}", shape)
+        real = images.dtype == np.uint8 or images.dtype.kind == "f"
+        check(real, f"images of type {images.dtype}", "uint8 or float")
+        check(labels.shape == (n,), f"labels of shape {labels.shape}", f"({n},)")
+        check(labels.dtype.kind in "iu", f"labels of type {labels.dtype}", "whole numbers")
+        low, high = labels.min(), labels.max()
+        inside = low >= 0 and high < self.classes
+        check(inside, f"labels from {low} to {high}", f"labels from 0 to {self.classes - 1}")
+        if images.dtype != np.uint8:
+            with np.errstate(over="ignore"):
+                images = images.astype(np.float32)
+            bad = np.unique(images[~np.isfinite(images)])
+            check(not bad.size, f"pixels that are {', '.join(map(str, bad))}", "finite numbers")
+        images = np.require(images, requirements="CW")  # as torch wants them
+        return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+
+def _not_a_dataset(plugin: object) -> str | None:
+    if isinstance(plugin, Dataset):
+        return None
+    return f"it is a {type(plugin).__name__}. Decorate the function that reads it with @dataset."
+
+
+DATASETS = Registry("dataset", _not_a_dataset)
+
+
+def dataset(
+    name: str, *, examples: int, classes: int, channels: int, replace: bool = False
+) -> Callable[[Callable[[], Arrays]], Dataset]:
+    """Makes a dataset of a function that reads it, and registers it under a name.
+
+    The function is called once by every search, in the process that searches. In a module of your
+    own, the dataset is known as ``SearchConfig(dataset="module:name")``. The address of a run holds
+    a digest of the function's source, not of the files that it reads: give other data another name.
+
+    Arguments:
+        name: how a config finds it.
+        examples: number of examples that the function returns.
+        classes: number of classes.
+        channels: image channels.
+        replace: take the name over from another dataset.
+
+    The function returns images (examples, channels, H, W) uint8 or float, which need not be square,
+    and labels (examples,), whole numbers from 0 to classes - 1. What else it returns raises
+    DataError when a search starts. Raises ConfigError if the name is in use.
+
+    >>> from nascore import SearchConfig
+    >>> @dataset("stripes", examples=128, classes=2, channels=1)
+    ... def stripes():
+    ...     labels = np.arange(128) % 2
+    ...     images = np.zeros((128, 1, 8, 12), np.uint8)
+    ...     images[labels == 1, :, ::2] = 255
+    ...     return images, labels
+    >>> SearchConfig(dataset="stripes").sizes
+    {'train': 128, 'search': 0, 'valid': 0}
+    """
+
+    def add(read: Callable[[], Arrays]) -> Dataset:
+        plugin = Dataset(name, examples, classes, channels, read)
+        return DATASETS.register(name, replace=replace)(plugin)
+
+    return add
+
+
+@dataset("digits", examples=1797, classes=10, channels=1)
+def digits() -> Arrays:
+    """Handwritten digits of 8x8 in 17 grey levels, embedded in scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images[:, None].astype(np.float32), bunch.target
+
+
+@dataset("synthetic", examples=256, classes=4, channels=3)
+def synthetic() -> Arrays:
+    """Four noisy prototypes of 3x8x8, the same on every machine: tiny, for tests."""
+    generator = np.random.default_rng(0)
+    prototypes = generator.normal(size=(4, 3, 8, 8))
+    labels = np.arange(256) % 4
+    images = prototypes[labels] + generator.normal(size=(256, 3, 8, 8))
+    return images.astype(np.float32), labels
+
+
+@dataset("fashion-mnist", examples=60_000, classes=10, channels=1)
+def fashion_mnist() -> Arrays:
+    """Grey clothes of 28x28: from the data folder, Debian's, or downloaded."""
+    from torchvision.datasets import FashionMNIST
+
+    names = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
+    folders = [data_folder() / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST]
+
+    def find() -> list[Path] | None:
+        for folder in folders:
+            for suffix in ("", ".gz"):
+                paths = [folder / (name + suffix) for name in names]
+                if all(path.exists() for path in paths):
+                    return paths
+        return None
+
+    paths = find()
+    if paths is None:
+        with _downloads() as root:
+            address = _from_mirror(FashionMNIST.mirrors[0], FashionMNIST.resources, folders[0])
+            source = type("FashionMNIST", (FashionMNIST,), {"mirrors": [address]})
+            _download(lambda: source(root, download=True), "Fashion-MNIST", root)
+        paths = find()
+    images, labels = map(read_idx, paths)
+    if images.ndim != 3 or len(images) != len(labels):
+        raise DataError(f"{paths[0]} and {paths[1]} do not belong together. Delete both.")
+    return images[:, None], labels
+
+
+@dataset("cifar10", examples=50_000, classes=10, channels=3)
+def cifar10() -> Arrays:
+    """Photographs of 32x32 in 10 classes."""
+    from torchvision.datasets import CIFAR10
+
+    return _cifar(CIFAR10)
+
+
+@dataset("cifar100", examples=50_000, classes=100, channels=3)
+def cifar100() -> Arrays:
+    """Photographs of 32x32 in 100 classes."""
+    from torchvision.datasets import CIFAR100
+
+    return _cifar(CIFAR100)
+
+
+def _cifar(base: type) -> Arrays:
+    """The training part that a torchvision class reads."""
+    with _downloads() as root:
+        try:
+            cifar = base(root, train=True)  # checks the MD5 sum of every file
+        except RuntimeError:
+            files = [(base.filename, base.tgz_md5)]
+            address = _from_mirror(base.url[: -len(base.filename)], files, root)
+            source = type(base.__name__, (base,), {"url": address + base.filename})
+            load = partial(source, root, train=True, download=True)
+            cifar = _download(load, base.__name__, root)
+    return cifar.data.transpose(0, 3, 1, 2).copy(), np.array(cifar.targets)
+
+
+def _download(load: Callable, name: str, root: Path):
+    """Runs a torchvision loader, which checks MD5 sums. Raises DataError that says what to do."""
+    try:
+        return load()
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{name} could not be read into {root}: {error} "
+            "If a file there is damaged, delete it; if the host is out of reach, set "
+            "NASCORE_MIRROR to an address or a folder that holds the archive."
+        ) from error
+
+
+def data_folder() -> Path:
+    """The folder of downloaded datasets; NASCORE_DATA chooses another."""
+    return Path(os.environ.get("NASCORE_DATA", "~/.cache/nascore")).expanduser()
+
+
+@contextmanager
+def _downloads() -> Iterator[Path]:
+    """The data folder, for one process at a time. Raises DataError if it cannot be written."""
+    advice = "Set NASCORE_DATA to a folder that you may write to."
+    root = ensure_writable(data_folder(), DataError, advice)
+    with FileLock(root / ".lock"):
+        yield root
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array in a file of MNIST's IDX format, plain or gzipped.
+
+    Raises DataError, naming the file, if it is damaged or truncated.
+    """
+    try:
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            raw = gzip.decompress(raw)
+        if raw[:3] != b"\x00\x00\x08":
+            raise ValueError("it is not an IDX file of bytes")
+        shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+        raise DataError(f"{path} is damaged: {error}. Delete it and run again.") from None
+
+
+def _from_mirror(address: str, files: list[tuple[str, str]], folder: Path) -> str:
+    """The address to download from, which ends in a slash: NASCORE_MIRROR if it is set.
+
+    If that is a local folder, its files (name, MD5 sum) are copied to ``folder`` and checked, so
+    that nothing is left to download.
+    """
+    mirror = os.environ.get("NASCORE_MIRROR")
+    if not mirror:
+        return address
+    if "://" in mirror:
+        return mirror.rstrip("/") + "/"
+    from torchvision.datasets.utils import check_integrity
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, md5 in files:
+        archive = Path(mirror).expanduser() / name
+        if not check_integrity(archive, md5):
+            raise DataError(f"{archive} is missing, or its MD5 sum is not {md5}.")
+        shutil.copyfile(archive, folder / name)
+    return address
