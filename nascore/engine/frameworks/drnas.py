@@ -13,7 +13,7 @@ class DrNAS(Framework):
     """Random and dense: Z is a sample of a Dirichlet distribution with concentration c.
 
     c = elu(alpha) + 1, Z_k = g_k / sum g with g_k of Gamma(c_k), and dg_k/dc_k at fixed quantile.
-    The authors take the mean of this derivative over sum g, which Z does not depend on.
+    The authors' derivative is the mean of this one over sum g, of which Z is independent.
 
     The distance to the anchor c = 1 is, by the authors' default, the weight decay of alpha: c is 1
     where alpha is 0. Their other one is a penalty, anchor KL(Dirichlet(c) | Dirichlet(1)), summed
@@ -50,10 +50,11 @@ class DrNAS(Framework):
         c = _concentration(alpha).where(allowed, 1)  # 1 adds nothing below
         total = (c * allowed).sum(dim=1, keepdim=True)
         terms = (c - 1) * (c.digamma() - total.digamma()) - c.lgamma()
-        per_edge = terms.sum(dim=1) + total.squeeze(1).lgamma() - allowed.sum(dim=1).lgamma()
-        return self.anchor * per_edge.sum()
+        count = allowed.sum(dim=1, keepdim=True, dtype=alpha.dtype)
+        return self.anchor * (terms.sum() + (total.lgamma() - count.lgamma()).sum())
 
 
 def _concentration(alpha: Tensor) -> Tensor:
     """elu(alpha) + 1, which rounding would make 0 below -17, and with it its gradient NaN."""
-    return alpha.clamp(-80, 0).exp() + alpha.relu()
+    low = alpha.clamp(-80, 1).exp()  # 1, for clamp has no slope at its bounds
+    return torch.where(alpha > 0, alpha + 1, low)
