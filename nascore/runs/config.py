@@ -158,13 +158,15 @@ class SearchConfig(BaseModel):
         options = fields.get("framework_options", {})
         if not isinstance(options, Mapping):
             raise ConfigError(f"framework_options={options!r}: give names and values.")
+        options = dict(options)
         if isinstance(framework, Framework):
             if options:
                 raise ConfigError(f"framework_options={options!r} with {framework}: give one.")
             framework, options = type(framework), framework.model_dump(exclude_defaults=True)
         name = FRAMEWORKS.name_of(framework)
         moved = {key: fields[key] for key in _MOVED if key in fields}
-        options = {**options, **{k: v for k, v in moved.items() if v != _MOVED[k]}}
+        own = FRAMEWORKS[name].model_fields
+        options |= {k: v for k, v in moved.items() if k in own or v != _MOVED[k]}
         fields = {key: value for key, value in fields.items() if key not in _MOVED}
         made = make_framework(name, **options)
         chosen = made.model_dump(mode="json", exclude_defaults=True)

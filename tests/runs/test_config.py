@@ -79,7 +79,10 @@ def test_bilevel_halves_the_training_set_by_default():
             {"order": 2, "framework": "darts", "level": "bi", "freeze_alpha": True},
             "alpha has no use",
         ),
-        ({"compile": True}, "compile=True with framework='dsnas'.* It is for darts, snas"),
+        (
+            {"compile": True},
+            "compile=True with framework='dsnas'.* It is for darts, drnas, fairdarts, snas",
+        ),
         (
             {"order": 2, "framework": "darts", "level": "bi", "compile": True},
             "compile=True with order=2",

@@ -6,7 +6,9 @@ the cost on the batch that theta learns from, bi-level search on a batch of the 
 """
 
 from nascore.engine.frameworks.darts import DARTS
+from nascore.engine.frameworks.drnas import DrNAS
 from nascore.engine.frameworks.dsnas import DSNAS
+from nascore.engine.frameworks.fairdarts import FairDARTS
 from nascore.engine.frameworks.framework import (
     FRAMEWORKS,
     Formulas,
@@ -15,6 +17,7 @@ from nascore.engine.frameworks.framework import (
     framework,
     make_framework,
 )
+from nascore.engine.frameworks.gdas import GDAS
 from nascore.engine.frameworks.proxylessnas import ProxylessNAS
 from nascore.engine.frameworks.snas import SNAS
 
@@ -22,7 +25,10 @@ __all__ = [
     "DARTS",
     "DSNAS",
     "FRAMEWORKS",
+    "GDAS",
     "SNAS",
+    "DrNAS",
+    "FairDARTS",
     "Formulas",
     "Framework",
     "ProxylessNAS",

@@ -1,0 +1,55 @@
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat
+from torch import Generator, Tensor
+
+from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.mask import Mask
+
+
+@framework("fairdarts")
+class FairDARTS(Framework):
+    """Deterministic and dense: each operation has a gate of its own, and none competes.
+
+    Z = sigmoid(alpha), so dL/dalpha_m = C_m (1 - Z_m). The zero-one loss pushes every gate away
+    from one half: -zero_one / N sum (Z - 1/2)^2, over all N gates.
+
+    The gate of `none` does nothing and is no part of the zero-one loss. An edge's probability of
+    `none` is 1 minus its largest other gate: `none` wins if all of them are below one half. The
+    authors start from gates of one half: ``alpha_mean=0``.
+
+    Arguments:
+        zero_one: weight of the zero-one loss.
+    """
+
+    zero_one: NonNegativeFloat = 10.0
+
+    dense: ClassVar = True
+    unrolls: ClassVar = True
+    formulas: ClassVar = Formulas(
+        mask="sigmoid(alpha)",
+        score="log Z",
+        gradient="C_m (1 - Z_m), and that of the zero-one loss",
+        source="Chu et al., 2020 (arXiv:1911.12126)",
+    )
+
+    def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+        return Mask(alpha.detach().sigmoid(), F.logsigmoid(alpha))
+
+    def probability(self, alpha: Tensor) -> Tensor:
+        gates, none, allowed = alpha.sigmoid(), self._none(alpha), alpha > -torch.inf
+        no_gate = 1 - gates.masked_fill(none, 0).amax(dim=1, keepdim=True)  # (edges, 1)
+        return gates.where(~none, no_gate * allowed)
+
+    def penalty(self, alpha: Tensor) -> Tensor:
+        counts = (alpha > -torch.inf) & ~self._none(alpha)  # (edges, operations)
+        away = (alpha.sigmoid() - 0.5).square() * counts
+        return -self.zero_one * away.sum() / counts.sum().clamp(min=1)
+
+    def _none(self, alpha: Tensor) -> Tensor:
+        """True for `none`, (operations,)."""
+        names = self.space.operations
+        k = names.index("none") if "none" in names else -1
+        return torch.arange(len(names), device=alpha.device) == k

@@ -1,0 +1,43 @@
+from typing import ClassVar, Self
+
+import torch.nn.functional as F
+from pydantic import PositiveFloat
+from torch import Generator, Tensor
+
+from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.mask import Mask
+from nascore.engine.random import gumbel
+
+
+@framework("gdas")
+class GDAS(Framework):
+    """Discrete and straight through: one sampled operation runs, a soft sample is differentiated.
+
+    Forward Z = one-hot argmax of q, backward dZ = dq. Only the sampled operation k has a slope, so
+    dL/dalpha = dL/dZ_k dq_k/dalpha = C_k d log q_k/dalpha, with the cost C_k = q_k dL/dZ_k.
+
+    Arguments:
+        temperature: of q, in the first epoch.
+        temperature_end: in the last epoch, reached linearly.
+    """
+
+    temperature: PositiveFloat = 10.0
+    temperature_end: PositiveFloat = 0.1
+
+    formulas: ClassVar = Formulas(
+        mask="one-hot argmax of q, q = softmax((log p + Gumbel) / temperature)",
+        score="log q, pathwise",
+        gradient="C_k (delta_km - q_m) / temperature, k the sampled one and C_k = q_k dL/dZ_k",
+        source="Dong and Yang, 2019 (arXiv:1910.04465)",
+    )
+
+    def at(self, progress: float) -> Self:
+        now = (1 - progress) * self.temperature + progress * self.temperature_end
+        return self.model_copy(update={"temperature": now})
+
+    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        noisy = alpha.log_softmax(dim=1) + gumbel(alpha, generator)
+        score = (noisy / self.temperature).log_softmax(dim=1)  # log q
+        sampled = score.argmax(dim=1)
+        soft = F.one_hot(sampled, alpha.shape[1]) * score.detach().exp()
+        return Mask.sample(sampled, score, cost_weight=soft)

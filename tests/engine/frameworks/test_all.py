@@ -1,0 +1,182 @@
+"""What every framework must obey. The names come from the registry, and so do those of others."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from nascore import search
+from nascore.engine.frameworks import FRAMEWORKS, make_framework
+from nascore.engine.random import stream
+from nascore.engine.step import Learner
+from nascore.errors import ConfigError
+from nascore.runs.loop import Searcher
+from nascore.runs.setup import set_up
+
+pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
+levels = pytest.mark.parametrize("level", ["single", "bi"])
+
+
+@pytest.fixture
+def learner(supernet, alpha):
+    """Makes what learns in a search, in float64, for a framework with its usual options."""
+
+    def make(name, space):
+        framework = make_framework(name).on(space)
+        net = supernet(space, channels=8, **framework.supernet_settings())
+        own = {
+            key: p.detach().double().requires_grad_()
+            for key, p in framework.parameters(alpha(space)).items()
+        }
+        state = {key: value.double() for key, value in framework.state().items()}
+        theta, adam = torch.optim.SGD(net.parameters(), 0.1), torch.optim.Adam(own.values(), 0.1)
+        return Learner(net, framework, own, state, theta, adam)
+
+    return make
+
+
+def test_what_is_not_allowed_has_weight_gradient_and_probability_zero(
+    name, learner, restricted, forbidden, batch
+):
+    made, out = learner(name, restricted), forbidden(restricted)
+    seen = made.step(batch, stream(0, "mask"), alpha=True)
+    assert (seen.mask.weight >= 0).all() and (seen.mask.weight[out] == 0).all()
+    assert (seen.mask.cost_weight[out] == 0).all()
+    assert (seen.cost[:, out] == 0).all()
+    for key, p in made.architecture.items():
+        assert p.grad.isfinite().all() and (p.grad != 0).any(), key
+    gradient = made.architecture["alpha"].grad
+    assert (gradient[out] == 0).all()
+    assert (gradient[0] == 0).all()  # only `none` is allowed there: nothing to choose
+    probability = made.recorded()["probability"]
+    assert probability.shape == out.shape
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert (probability[out] == 0).all()
+    assert (probability.max(dim=1).values > 0).all()
+
+
+def test_nothing_is_random_but_by_the_generator(name, learner, restricted):
+    made = learner(name, restricted)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = made.draw(stream(0, "mask"))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    other = made.draw(stream(0, "mask"))
+    for part in ("weight", "score", "cost_weight"):
+        assert torch.equal(getattr(one, part), getattr(other, part))
+
+
+@levels
+def test_it_learns_on_both_levels(name, level, tiny):
+    config = tiny.replace(framework=name, level=level, search_examples=64)
+    searcher = Searcher(config)
+    learner = searcher.setup.learner
+    own = {key: p.detach().clone() for key, p in learner.architecture.items()}
+    theta = [p.detach().clone() for p in learner.theta]
+    searcher.finish(progress=False)
+    for key, p in learner.architecture.items():
+        assert p.isfinite().all() and not torch.equal(p, own[key]), key
+    assert all(p.isfinite().all() for p in learner.theta)
+    assert any(not torch.equal(p, before) for p, before in zip(learner.theta, theta, strict=True))
+    history = searcher.history.to_xarray()
+    assert np.isfinite(history.probability).all()
+
+
+@levels
+def test_resume_is_bit_equal(name, level, tiny, tmp_path):
+    """Two epochs, save, load, two more = four at once: all that has been learned or recorded."""
+    config = tiny.replace(level=level, framework=name, search_examples=64, epochs=4, augment=True)
+    whole, first, second = (Searcher(config) for _ in range(3))
+    whole.finish(progress=False)
+    for epoch in range(3):
+        first.run_epoch(epoch)
+    first.save(tmp_path / "checkpoint")
+    second.load(tmp_path / "checkpoint")
+    second.finish(progress=False)
+    for one, other in zip(everything(whole), everything(second), strict=True):
+        assert torch.equal(one, other)
+    histories = [s.history.to_xarray().drop_vars("seconds") for s in (whole, second)]
+    assert histories[0].identical(histories[1])
+
+
+def everything(searcher):
+    """All tensors that a search goes on with."""
+    learner = searcher.setup.learner
+    yield from learner.supernet.state_dict().values()
+    yield from learner.architecture.values()
+    yield from learner.state.values()
+    for optimiser in (learner.theta_optimiser, learner.alpha_optimiser):
+        for values in optimiser.state_dict()["state"].values():
+            yield from (value for value in values.values() if isinstance(value, torch.Tensor))
+
+
+@levels
+def test_a_step_reads_one_thing_from_the_device_at_most(name, level, tiny, monkeypatch):
+    """On the meta device every read of a value raises, so a whole step there reads none.
+
+    Only a framework that is not dense may read one thing, its choice, by one `tolist`.
+    """
+    reads, plain = [], torch.Tensor.tolist
+
+    def answer(tensor):
+        if tensor.device.type != "meta":
+            return plain(tensor)
+        reads.append(tensor.shape)
+        return np.arange(tensor.numel()).reshape(tensor.shape).__mod__(8).tolist()
+
+    shapes_of_gamma_gradients()
+    setup = set_up(tiny.replace(framework=name, level=level, search_examples=64, device="meta"))
+    monkeypatch.setattr(torch.Tensor, "tolist", answer)
+    for split in setup.learning_splits:
+        reads.clear()
+        seen = setup.learner.step(
+            setup.batch(split), None, theta=split == "train", alpha=split == setup.alpha_split
+        )
+        assert seen.logits.device.type == "meta"
+        assert len(reads) == (not FRAMEWORKS[name].dense)
+
+
+def shapes_of_gamma_gradients():
+    """Teaches torch what its derivative of a gamma sample looks like without values."""
+    nothing = torch.empty(1, device="meta")
+    try:
+        torch._standard_gamma_grad(nothing, nothing)
+    except NotImplementedError:
+        library = torch.library.Library("aten", "IMPL", "Meta")
+        library.impl("_standard_gamma_grad", lambda c, g: torch.empty_like(g))
+        globals()["_kept"] = library  # it teaches as long as it lives
+
+
+def test_a_search_where_only_none_is_left_goes_on(name, tiny):
+    allowed = {edge: ["none"] for edge in ("(0,2)", "(1,2)", "(0,3)", "(1,3)", "(2,3)")}
+    run = search(tiny.replace(allowed=allowed, framework=name), progress=False)
+    assert np.isfinite(run.history.alpha).all()
+    assert (run.active_edges == 0).all()
+
+
+def test_second_order_is_for_those_that_unroll(name, tiny):
+    settings = dict(framework=name, level="bi", search_examples=64, order=2)
+    if not FRAMEWORKS[name].unrolls:
+        with pytest.raises(ConfigError, match=f"order=2 with framework='{name}'"):
+            tiny.replace(**settings)
+        return
+    second, first = (
+        search(tiny.replace(**{**settings, "order": order}), progress=False).history.alpha
+        for order in (2, 1)
+    )
+    assert np.isfinite(second).all()
+    assert not second.equals(first)
+
+
+def test_an_unknown_option_is_refused(name, tiny):
+    with pytest.raises(ConfigError, match=f"framework '{name}': unknown option 'luck'"):
+        tiny.replace(framework=name, framework_options={"luck": 7})
+
+
+def test_it_describes_itself(name):
+    """The book's table is made of these lines."""
+    formulas = FRAMEWORKS[name].formulas
+    assert all(formulas)
+    assert re.fullmatch(r"\w+( et al\.| and \w+)?, (19|20)\d\d.*", formulas.source)
