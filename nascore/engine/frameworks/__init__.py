@@ -15,13 +15,17 @@ from nascore.engine.frameworks.framework import (
     framework,
     make_framework,
 )
+from nascore.engine.frameworks.pcdarts import PCDARTS
 from nascore.engine.frameworks.proxylessnas import ProxylessNAS
+from nascore.engine.frameworks.reinforce import REINFORCE
 from nascore.engine.frameworks.snas import SNAS
 
 __all__ = [
     "DARTS",
     "DSNAS",
     "FRAMEWORKS",
+    "PCDARTS",
+    "REINFORCE",
     "SNAS",
     "Formulas",
     "Framework",
