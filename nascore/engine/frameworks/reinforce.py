@@ -13,11 +13,12 @@ from nascore.engine.random import gumbel
 class REINFORCE(Framework):
     """Discrete, with a global reward: the same loss meets the score on every edge.
 
-    The gradient of E_Z L is E_Z (L - b) dlog p(Z)/dalpha, for any b that does not depend on Z. Here
-    b is a moving average of the losses before: b <- decay b + (1 - decay) L, from the first loss on.
+    dE[L]/dalpha = E[(L - b) dlog p(Z)/dalpha] for any b that the present mask has no part in. Here
+    b starts as the first loss and then follows: b <- decay b + (1 - decay) L after each step.
 
-    The control to the local cost, which is recorded all the same. It has no sense of edges: `none`
-    meets L - b, too, and so does an operation behind a node that nothing reaches.
+    The control to the local cost, which is recorded all the same. An edge's `none` meets L - b too,
+    as does an operation that nothing reaches. The authors sample from a recurrent network and
+    reward the accuracy after training; here p = softmax(alpha), and -L on a batch is the reward.
 
     Arguments:
         decay: of the baseline b.
