@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -12,6 +13,7 @@ from nascore.engine.cpu.depthwise import on_cpu
 from nascore.engine.mask import Mask
 from nascore.engine.operations import Weighted, build_norm, build_operation, relu_conv_norm
 from nascore.engine.space import SearchSpace
+from nascore.errors import ConfigError
 
 
 class _UnitWeight(torch.autograd.Function):
@@ -71,6 +73,45 @@ def concatenate(maps: Sequence[Tensor]) -> Tensor:
     return _Concatenate.apply(*maps)
 
 
+class Partial(nn.Module):
+    """An operation on the first 1/K of the channels. The others pass by, and all are shuffled.
+
+    A weight z is that of all channels, so that an edge whose weights are 0 lets nothing pass.
+
+    Source: Xu et al., 2020 (arXiv:1907.05737), where z is that of the first channels alone.
+
+    Arguments:
+        operation: for C/K channels, from ``build_operation``.
+        partial: K.
+    """
+
+    def __init__(self, operation: nn.Module, partial: int):
+        super().__init__()
+        self.operation = operation
+        self.partial = partial
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        channels = x.shape[1] // self.partial
+        part, rest = x.split([channels, x.shape[1] - channels], dim=1)
+        rest = rest if z is None else z * rest
+        return F.channel_shuffle(concatenate([self.operation(part, z), rest]), self.partial)
+
+
+def build_partial(name: str, channels: int, norm: str, partial: int) -> nn.Module:
+    """The module of one operation on 1/K of C channels. Raises ConfigError if K does not divide C.
+
+    >>> build_partial("skip_connect", 4, "batch", 2)(torch.arange(4.0).view(1, 4, 1, 1)).flatten()
+    tensor([0., 2., 1., 3.])
+    """
+    if channels % partial:
+        raise ConfigError(
+            f"channels={channels} for operations on 1/{partial} of them: "
+            f"give a number of channels that {partial} divides, or another share."
+        )
+    operation = build_operation(name, channels // partial, norm)
+    return operation if partial == 1 else Partial(operation, partial)
+
+
 class Cell(nn.Module):
     """A cell with every allowed operation on every edge.
 
@@ -79,9 +120,17 @@ class Cell(nn.Module):
         inputs: channels of each input node's source.
         channels: channels C of every node.
         norm: name of the normalisation.
+        partial: K, for operations on 1/K of the channels: see ``Partial``.
     """
 
-    def __init__(self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str):
+    def __init__(
+        self,
+        space: SearchSpace,
+        inputs: Sequence[int],
+        channels: int,
+        norm: str,
+        partial: int = 1,
+    ):
         super().__init__()
         self.space = space
         self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
@@ -89,7 +138,7 @@ class Cell(nn.Module):
         self.operations = nn.ModuleList(
             nn.ModuleDict(
                 {
-                    str(k): build_operation(space.operations[k], channels, norm)
+                    str(k): build_partial(space.operations[k], channels, norm, partial)
                     for k in choices
                     if space.operations[k] != "none"
                 }
@@ -186,6 +235,9 @@ class Supernet(nn.Module):
         channels: channels C of every node; the stem has 3 C.
         norm: name of the normalisation.
         recompute: keep only what enters each cell; the backward pass computes the rest again.
+        partial: K, for operations on 1/K of the channels: see ``Partial``.
+
+    Raises ConfigError if K does not divide the channels.
     """
 
     def __init__(
@@ -197,6 +249,7 @@ class Supernet(nn.Module):
         channels: int = 16,
         norm: str = "batch",
         recompute: bool = False,
+        partial: int = 1,
     ):
         super().__init__()
         width = 3 * channels
@@ -208,7 +261,7 @@ class Supernet(nn.Module):
         sources = [width] * space.inputs  # channels of what the next cell reads, newest last
         self.cells = nn.ModuleList()
         for _ in range(cells):
-            self.cells.append(Cell(space, sources, channels, norm))
+            self.cells.append(Cell(space, sources, channels, norm, partial))
             sources = [*sources, channels * len(space.output_nodes)][1:]
         self.classifier = nn.Linear(sources[-1], classes, bias=False)
 

@@ -18,7 +18,9 @@ from nascore.engine.frameworks.framework import (
     make_framework,
 )
 from nascore.engine.frameworks.gdas import GDAS
+from nascore.engine.frameworks.pcdarts import PCDARTS
 from nascore.engine.frameworks.proxylessnas import ProxylessNAS
+from nascore.engine.frameworks.reinforce import REINFORCE
 from nascore.engine.frameworks.snas import SNAS
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "DSNAS",
     "FRAMEWORKS",
     "GDAS",
+    "PCDARTS",
+    "REINFORCE",
     "SNAS",
     "DrNAS",
     "FairDARTS",

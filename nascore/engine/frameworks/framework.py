@@ -81,14 +81,14 @@ class Framework(BaseModel, ABC):
         """
         return state
 
-    def probability(self, alpha: Tensor) -> Tensor:
+    def probability(self, alpha: Tensor, **others: Tensor) -> Tensor:
         """What is recorded, and where the wiring is read: (edges, operations) from 0 to 1.
 
         Arguments as of ``draw``. Default: softmax(alpha).
         """
         return alpha.log_softmax(dim=1).exp()
 
-    def penalty(self, alpha: Tensor) -> Tensor | None:
+    def penalty(self, **parameters: Tensor) -> Tensor | None:
         """A scalar that is added to the loss of alpha; None for none. Arguments as of ``draw``."""
         return None
 

@@ -1,0 +1,52 @@
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import PositiveInt
+from torch import Generator, Tensor
+
+from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.mask import Mask
+
+
+@framework("pcdarts")
+class PCDARTS(Framework):
+    """Deterministic and dense, on a part of the channels; edges share the node that they lead to.
+
+    Z_ijk = p_ijk q_ij, with p = softmax(alpha) and q = softmax(beta) over the edges into node j.
+    The gradient on beta_ij is C_ij - q_ij sum_i C_ij, where C_ij = sum_k C_ijk is an edge's cost.
+
+    An operation sees C/K channels, and the others pass by with the same weight. The authors let
+    them pass whatever alpha says. Here `none` may win and closes the whole edge, so it costs 0.
+    The wiring is read from p alone, and a removed edge keeps its share q. The authors start beta
+    with noise of 1e-3 and freeze alpha for 15 epochs; here beta starts at 0, and nothing is frozen.
+
+    Arguments:
+        share: K.
+    """
+
+    share: PositiveInt = 4
+
+    dense: ClassVar = True
+    unrolls: ClassVar = True
+    formulas: ClassVar = Formulas(
+        mask="softmax(alpha) softmax(beta), beta over the edges into a node",
+        score="log Z",
+        gradient="C_m - p_m sum_k C_k",
+        source="Xu et al., 2020 (arXiv:1907.05737)",
+    )
+    recorded: ClassVar[Mapping[str, tuple]] = {
+        "beta": (("epoch", "edge"), "f4", "edge normalisation parameter after the epoch", "1")
+    }
+
+    def parameters(self, alpha: Tensor) -> dict[str, Tensor]:
+        return {"alpha": alpha, "beta": alpha.new_zeros(len(alpha))}
+
+    def draw(self, alpha: Tensor, beta: Tensor, generator: Generator | None = None) -> Mask:
+        nodes = beta.split(list(self.space.intermediate_nodes))  # node j has j edges
+        log_q = torch.cat([edges.log_softmax(dim=0) for edges in nodes])
+        score = alpha.log_softmax(dim=1) + log_q.unsqueeze(1)
+        return Mask(score.detach().exp(), score)
+
+    def supernet_settings(self) -> dict[str, Any]:
+        return {"partial": self.share}

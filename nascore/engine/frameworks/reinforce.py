@@ -1,0 +1,48 @@
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.mask import Mask
+from nascore.engine.random import gumbel
+
+
+@framework("reinforce")
+class REINFORCE(Framework):
+    """Discrete, with a global reward: the same loss meets the score on every edge.
+
+    dE[L]/dalpha = E[(L - b) dlog p(Z)/dalpha] for any b that the present mask has no part in. Here
+    b starts as the first loss and then follows: b <- decay b + (1 - decay) L after each step.
+
+    The control to the local cost, which is recorded all the same. An edge's `none` meets L - b too,
+    as does an operation that nothing reaches. The authors sample from a recurrent network and
+    reward the accuracy after training; here p = softmax(alpha), and -L on a batch is the reward.
+
+    Arguments:
+        decay: of the baseline b.
+    """
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+
+    formulas: ClassVar = Formulas(
+        mask="one-hot sample of p",
+        score="log p",
+        gradient="(L - b) (delta_km - p_m), k the sampled one, b a moving average of L",
+        source="Zoph and Le, 2017 (arXiv:1611.01578)",
+    )
+
+    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        score = alpha.log_softmax(dim=1)
+        return Mask.sample((score.detach() + gumbel(alpha, generator)).argmax(dim=1), score)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"baseline": torch.tensor(torch.nan)}  # no loss seen yet
+
+    def cost(self, mask: Mask, cost: Tensor, loss: Tensor, baseline: Tensor) -> Tensor:
+        return (loss - torch.where(baseline.isnan(), loss, baseline)) * mask.weight
+
+    def next_state(self, loss: Tensor, baseline: Tensor) -> dict[str, Tensor]:
+        before = torch.where(baseline.isnan(), loss, baseline)
+        return {"baseline": self.decay * before + (1 - self.decay) * loss}
