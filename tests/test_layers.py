@@ -33,7 +33,7 @@ MODULES = {module_name(path) for path in FILES}
 
 def layer(module: str) -> str:
     """The part of a module's name that has a height."""
-    return (module.split(".") + [""])[1]
+    return ([*module.split("."), ""])[1]
 
 
 def statements(tree: ast.Module) -> Iterator[ast.AST]:
