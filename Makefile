@@ -1,4 +1,4 @@
-# make book · make test · make lint · make clean. Each sets up .venv by itself, once.
+# make book · make test · make quick · make lint · make clean. Each sets up .venv by itself, once.
 #
 #   PROFILE=smoke          profile of the notebooks: smoke, laptop (default), published
 #                          (reads the records of book/records, trains nothing) or paper
@@ -13,13 +13,17 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: book test lint format picture repository clean
+.PHONY: book test quick lint format picture repository clean
 
 book: $(READY)
 	$(RUN) -m nascore book --profile $(PROFILE)
 
 test: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadgroup
+
+# make quick: the tests without the slow ones, for while you write.
+quick: $(READY)
+	$(RUN) -m pytest --numprocesses 2 --dist loadgroup -m "not slow"
 
 lint: $(READY)
 	$(RUN) -m ruff check .

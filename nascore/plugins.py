@@ -62,11 +62,11 @@ class Registry(Mapping[str, Any]):
         if not colon:
             message = unknown(self.kind, name, self._own())
             raise ConfigError(f"{message} Or give one of your own as 'module:name'.")
-        for known, plugin in self._known.items():
-            if known == attribute and _module(plugin) == module:
-                return plugin
-        plugin = getattr(self._imported(module, name), attribute, None)
-        if plugin is None and (plugin := self._known.get(attribute)) is None:
+        imported = self._imported(module, name)
+        plugin = self._known.get(attribute)
+        if plugin is None or _module(plugin) != module:
+            plugin = getattr(imported, attribute, None)
+        if plugin is None:
             raise ConfigError(f"{self.kind} {name!r}: {module} has no {attribute!r}.")
         return self._accept(name, plugin)
 

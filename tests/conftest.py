@@ -1,21 +1,61 @@
-"""What many tests share: one thread, a small config, a small supernet in float64."""
+"""What many tests share: one thread, fixed seeds, small configs and networks, the smoke runs."""
 
+import os
 from types import SimpleNamespace
 
 import matplotlib
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
-from nascore import SearchConfig, SearchSpace, Supernet
+from nascore import RunStore, SearchConfig, SearchSpace, Supernet
 from nascore.engine import local_cost, make_framework, stream
 
 matplotlib.use("Agg")
+torch.set_num_threads(1)  # two processes of tests share the cores
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # a GPU takes part only if it is asked to
+settings.register_profile(  # the same examples in every run, however busy the machine
+    "tests",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    torch.set_num_threads(1)
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
+def pytest_collection_modifyitems(items):
+    """Tests on the smoke runs stay in one process, and two processes begin with the slow tests."""
+    for item in items:
+        if "smoke_runs" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("smoke"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """What a test draws without a generator is the same in every run and in any order of tests."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def smoke_runs(tmp_path_factory):
+    """A store with every run of profile smoke, made once for all processes. Not to be changed."""
+    from nascore.evidence.experiments import searches
+    from nascore.runs.parallel import sweep
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers
+    store = RunStore(folder / "smoke_runs")
+    with FileLock(folder / "smoke_runs.lock"):
+        sweep(searches("smoke"), store=store, workers=2, progress=False)
+    return store
 
 
 @pytest.fixture

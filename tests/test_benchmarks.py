@@ -80,6 +80,7 @@ def test_the_plain_network_is_the_sampled_one(benchmarks):
     assert torch.allclose(plain(images), searcher.supernet(images, mask), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_runner_adds_a_case_to_the_results(tmp_path):
     out = tmp_path / "results.json"
     out.write_text('{"kept": {}}')

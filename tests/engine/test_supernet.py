@@ -203,6 +203,7 @@ def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha, meas
         assert torch.allclose(one, other, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha, measure):

@@ -110,6 +110,7 @@ def test_the_paper_profile_is_the_authors_protocol():
     assert config.changes == {}
 
 
+@pytest.mark.slow
 def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
     changes = {"epochs": 1, "lr": None}
     first = run_experiment(
@@ -123,6 +124,7 @@ def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
     assert first["single-level"][0].provenance == again["single-level"][0].provenance
 
 
+@pytest.mark.slow
 def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
     store = RunStore(tmp_path)
     run_experiment("growing", "smoke", seeds=2, store=store, progress=False)
@@ -145,6 +147,7 @@ def test_load_experiment_takes_more_seeds_where_all_arms_have_them(tmp_path, mon
     assert loaded == configs_of("bilevel_failure", "smoke", seeds=4)
 
 
+@pytest.mark.slow
 def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     """A notebook's own folder of records is filled only with what the book does not have."""
     book = tmp_path / "book" / "records"

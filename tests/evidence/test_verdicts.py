@@ -1,11 +1,13 @@
 """Each claim on made histories that have the effect, and on ones that have not."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from nascore import Run, RunStore, SearchConfig
 from nascore.evidence.claims import Evidence
-from nascore.evidence.experiments import EXPERIMENTS
+from nascore.evidence.experiments import EXPERIMENTS, searches
 from nascore.evidence.phenomena import arc, shuffled
 from nascore.evidence.significance import LEVEL
 from nascore.evidence.verdicts import CLAIMS, judge, listed, verdicts
@@ -131,6 +133,7 @@ def test_an_effect_is_found(claim):
         assert found.interval[0] <= found.effect <= found.interval[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", TESTED)
 def test_without_an_effect_a_claim_is_supported_no_more_often_than_the_level(claim):
     """200 experiments of eight seeds that differ by noise alone."""
@@ -265,20 +268,20 @@ def test_identities(claim):
     assert verdict(claim, arms(np.nan)).verdict == "not supported"
 
 
+@pytest.mark.slow
 def test_deep_linear_dynamics():
     found = verdict("A7", {})
     assert found.verdict == "supported" and found.control > 10 * CLAIMS["A7"].bar
 
 
-def test_every_claim_reads_real_runs(tmp_path):
+@pytest.mark.slow
+def test_every_claim_reads_real_runs(smoke_runs, tmp_path):
     """The smoke runs of every experiment go through its claim; nothing else is looked at."""
-    from nascore.evidence.experiments import searches
-    from nascore.runs.parallel import sweep
-
     store = RunStore(tmp_path)
     names = {claim.experiment for claim in CLAIMS.values()}
     assert list(verdicts("smoke", store)) == ["A7"]
-    sweep(searches("smoke", names), store=store, progress=False)
+    for config in searches("smoke", names):
+        shutil.copy(smoke_runs.path(config), tmp_path)
     found = verdicts("smoke", store)
     assert list(found) == listed().index.tolist()
     assert found["A2"].verdict == "supported"
