@@ -11,7 +11,7 @@ import numpy as np
 import pandas
 
 # The claims register themselves: importing their modules is what fills CLAIMS.
-from nascore import analyses, phenomena  # noqa: F401
+from nascore.evidence import analyses, phenomena  # noqa: F401
 from nascore.evidence.claims import CLAIMS, Arms, Claim, Evidence
 from nascore.evidence.experiments import PROFILES, configs_of, load_experiment
 from nascore.evidence.significance import LEVEL, bonferroni, interval
