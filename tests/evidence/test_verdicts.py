@@ -7,7 +7,7 @@ from nascore import Run, RunStore, SearchConfig
 from nascore.evidence.claims import Evidence
 from nascore.evidence.experiments import EXPERIMENTS
 from nascore.evidence.phenomena import arc, shuffled
-from nascore.evidence.significance import LEVEL
+from nascore.evidence.significance import SIGNIFICANCE
 from nascore.evidence.verdicts import CLAIMS, judge, listed, verdicts
 from nascore.runs.records import History
 
@@ -127,7 +127,7 @@ def test_an_effect_is_found(claim):
     for draw in range(5):
         found = verdict(claim, arms_of(claim, np.random.default_rng(draw)))
         assert found.verdict == "supported", (draw, found)
-        assert found.n == SEEDS and found.p <= LEVEL
+        assert found.n == SEEDS and found.p <= SIGNIFICANCE
         assert found.interval[0] <= found.effect <= found.interval[1]
 
 
@@ -136,8 +136,8 @@ def test_without_an_effect_a_claim_is_supported_no_more_often_than_the_level(cla
     """200 experiments of eight seeds that differ by noise alone."""
     rng = np.random.default_rng(7)
     found = [verdict(claim, arms_of(claim, rng, effect=0.0)) for _ in range(200)]
-    assert np.mean([f.verdict == "supported" for f in found]) <= LEVEL
-    assert np.mean([f.p <= LEVEL for f in found]) <= LEVEL  # the test by itself, without the bar
+    assert np.mean([f.verdict == "supported" for f in found]) <= SIGNIFICANCE
+    assert np.mean([f.p <= SIGNIFICANCE for f in found]) <= SIGNIFICANCE  # the test by itself, without the bar
 
 
 @pytest.mark.parametrize("claim", TESTED)
@@ -208,7 +208,7 @@ def test_failure_asks_for_both_shares():
         made(s, half[s], FIVE.replace(level="bi", search_examples=96)) for s in range(SEEDS)
     ]
     found = verdict("P3", arms)
-    assert found.p <= LEVEL and found.effect == pytest.approx(0.6)
+    assert found.p <= SIGNIFICANCE and found.effect == pytest.approx(0.6)
     assert found.verdict == "not supported"  # bi-level keeps two fifths
 
 
