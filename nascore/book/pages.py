@@ -15,7 +15,7 @@ from nascore.evidence.claims import Claim
 from nascore.evidence.experiments import configs_of, flat
 from nascore.evidence.profiles import SEEDS
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni
-from nascore.evidence.verdicts import in_order, tests_in, verdicts
+from nascore.evidence.verdicts import count_tested, in_order, verdicts
 from nascore.runs.config import SearchConfig
 from nascore.runs.records import RunStore
 
@@ -162,7 +162,7 @@ def _settings() -> str:
         claims = _of_paper("P") + _of_paper("A")
         return ", ".join(claim.id for claim in claims if claim.experiment == experiment)
 
-    least = next(n for n in count(1) if bonferroni(2.0**-n, tests_in()) <= SIGNIFICANCE)
+    least = next(n for n in count(1) if bonferroni(2.0**-n, count_tested()) <= SIGNIFICANCE)
     rows = [[what, *map(show, first("growing")), why] for what, show, why in _SETTINGS]
     rows += [
         [

@@ -192,10 +192,13 @@ def run_experiment(
     Returns the runs of each arm, by seed. Raises ConfigError before any work.
     """
     arms = configs_of(name, profile, seeds=seeds, changes=changes)
-    if not isinstance(store, RunStore):
-        store = RunStore(store, shipped_records())
-    runs = sweep(flat(arms), store=store, workers=workers, progress=progress)
+    runs = sweep(flat(arms), store=open_store(store), workers=workers, progress=progress)
     return _in_arms(arms, runs)
+
+
+def open_store(store: RunStore | str | Path) -> RunStore:
+    """The records of a folder and those that come with the book; a store stays as it is."""
+    return store if isinstance(store, RunStore) else RunStore(store, shipped_records())
 
 
 def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[Run]] | None:

@@ -71,7 +71,7 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
         return Verdict(claim, worst, (0.0, worst), None, n, verdict, evidence.why, control)
     if evidence.p is None:
         raise ConfigError(f"claim {claim!r} is tested: give its Evidence a p, as of sign_flip.")
-    effect, tests = np.nan_to_num(evidence.effect), tests_in(said.family)
+    effect, tests = np.nan_to_num(evidence.effect), count_tested(said.family)
     mean, (low, high) = float(effect.mean()), interval(effect)
     p, why = bonferroni(evidence.p, tests), evidence.why
     if p <= SIGNIFICANCE and mean >= bar and evidence.met:
@@ -85,7 +85,7 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
     return Verdict(claim, mean, (low, high), p, n, verdict, why, control)
 
 
-def tests_in(family: str = "paper") -> int:
+def count_tested(family: str = "paper") -> int:
     """How many claims of a family are tested: what p is multiplied by."""
     return sum(claim.tested for claim in CLAIMS.values() if claim.family == family)
 

@@ -5,7 +5,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from nascore.evidence.significance import SIGNIFICANCE, below_chance, bonferroni, interval, sign_flip
+from nascore.evidence.significance import (
+    SIGNIFICANCE,
+    below_chance,
+    bonferroni,
+    interval,
+    sign_flip,
+)
 
 
 def test_sign_flip_is_exact():

@@ -12,9 +12,9 @@ from nascore.theory.topology import (
     chance,
     depth,
     distance,
+    each_epoch,
     intermediate_edges,
     mean_path_length,
-    each_epoch,
     random_wirings,
     width,
 )
