@@ -196,7 +196,7 @@ def book(
     """Executes the notebooks and builds the book."""
     from nascore.book.build import build_book
     from nascore.errors import unknown
-    from nascore.evidence.experiments import PROFILES
+    from nascore.evidence.profiles import PROFILES
     from nascore.folders import project_root
 
     if profile not in PROFILES:
@@ -217,6 +217,16 @@ def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+@app.command()
+def pages() -> None:
+    """Writes what README, book and table of contents take from the claims and the profiles."""
+    from nascore.book.pages import write_pages
+    from nascore.folders import project_root
+
+    for path in write_pages(project_root()):
+        typer.echo(path)
 
 
 @app.command()

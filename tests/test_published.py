@@ -1,6 +1,5 @@
 """The records that come with the book: whole, enough, small, and made again bit by bit."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import xarray as xr
 
 from nascore import Run, RunStore
 from nascore.errors import DataError
-from nascore.evidence.experiments import EXPERIMENTS, configs_of, load_experiment, searches
+from nascore.evidence.experiments import EXPERIMENTS, load_experiment, searches
 from nascore.evidence.verdicts import CLAIMS, verdicts
 from nascore.runs.data import SPLITS, load_splits
 from nascore.runs.datasets import DATASETS
@@ -85,42 +84,3 @@ def test_a_short_record_is_made_again(tmp_path):
         xr.testing.assert_allclose(*untrained, rtol=0, atol=1e-5)
         costs = [run.output_cost.sel(split="train", epoch=1) for run in (again, first)]
         assert abs(float(costs[0] - costs[1])) < 0.05
-
-
-def test_the_readme_shows_the_verdicts():
-    """Verdicts, and every number beside them, are those that the records give."""
-
-    def numbers(text: str) -> set[float]:
-        return {float(found) for found in re.findall(r"[-+]?\d+(?:\.\d+)?(?:e-?\d+)?", text)}
-
-    text = (ROOT / "README.md").read_text()
-    noise = configs_of("bilevel_failure", "published")["bi-level"][0].label_noise
-    for claim, found in verdicts("published", STORE).items():
-        (row,) = re.findall(rf"^\| {claim} .*$", text, re.MULTILINE)
-        _, _, verdict, measured, _ = row.split("|")
-        assert verdict.strip(" *") == found.verdict, claim
-        known = numbers(found.why) | {CLAIMS[claim].bar, 100 * noise}
-        assert numbers(measured) <= known, claim
-
-
-def test_the_page_on_the_protocol_shows_the_settings():
-    """Its table is written by hand: the numbers must be those of the experiments."""
-    text = (ROOT / "book" / "protocol.md").read_text()
-    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
-    table = {row[0].strip(): [cell.strip() for cell in row[1:4]] for row in rows if len(row) == 5}
-    for column, profile in enumerate(("paper", "published", "laptop")):
-        wiring = configs_of("growing", profile)["single-level"]
-        failure = configs_of("bilevel_failure", profile)["bi-level"][0]
-        first, steps = wiring[0], wiring[0].sizes["train"] // wiring[0].batch_size
-        share = failure.label_noise
-        noise = f"{100 * share:.0f} percent" if share else "none"
-        expected = {
-            "examples for $\\theta$ (P1, P2)": f"{first.sizes['train']:,}",
-            "cells, channels (P1, P2)": f"{first.cells}, {first.channels}",
-            "epochs (P1, P2)": f"{first.epochs} of {steps} steps",
-            "learning rate of $\\theta$": f"{first.lr:g}",
-            "learning rate of $\\alpha$": f"{first.arch_lr:g}",
-            "label noise (P3, A5)": noise,
-            "seeds of tested claims": str(len(wiring)),
-        }
-        assert {name: table[name][column] for name in expected} == expected

@@ -1,5 +1,15 @@
-"""The book: figures, tables, executed notebooks and the built pages.
+"""The book: figures and tables, executing notebooks, building pages.
 
-Imports only engine, runs, theory, evidence and what lies at the bottom: errors, folders, plugins
-and lazy.
+May import: errors, folders, plugins, engine, runs, theory, evidence.
 """
+
+from typing import TYPE_CHECKING
+
+from nascore.lazy import public_names
+
+if TYPE_CHECKING:
+    from nascore.book import plots as plots
+    from nascore.book.tables import RunTable as RunTable
+    from nascore.book.tables import scorecard_table as scorecard_table
+
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -22,7 +22,8 @@ from nascore.theory import topology
 INPUT, INTERMEDIATE, OUTPUT = "#4477aa", "#ee6677", "#bbbbbb"
 """Colours of input edges, intermediate edges, and the fixed links to the output."""
 
-ARMS = sns.color_palette("colorblind")
+COLOURS = sns.color_palette("colorblind")
+"""Colours that tell arms, splits or outcomes apart."""
 
 
 def set_style() -> None:
@@ -73,7 +74,7 @@ def none_probability(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
 def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Axes:
     """Number of active edges over epochs, a line for each arm."""
     ax = ax or plt.gca()
-    for colour, (arm, runs) in zip(ARMS, arms.items(), strict=False):
+    for colour, (arm, runs) in zip(COLOURS, arms.items(), strict=False):
         over_epochs([run.active_edges for run in runs], ax, arm, color=colour)
         edges = len(runs[0].config.space.edges)
     ax.set(ylabel="active edges", ylim=(-0.15, edges + 0.15))
@@ -88,7 +89,7 @@ def output_cost(
 ) -> Axes:
     """L - H over epochs, a colour for each arm and a line style for each split."""
     ax = ax or plt.gca()
-    for colour, (arm, runs) in zip(ARMS, arms.items(), strict=False):
+    for colour, (arm, runs) in zip(COLOURS, arms.items(), strict=False):
         for dashes, split in zip(("-", "--", ":"), splits, strict=False):
             label = f"{arm}, {split} set" if len(arms) > 1 else f"{split} set"
             curves = [run.output_cost.sel(split=split) for run in runs]
@@ -102,7 +103,7 @@ def output_cost(
 def loss_and_entropy(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """L (solid) and H (dashed) over epochs, a colour for each split that has examples."""
     ax = ax or plt.gca()
-    for colour, split in zip(ARMS, SPLITS, strict=False):
+    for colour, split in zip(COLOURS, SPLITS, strict=False):
         if runs[0].config.sizes[split]:
             losses = [run.mean_loss.sel(split=split) for run in runs]
             entropies = [run.mean_entropy.sel(split=split) for run in runs]
@@ -116,7 +117,7 @@ def loss_and_entropy(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
 def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
     """L (solid) and H (dashed) of a split over epochs, of right and of wrong answers."""
     ax = ax or plt.gca()
-    for colour, outcome in ((ARMS[2], "right"), (ARMS[3], "wrong")):
+    for colour, outcome in ((COLOURS[2], "right"), (COLOURS[3], "wrong")):
         for name, letter, dashes in (("loss", "L", "-"), ("entropy", "H", "--")):
             chosen = {"split": split, "outcome": outcome}
             curves = [run.history[name].sel(chosen) for run in runs]
@@ -160,7 +161,7 @@ def portrait(runs: Sequence[Run]) -> Figure:
         ("intermediate edges", topology.intermediate_edges, INTERMEDIATE),
         ("depth", topology.depth, "0.3"),
     ):
-        if curves := [topology.over_epochs(run, measure) for run in ended]:
+        if curves := [topology.each_epoch(run, measure) for run in ended]:
             over_epochs(curves, shape, name, color=colour)
     shape.set(ylabel="edges", ylim=(-0.15, None))
     if ended:

@@ -14,18 +14,18 @@ from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
 
 
 def mean_cost(run: Run, epochs: slice, cells: slice = slice(None)) -> float:
-    """Cost of the operations but `none`: mean over cells, edges, operations, epochs; in nats."""
+    """Cost in nats of the operations but `none`, mean over cells, edges, operations and epochs."""
     cost = run.history.cost_mean.isel(epoch=epochs, cell=cells)
     return float(cost.sel(operation=cost.operation != "none").mean())
 
 
 @claim(
     id="A1",
-    name="Cost at both ends of training",
     says=(
-        "Under uniform masks the operations but none cost more than 0 at initialisation, in the "
-        "mean, and less than 0 near the convergence of theta."
+        "Under uniform masks an operation other than none costs, on average, more than 0 at "
+        "initialisation and less than 0 near the convergence of theta."
     ),
+    short="The mean operation costs > 0 at initialisation, < 0 near convergence",
     experiment="cost_at_init_and_convergence",
     chapter="cost_over_training",
     effect="the smaller of: mean cost before training; minus mean cost in the last tenth of epochs",
@@ -36,6 +36,7 @@ def mean_cost(run: Run, epochs: slice, cells: slice = slice(None)) -> float:
     tested=True,
 )
 def cost_at_init_and_convergence(arms: Arms) -> Evidence:
+    """The smaller of the mean cost before training and minus that near convergence, in nats."""
     (runs,) = arms.values()
     first, last = slice(0, 1), slice(-max(1, runs[0].config.epochs // 10), None)
     start = each(lambda run: mean_cost(run, first), runs)
@@ -60,11 +61,11 @@ def _largest(values: xr.DataArray) -> float:
 
 @claim(
     id="A2",
-    name="Sum rule",
-    says="At every step, the output edges of the last cell cost L − H together.",
-    experiment="sum_rule",
+    says="At every step, the output edges of the last cell together cost L − H.",
+    short="The output costs L − H at every step",
+    experiment="growing",
     chapter="sum_rule",
-    effect="largest difference between the two, each the mean of an epoch's steps, over epochs",
+    effect="largest difference between the two over epochs, each the mean of an epoch's steps",
     test="at most the bar in every seed: float32",
     control="L − H of the validation set, which alpha does not see",
     bar=1e-4,
@@ -72,6 +73,7 @@ def _largest(values: xr.DataArray) -> float:
     tested=False,
 )
 def sum_rule(arms: Arms) -> Evidence:
+    """The largest difference between the output's cost and L - H, in nats."""
     (runs,) = arms.values()
 
     def difference(run: Run, split: str) -> float:
@@ -92,8 +94,8 @@ def sum_rule(arms: Arms) -> Evidence:
 
 @claim(
     id="A3",
-    name="Cost along paths",
     says="No cost passes an intermediate edge, except through skip_connect.",
+    short="No cost passes an intermediate edge, except through `skip_connect`",
     experiment="path_cost",
     chapter="sum_rule",
     effect=(
@@ -108,6 +110,7 @@ def sum_rule(arms: Arms) -> Evidence:
     tested=False,
 )
 def path_cost(arms: Arms) -> Evidence:
+    """The largest cost that passed without skip_connect, as a share of the output's cost."""
     without, control = (each(passed, arms[arm]) for arm in ("without", "with skip_connect"))
     return Evidence(
         seeds_of(arms["without"]),
@@ -119,16 +122,16 @@ def path_cost(arms: Arms) -> Evidence:
 
 
 def passed(run: Run) -> float:
-    """Largest cost that passed an intermediate edge of the last cell, of the output cost.
+    """Largest cost that passed an intermediate edge of the last cell, a share of the output's cost.
 
-    The cost of all edges, step by step, less what the output edges bring; largest over epochs.
+    The cost of all edges minus that of the output edges, step by step; largest over epochs.
     """
     output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
     return _largest(of_all_edges(run).isel(cell=-1) - output) / _largest(output)
 
 
 def of_all_edges(run: Run) -> xr.DataArray:
-    """Cost of all edges of a cell together, mean over an epoch's steps, (epoch, cell), in nats."""
+    """Cost in nats of all edges of a cell together, mean over an epoch's steps, (epoch, cell)."""
     history = run.history.isel(epoch=slice(1, None))
     steps = run.config.sizes["train"] // run.config.batch_size
     return (history.cost_mean.fillna(0) * history.cost_count).sum(["edge", "operation"]) / steps
@@ -136,9 +139,9 @@ def of_all_edges(run: Run) -> xr.DataArray:
 
 @claim(
     id="A4",
-    name="Zero sum of a cell",
-    says="The output edges of every cell but the last cost nothing together.",
-    experiment="cell_sums",
+    says="In every cell but the last, the output edges together cost nothing.",
+    short="Every cell but the last costs nothing",
+    experiment="growing",
     chapter="sum_rule",
     effect="largest size of that cost over epochs and cells, relative to the last cell's",
     test="at most the bar in every seed: the eps of the normalisation",
@@ -148,6 +151,7 @@ def of_all_edges(run: Run) -> xr.DataArray:
     tested=False,
 )
 def cell_sums(arms: Arms) -> Evidence:
+    """The largest cost of an earlier cell's output edges, as a share of the last cell's."""
     (runs,) = arms.values()
     last = each(lambda run: _largest(run.history.cell_output_cost.isel(cell=-1)), runs)
     rest = each(lambda run: _largest(run.history.cell_output_cost.isel(cell=slice(0, -1))), runs)
@@ -160,7 +164,7 @@ def cell_sums(arms: Arms) -> Evidence:
 
 
 def later_half(run: Run, split: str, outcome: str | None = None) -> float:
-    """L - H of a split, mean over the second half of the epochs; of one outcome, or of all."""
+    """L - H of a split in nats, mean over the second half of the epochs; of one outcome or all."""
     cost = run.output_cost
     if outcome is not None:
         cost = (run.history.loss - run.history.entropy).sel(outcome=outcome)
@@ -169,20 +173,20 @@ def later_half(run: Run, split: str, outcome: str | None = None) -> float:
 
 @claim(
     id="A5",
-    name="Right and wrong answers",
     says=(
         "In bi-level search, wrong answers keep L far above H on the search set, so cost stays "
         "positive there while it is negative on the training set."
     ),
-    experiment="right_and_wrong",
+    short="Confident mistakes keep the cost of held-out data positive",
+    experiment="bilevel_failure",
     chapter="right_and_wrong",
     effect=(
-        "the smaller of: L − H on the search set; minus L − H on the training set; both in the "
-        "mean over the second half of the epochs"
+        "the smaller of: L − H on the search set; minus L − H on the training set; each the mean "
+        "over the second half of the epochs"
     ),
     test=(
-        "both above 0 across seeds (exact sign flips, the larger p); besides, L − H of the wrong "
-        "answers on the search set is above 0 in the mean"
+        "both above 0 across seeds (exact sign flips, the larger p); also, L − H of the wrong "
+        "answers on the search set is above 0 on average"
     ),
     control="bi-level search without label noise",
     bar=0.0,
@@ -190,6 +194,8 @@ def later_half(run: Run, split: str, outcome: str | None = None) -> float:
     tested=True,
 )
 def right_and_wrong(arms: Arms) -> Evidence:
+    """The smaller of L - H on the search set and minus L - H on the training set, in nats."""
+
     def both(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
         search, train = (
             each(lambda run, split=split: later_half(run, split), runs)
@@ -219,9 +225,9 @@ def right_and_wrong(arms: Arms) -> Evidence:
 
 
 def deep_advantage(run: Run) -> float:
-    """Cost of edge (1,3) less that of (2,3): positive if the deep edge is the better one.
+    """Cost of edge (1,3) minus that of (2,3) in nats: positive if the deep edge is the better one.
 
-    Mean over operations but `none` and over the second half of the epochs, summed over cells; nats.
+    Mean over operations but `none` and over the second half of the epochs, summed over cells.
     """
     cost = run.history.cost_mean.isel(epoch=slice(-(run.config.epochs // 2), None))
     cost = cost.sel(operation=cost.operation != "none").mean(["operation", "epoch"])
@@ -231,24 +237,25 @@ def deep_advantage(run: Run) -> float:
 
 @claim(
     id="A6",
-    name="Training opportunity",
     says="Where the first operation of a chain is always trained, the deep edge is not worse.",
+    short="With its first operation always trained, the deep edge is not worse",
     experiment="training_opportunity",
     chapter="training_opportunity",
     effect=(
-        "cost of the wide edge (1,3) less cost of the deep edge (2,3), mean over the second half "
-        "of the epochs: with (1,2) fixed less with (1,2) free"
+        "cost of the wide edge (1,3) minus cost of the deep edge (2,3), mean over the second half "
+        "of the epochs: with (1,2) fixed minus with (1,2) free"
     ),
     test=(
-        "above 0 across seeds (exact sign flips); besides, with (1,2) fixed the deep edge costs no "
-        "more than the wide one, in the mean"
+        "above 0 across seeds (exact sign flips); also, with (1,2) fixed the deep edge costs, on "
+        "average, no more than the wide one"
     ),
-    control="cost of (1,3) less cost of (2,3) with (1,2) free",
+    control="cost of (1,3) minus cost of (2,3) with (1,2) free",
     bar=0.0,
     unit="nat",
     tested=True,
 )
 def training_opportunity(arms: Arms) -> Evidence:
+    """How much cheaper the deep edge becomes, against the wide one, if (1,2) is fixed; in nats."""
     fixed, free = (each(deep_advantage, arms[arm]) for arm in ("fixed", "free"))
 
     def compared(advantage: np.ndarray) -> str:
@@ -262,15 +269,15 @@ def training_opportunity(arms: Arms) -> Evidence:
         sign_flip(np.nan_to_num(fixed - free)),
         free,
         bool(np.nan_to_num(fixed).mean() >= 0),
-        {"(1,3) less (2,3), fixed": fixed, "(1,3) less (2,3), free": free},
+        {"(1,3) minus (2,3), fixed": fixed, "(1,3) minus (2,3), free": free},
     )
 
 
 @claim(
     id="A7",
-    name="Deep linear dynamics",
     says="A linear chain learns a mode in the time that the closed form gives for its depth.",
-    experiment="deep_linear",
+    short="Deep linear chains learn as the closed form says",
+    experiment=None,
     chapter="training",
     effect=(
         "largest difference between a mode's strength and its closed form, over time and depths 1 "
@@ -283,6 +290,7 @@ def training_opportunity(arms: Arms) -> Evidence:
     tested=False,
 )
 def deep_linear(arms: Arms) -> Evidence:
+    """The largest difference between a chain and its closed form, as a share of the strength."""
     residual, control = _chains(seeds=5)
     return Evidence(
         list(range(len(residual))),
@@ -294,7 +302,7 @@ def deep_linear(arms: Arms) -> Evidence:
 
 @cache
 def _chains(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Residual and control of A7 for each seed: they depend on no run, so once is enough."""
+    """Residual and control of A7, a share of the strength for each seed; no run changes them."""
     strengths, start, lr, steps = (2.0, 1.0), 0.01, 2e-3, 4000
     times = lr * np.arange(steps + 1)
     exact = {

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas
 
 from nascore.evidence.significance import sign_flip
+from nascore.plugins import Registry, is_built_in
 from nascore.runs.run import Run
 
 Arms = Mapping[str, Sequence[Run]]
+"""The runs of an experiment: for each arm, a run for each seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,7 @@ class Evidence:
         why: what was seen, in words.
         p: of the test; None if the claim is checked.
         control: the same number where the claim should not hold, one a seed; empty without one.
-        met: whether what the claim asks for besides is there.
+        met: whether what else the claim asks for is there.
         values: what was measured, by name, one number a seed.
     """
 
@@ -58,9 +61,9 @@ class Claim:
     """A claim and what decides it.
 
     Arguments:
-        says: the paper's claim, in our reading.
-        experiment: whose runs decide it.
-        chapter: the notebook that shows them.
+        says: the claim, in our reading if it is the paper's.
+        short: the same in a line, for tables.
+        experiment: whose runs decide it, a key of EXPERIMENTS; None if it needs no runs.
         effect: the number for each seed, in words.
         test: what the claim is decided by, in words.
         control: the negative control, in words.
@@ -68,13 +71,14 @@ class Claim:
         unit: of the effect.
         tested: by a test across seeds; else checked against the bar.
         measure: from the experiment's runs to the evidence.
+        family: the claims that p is corrected for together.
+        chapter: the notebook that shows the runs, if there is one.
     """
 
     id: str
-    name: str
     says: str
-    experiment: str
-    chapter: str
+    short: str
+    experiment: str | None
     effect: str
     test: str
     control: str
@@ -82,6 +86,13 @@ class Claim:
     unit: str
     tested: bool
     measure: Callable[[Arms], Evidence]
+    family: str
+    chapter: str | None = None
+
+    @property
+    def __wrapped__(self) -> Callable[[Arms], Evidence]:
+        """Where the claim was written: a registry looks there."""
+        return self.measure
 
     @property
     def text(self) -> str:
@@ -92,20 +103,30 @@ class Claim:
             f"- *{'Effect' if self.tested else 'Residual'}, seed by seed:* {self.effect}.\n"
             f"- *Decided by:* {self.test}.\n"
             f"- *Bar:* {sign} {self.bar:g} {self.unit}"
-            f"{' in the mean over seeds' if self.tested else ''}.\n"
+            f"{' on average over seeds' if self.tested else ''}.\n"
             f"- *Negative control:* {self.control}."
         )
 
 
-CLAIMS: dict[str, Claim] = {}
+CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else "not a claim.")
 """Every claim by its id."""
 
 
-def claim(**texts):
-    """Registers the decorated function as the measure of a claim."""
+def claim(
+    id: str, *, family: str | None = None, **said: Any
+) -> Callable[[Callable[[Arms], Evidence]], Callable[[Arms], Evidence]]:
+    """Registers the decorated function as the measure of a claim.
 
-    def add(measure):
-        CLAIMS[texts["id"]] = Claim(measure=measure, **texts)
+    Arguments:
+        id: its short name, such as "P1".
+        family: the claims that p is corrected for together; None takes the function's module,
+            "paper" inside this package. So a claim of your own leaves the paper's p as they are.
+        said: the other fields of Claim.
+    """
+
+    def add(measure: Callable[[Arms], Evidence]) -> Callable[[Arms], Evidence]:
+        own = "paper" if is_built_in(measure) else measure.__module__
+        CLAIMS.register(id)(Claim(id=id, measure=measure, family=family or own, **said))
         return measure
 
     return add

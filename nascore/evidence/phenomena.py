@@ -14,7 +14,7 @@ from nascore.theory import topology
 
 
 def arc(values: np.ndarray) -> float:
-    """How far a series rises above both of its ends, less how far it falls below both."""
+    """How far a series rises above both of its ends, minus how far it falls below both."""
     rise = values.max() - max(values[0], values[-1])
     fall = min(values[0], values[-1]) - values.min()
     return float(rise - fall)
@@ -37,13 +37,13 @@ def shuffled(run: Run) -> np.ndarray:
 
 @claim(
     id="P1",
-    name="Growing",
     says="Single-level search drops edges first and grows them back: it does not prune.",
+    short="Search drops edges first, then grows them back",
     experiment="growing",
     chapter="growing",
     effect=(
-        "how far the mean of p(none) over edges rises above both its start and its end, less how "
-        "far it falls below both; and the same for the number of active edges, upside down"
+        "how far the mean of p(none) over edges rises above both its start and its end, minus "
+        "how far it falls below both; and the same for the number of active edges, upside down"
     ),
     test=(
         "both above 0 across seeds: exact sign flips, the larger p. Where all edges start active "
@@ -55,6 +55,7 @@ def shuffled(run: Run) -> np.ndarray:
     tested=True,
 )
 def growing(arms: Arms) -> Evidence:
+    """How far p(none) rises above its ends, a probability; with the same for active edges."""
     (runs,) = arms.values()
 
     def none(run: Run) -> np.ndarray:
@@ -75,7 +76,7 @@ def growing(arms: Arms) -> Evidence:
     return Evidence(
         seeds_of(runs),
         risen,
-        f"p(none) peaks {mean(risen):.2f} above its ends; in the mean over seeds the cell goes "
+        f"p(none) peaks {mean(risen):.2f} above its ends; on average over seeds the cell goes "
         f"from {mean(values['edges at the start']):.1f} active edges to "
         f"{mean(values['fewest edges']):.1f} and ends with {mean(values['edges at the end']):.1f}. "
         f"Both rise and fall in {both.sum()} of {len(runs)} seeds.",
@@ -86,7 +87,7 @@ def growing(arms: Arms) -> Evidence:
 
 
 def none_on(run: Run, edges: Sequence[Edge]) -> float:
-    """p(none) at the end, mean over some edges."""
+    """p(none) at the end, a probability, mean over some edges."""
     chosen = [edge in edges for edge in run.config.space.edges]
     return float(run.none_probability.isel(epoch=-1).values[chosen].mean())
 
@@ -102,11 +103,11 @@ def _relabelled(run: Run) -> float:
 
 @claim(
     id="P2",
-    name="Width",
     says="Search keeps input edges and drops intermediate ones: wide wirings, not deep ones.",
+    short="Wide wirings win over deep ones",
     experiment="growing",
     chapter="width_preference",
-    effect="p(none) at the end, mean over intermediate edges less mean over input edges",
+    effect="p(none) at the end, mean over intermediate edges minus mean over input edges",
     test=(
         "above 0 across seeds (exact sign flips), and the depth of the final wirings below that "
         "of random wirings with as many edges (exact); the larger p"
@@ -117,6 +118,7 @@ def _relabelled(run: Run) -> float:
     tested=True,
 )
 def width_preference(arms: Arms) -> Evidence:
+    """How much higher p(none) ends on intermediate edges than on input edges, a probability."""
     (runs,) = arms.values()
     edges = runs[0].config.space.input_edges
     inputs = each(lambda run: none_on(run, run.config.space.input_edges), runs)
@@ -156,14 +158,14 @@ def share_kept(run: Run) -> float:
 
 @claim(
     id="P3",
-    name="Failure",
     says="Bi-level search drops every edge in the end; single-level search does not.",
+    short="Bi-level search drops every edge",
     experiment="bilevel_failure",
     chapter="bilevel_failure",
-    effect="share of the edges that are kept at the end, single-level less bi-level",
+    effect="share of the edges that are kept at the end, single-level minus bi-level",
     test=(
-        "above 0 across seeds (exact sign flips); besides, bi-level keeps at most a fifth in the "
-        "mean, single-level at least three fifths"
+        "above 0 across seeds (exact sign flips); also, on average, bi-level keeps at most a fifth "
+        "and single-level at least three fifths"
     ),
     control="the same with the noise taken from the bi-level searches alone",
     bar=0.4,
@@ -171,6 +173,7 @@ def share_kept(run: Run) -> float:
     tested=True,
 )
 def bilevel_failure(arms: Arms) -> Evidence:
+    """How many more edges single-level search keeps than bi-level search, a share of all edges."""
     kept = {arm: each(share_kept, runs) for arm, runs in arms.items()}
     bi, single = kept["bi-level"], kept["single-level"]
     why = f"Bi-level keeps {mean(bi):.2f} of the edges, single-level {mean(single):.2f}"

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.05
+SIGNIFICANCE = 0.05
 """The chance, at most, of calling any claim of a family supported when none of them holds."""
 
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 
+from nascore.errors import ConfigError
+
 # The claims register themselves: importing their modules is what fills CLAIMS.
 from nascore.evidence import analyses, phenomena  # noqa: F401
 from nascore.evidence.claims import CLAIMS, Arms, Claim, Evidence
-from nascore.evidence.experiments import PROFILES, configs_of, load_experiment
-from nascore.evidence.significance import LEVEL, bonferroni, interval
+from nascore.evidence.experiments import load_experiment
+from nascore.evidence.profiles import PROFILES
+from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval
 from nascore.runs.store import RunStore
 
 
@@ -26,7 +29,7 @@ class Verdict:
         claim: its id.
         effect: mean over the seeds; of a checked claim, the largest residual.
         interval: 95 percent interval of the mean; of a checked claim, from 0 to the effect.
-        p: corrected for the number of tested claims; None if the claim is checked.
+        p: corrected for the number of tested claims in the family; None if the claim is checked.
         n: number of seeds.
         verdict: supported, not supported or undecided.
         why: what was seen, in words.
@@ -57,36 +60,44 @@ class Verdict:
 def judge(claim: str, evidence: Evidence) -> Verdict:
     """The verdict on a claim, from its evidence.
 
-    A run that diverged counts as no effect in a test, and fails a check.
+    A run that diverged counts as no effect in a test, and fails a check. Raises ConfigError for an
+    unknown claim, or a tested one whose evidence has no p.
     """
-    bar, n = CLAIMS[claim].bar, len(evidence.effect)
-    control = float(np.mean(evidence.control)) if len(evidence.control) else np.nan
-    if not CLAIMS[claim].tested:
+    said, n = CLAIMS[claim], len(evidence.effect)
+    bar, control = said.bar, float(np.mean(evidence.control)) if len(evidence.control) else np.nan
+    if not said.tested:
         worst = float(np.abs(evidence.effect).max())
         verdict = "supported" if worst <= bar and evidence.met else "not supported"
         return Verdict(claim, worst, (0.0, worst), None, n, verdict, evidence.why, control)
-    effect, tests = np.nan_to_num(evidence.effect), sum(c.tested for c in CLAIMS.values())
+    if evidence.p is None:
+        raise ConfigError(f"claim {claim!r} is tested: give its Evidence a p, as of sign_flip.")
+    effect, tests = np.nan_to_num(evidence.effect), count_tested(said.family)
     mean, (low, high) = float(effect.mean()), interval(effect)
     p, why = bonferroni(evidence.p, tests), evidence.why
-    if p <= LEVEL and mean >= bar and evidence.met:
+    if p <= SIGNIFICANCE and mean >= bar and evidence.met:
         verdict = "supported"
     elif high < bar or not evidence.met:
         verdict = "not supported"
     else:
         verdict = "undecided"
-        if bonferroni(2.0**-n, tests) > LEVEL:
-            why += f" With n = {n}, no result could be below the level of {LEVEL}."
+        if bonferroni(2.0**-n, tests) > SIGNIFICANCE:
+            why += f" With n = {n}, no result could be below the level of {SIGNIFICANCE}."
     return Verdict(claim, mean, (low, high), p, n, verdict, why, control)
 
 
+def count_tested(family: str = "paper") -> int:
+    """How many claims of a family are tested: what p is multiplied by."""
+    return sum(claim.tested for claim in CLAIMS.values() if claim.family == family)
+
+
 def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
-    """The verdict on every claim whose experiment a store has in full, by id."""
-    found = {claim.id: load_experiment(claim.experiment, profile, store) for claim in in_order()}
-    return {
-        name: judge(name, CLAIMS[name].measure(arms))
-        for name, arms in found.items()
-        if arms is not None
-    }
+    """The verdict on every claim that needs no runs, or whose runs a store has in full, by id."""
+    found = {}
+    for claim in in_order():
+        arms = load_experiment(claim.experiment, profile, store) if claim.experiment else {}
+        if arms is not None:
+            found[claim.id] = judge(claim.id, claim.measure(arms))
+    return found
 
 
 def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
@@ -95,7 +106,7 @@ def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
     return {
         profile: card
         for profile, card in cards.items()
-        if any(configs_of(CLAIMS[name].experiment, profile) for name in card)
+        if any(CLAIMS[name].experiment for name in card)
     }
 
 
@@ -119,21 +130,6 @@ def across(claim: str, arms: Arms) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, orient="index")
 
 
-def listed() -> pandas.DataFrame:
-    """Every claim with its effect, test, bar and control, in words."""
-    rows = [
-        {
-            "claim": claim.id,
-            "effect": claim.effect,
-            "decided by": claim.test,
-            "bar": f"{'≥' if claim.tested else '≤'} {claim.bar:g} {claim.unit}",
-            "negative control": claim.control,
-        }
-        for claim in in_order()
-    ]
-    return pandas.DataFrame(rows).set_index("claim")
-
-
 def in_order() -> list[Claim]:
-    """The phenomena first, then the analyses."""
-    return sorted(CLAIMS.values(), key=lambda claim: (claim.id[0] != "P", claim.id))
+    """The paper's phenomena first, then its analyses, then the claims of others."""
+    return sorted(CLAIMS.values(), key=lambda c: (c.family != "paper", c.id[0] != "P", c.id))

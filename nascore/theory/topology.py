@@ -58,7 +58,7 @@ def _useful(wiring: Wiring) -> networkx.DiGraph:
     return graph.subgraph(useful)
 
 
-def over_epochs(run: Run, measure: Callable[[Wiring], float]) -> xr.DataArray:
+def each_epoch(run: Run, measure: Callable[[Wiring], float]) -> xr.DataArray:
     """A measure of the most probable wiring after every epoch, (epoch,)."""
     values = [measure(run.wiring_at(epoch)) for epoch in run.history.epoch.values]
     return xr.DataArray(values, coords={"epoch": run.history.epoch}, dims="epoch")

@@ -3,31 +3,25 @@ import pytest
 from nascore.errors import ConfigError
 from nascore.evidence.experiments import (
     EXPERIMENTS,
-    FEWER_SEEDS,
-    PROFILES,
-    SEEDS,
     configs_of,
+    experiment,
     flat,
     load_experiment,
     run_experiment,
 )
+from nascore.evidence.profiles import FEWER_SEEDS, PROFILES, SEEDS
 from nascore.runs.store import RunStore
 
 DIFFERENCE = {
     "growing": set(),
-    "width_preference": set(),
     "bilevel_failure": {"level", "label_noise"},
     "across_frameworks": {"framework", "nodes"},
     "learning_rates": {"lr", "arch_lr"},
     "label_noise": {"label_noise"},
     "failure_of_dsnas": {"level", "label_noise"},
     "cost_at_init_and_convergence": set(),
-    "sum_rule": set(),
     "path_cost": {"allowed"},
-    "cell_sums": set(),
-    "right_and_wrong": {"level", "label_noise"},
     "training_opportunity": {"allowed"},
-    "deep_linear": set(),
 }
 """In which fields the arms of an experiment may differ."""
 
@@ -55,20 +49,6 @@ def test_the_published_book_has_enough_seeds_on_fashion_mnist():
             assert all(c.dataset == "fashion-mnist" and c.image_size >= 14 for c in configs)
     for name in ("growing", "bilevel_failure", "cost_at_init_and_convergence"):
         assert all(len(configs) >= 8 for configs in configs_of(name, "published").values())
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize(
-    "one, other",
-    [
-        ("growing", "width_preference"),
-        ("growing", "sum_rule"),
-        ("growing", "cell_sums"),
-        ("bilevel_failure", "right_and_wrong"),
-    ],
-)
-def test_experiments_share_their_runs(one, other, profile):
-    assert configs_of(one, profile) == configs_of(other, profile)
 
 
 @pytest.mark.parametrize("profile", ["laptop", "published"])
@@ -119,7 +99,7 @@ def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
     assert [run.config.seed for run in first["single-level"]] == [0, 1]
     assert all(run.config.epochs == 1 for run in first["single-level"])
     again = run_experiment(
-        "width_preference", "smoke", seeds=2, changes=changes, store=tmp_path, progress=False
+        "growing", "smoke", seeds=2, changes=changes, store=tmp_path, progress=False
     )
     assert first["single-level"][0].provenance == again["single-level"][0].provenance
 
@@ -134,7 +114,6 @@ def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
     assert [run.provenance for run in loaded["single-level"]] == [
         run.provenance for run in made["single-level"]
     ]
-    assert load_experiment("deep_linear", "smoke", store) == {}
 
 
 def test_load_experiment_takes_more_seeds_where_all_arms_have_them(tmp_path, monkeypatch):
@@ -167,7 +146,7 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     [
         (("grow",), "unknown experiment 'grow'. Did you mean 'growing'"),
         (("growing", "labtop"), "unknown profile 'labtop'. Did you mean 'laptop'"),
-        (("deep_linear", "labtop"), "unknown profile 'labtop'"),
+        (("no_module_has_this_name:mine",), "cannot import 'no_module_has_this_name'"),
     ],
 )
 def test_unknown_names(arguments, message):
@@ -180,3 +159,56 @@ def test_impossible_settings():
         run_experiment("growing", seeds=0)
     with pytest.raises(ConfigError, match="unknown config field 'epoch'"):
         run_experiment("growing", changes={"epoch": 3})
+
+
+TINY = {"dataset": "synthetic", "train_examples": 96, "cells": 1, "channels": 4, "epochs": 1}
+MINE = """
+from nascore.evidence import experiment
+
+@experiment({"smoke": %r}, seeds={"smoke": 2}, framework="snas")
+def mine(base):
+    return {"one cell": base, "two cells": base.replace(cells=2)}
+
+def plain(base):
+    return {}
+"""
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """Room for experiments that are gone after the test."""
+    monkeypatch.setattr(EXPERIMENTS, "_known", dict(EXPERIMENTS))
+
+
+def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatch):
+    (tmp_path / "own_experiments.py").write_text(MINE % TINY)
+    monkeypatch.syspath_prepend(tmp_path)
+    runs = run_experiment("own_experiments:mine", "smoke", store=tmp_path / "r", progress=False)
+    assert {arm: [run.config.seed for run in there] for arm, there in runs.items()} == {
+        "one cell": [0, 1],
+        "two cells": [0, 1],
+    }
+    assert runs["two cells"][0].config.framework == "snas"
+    assert configs_of("mine", "smoke") == configs_of("own_experiments:mine", "smoke")
+    assert load_experiment("mine", "published", RunStore(tmp_path / "r")) is None
+    with pytest.raises(ConfigError, match="unknown profile 'laptop'.* Allowed: smoke"):
+        run_experiment("mine", "laptop")
+    with pytest.raises(ConfigError, match="plain': decorate it with @experiment"):
+        configs_of("own_experiments:plain", "smoke")
+
+
+def test_an_experiment_of_a_notebook_is_found_by_its_name(own):
+    @experiment({"laptop": TINY}, level="single")
+    def mine(base):
+        return {"batch": base, "none": base.replace(norm="none")}
+
+    arms = configs_of("mine", "laptop", seeds=4, changes={"epochs": 3, "seed": 7, "level": "bi"})
+    assert [config.seed for config in arms["none"]] == [7, 8, 9, 10]
+    assert {config.epochs for config in flat(arms)} == {3}
+    assert {config.level for config in flat(arms)} == {"single"}  # what is fixed stays
+    assert len(mine("laptop")["batch"]) == SEEDS["laptop"]
+
+
+def test_settings_without_a_number_of_seeds(own):
+    with pytest.raises(ConfigError, match="say how many for profile 'mine'"):
+        experiment({"mine": TINY}, seeds={"smoke": 1})

@@ -5,7 +5,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from nascore.evidence.significance import LEVEL, below_chance, bonferroni, interval, sign_flip
+from nascore.evidence.significance import (
+    SIGNIFICANCE,
+    below_chance,
+    bonferroni,
+    interval,
+    sign_flip,
+)
 
 
 def test_sign_flip_is_exact():
@@ -19,8 +25,8 @@ def test_sign_flip_is_exact():
 
 def test_sign_flip_keeps_its_level_and_finds_an_effect():
     draws = np.random.default_rng(0).normal(size=(400, 8))
-    assert np.mean([sign_flip(seeds) <= LEVEL for seeds in draws]) <= 0.07  # 0.05 + 2 errors
-    assert np.mean([sign_flip(seeds + 1.5) <= LEVEL for seeds in draws]) > 0.9
+    assert np.mean([sign_flip(seeds) <= SIGNIFICANCE for seeds in draws]) <= 0.07  # 0.05 + 2 errors
+    assert np.mean([sign_flip(seeds + 1.5) <= SIGNIFICANCE for seeds in draws]) > 0.9
 
 
 def test_below_chance_is_exact():

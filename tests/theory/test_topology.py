@@ -12,9 +12,9 @@ from nascore.theory.topology import (
     chance,
     depth,
     distance,
+    each_epoch,
     intermediate_edges,
     mean_path_length,
-    over_epochs,
     random_wirings,
     width,
 )
@@ -56,9 +56,9 @@ def test_full_cells():
         assert (width(wiring), intermediate_edges(wiring), depth(wiring)) == expected
 
 
-def test_over_epochs(tiny):
+def test_each_epoch(tiny):
     run = search(tiny, progress=False)
-    widths = over_epochs(run, width)
+    widths = each_epoch(run, width)
     assert widths.dims == ("epoch",)
     assert widths.values.tolist() == [width(run.wiring_at(epoch)) for epoch in range(3)]
 

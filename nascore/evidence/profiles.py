@@ -1,0 +1,122 @@
+"""The profiles, and the settings that experiments start from: fields of SearchConfig by profile.
+
+What a profile leaves out keeps the default of SearchConfig, which is the authors' protocol.
+"""
+
+PROFILES = ("smoke", "laptop", "published", "paper")
+"""smoke: seconds, for tests. laptop: digits, minutes on two cores. published: Fashion-MNIST, hours
+on two cores; its records come with the book. paper: the authors' protocol, on a GPU."""
+
+SEEDS = {"smoke": 3, "laptop": 3, "published": 8, "paper": 3}
+"""Seeds of each arm."""
+FEWER_SEEDS = {"smoke": 2, "laptop": 2, "published": 5, "paper": 3}
+"""The same where no claim is tested: where settings are compared, or an identity is checked."""
+
+_DIGITS = {"dataset": "digits", "augment": False, "alpha_mean": 0.0}
+_FASHION = {
+    "dataset": "fashion-mnist",
+    "image_size": 14,
+    "augment": False,
+    "alpha_mean": 0.0,
+    "alpha_std": 0.0,
+}
+_TINY = {**_DIGITS, "cells": 2, "channels": 4, "batch_size": 48, "train_examples": 96, "epochs": 2}
+
+WIRING = {
+    "smoke": _TINY,
+    "laptop": {
+        **_DIGITS,
+        "cells": 4,
+        "channels": 8,
+        "train_examples": 1152,
+        "valid_examples": 576,
+        "epochs": 60,
+        "lr": 0.2,
+        "arch_lr": 0.01,
+    },
+    "published": {
+        **_FASHION,
+        "cells": 8,
+        "channels": 16,
+        "train_examples": 2400,
+        "valid_examples": 480,
+        "epochs": 40,
+        "lr": 0.05,
+        "arch_lr": 0.03,
+    },
+    "paper": {},
+}
+"""Single-level searches: growing, width, and what shares their runs."""
+
+SMALL = {
+    "smoke": _TINY,
+    "laptop": {
+        **WIRING["laptop"],
+        "cells": 2,
+        "train_examples": 576,
+        "valid_examples": 0,
+        "epochs": 30,
+    },
+    "published": {
+        **WIRING["published"],
+        "cells": 4,
+        "channels": 8,
+        "train_examples": 960,
+        "valid_examples": 0,
+        "epochs": 30,
+    },
+    "paper": {},
+}
+"""The same searches in smaller networks, for looking across cells, rates and operations."""
+
+ACROSS = {
+    **SMALL,
+    "laptop": {**SMALL["laptop"], "epochs": 10},
+    "published": {**SMALL["published"], "epochs": 20},
+}
+"""Shorter again, because dense frameworks take longer."""
+
+UNIFORM = {
+    "smoke": _TINY,
+    "laptop": {**SMALL["laptop"], "train_examples": 1152, "lr": 0.05},
+    "published": {**SMALL["published"], "train_examples": 2400, "epochs": 40, "lr": 0.03},
+    "paper": {},
+}
+"""For searches under uniform masks, in which only theta learns."""
+
+_NOISY = {
+    "framework": "darts",
+    "cells": 4,
+    "channels": 8,
+    "epochs": 36,
+    "lr": 0.05,
+    "label_noise": 0.6,
+}
+FAILURE = {
+    "smoke": {**_TINY, "framework": "darts", "search_examples": 96, "label_noise": 0.6},
+    "laptop": {
+        **_DIGITS,
+        **_NOISY,
+        "train_examples": 288,
+        "search_examples": 288,
+        "arch_lr": 0.025,
+    },
+    "published": {
+        **_FASHION,
+        **_NOISY,
+        "train_examples": 480,
+        "search_examples": 480,
+        "arch_lr": 0.04,
+    },
+    "paper": {
+        "framework": "darts",
+        "train_examples": 25_000,
+        "search_examples": 25_000,
+        "epochs": 50,
+        "alpha_mean": 0.0,
+        "alpha_std": 1e-3,
+        "cost_clamp": None,
+        "arch_grad_clip": None,
+    },
+}
+"""Searches with as many examples for alpha as for theta, and label noise where it is needed."""

@@ -1,0 +1,77 @@
+"""Pages say what the code says; a claim that is added reaches all of them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nascore.book import pages
+from nascore.errors import ConfigError
+from nascore.evidence import CLAIMS, Evidence, claim
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the pages and the notebooks."""
+    for file in pages.FILES:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    return tmp_path
+
+
+def test_the_committed_pages_are_what_the_code_writes():
+    """Otherwise run `python -m nascore pages`."""
+    for path, text in pages.pages(ROOT).items():
+        assert path.read_text() == text, path.name
+
+
+def test_a_claim_of_the_paper_reaches_every_page(project, monkeypatch):
+    """One decorated function and its chapter: contents, README, introduction, protocol."""
+    monkeypatch.setattr(CLAIMS, "_known", dict(CLAIMS))
+    claim(
+        "A8",
+        family="paper",
+        says="Costs are small.",
+        short="Costs stay small",
+        experiment="growing",
+        effect="a number",
+        test="at most the bar",
+        control="none",
+        bar=1.0,
+        unit="nat",
+        tested=True,
+        chapter="setting_of_a8",
+    )(lambda arms: Evidence([0, 1], np.array([0.5, 0.6]), "Seen to be small.", p=0.25))
+    (project / "book" / "records").symlink_to(ROOT / "book" / "records")
+    shutil.copy(ROOT / "notebooks" / "setting.ipynb", project / "notebooks" / "setting_of_a8.ipynb")
+    assert {path.name for path in pages.write_pages(project)} == {
+        "README.md",
+        "_toc.yml",
+        "introduction.md",
+        "protocol.md",
+    }
+    texts = {Path(file).name: (project / file).read_text() for file in pages.FILES}
+    assert "| A8 Costs stay small | **not supported** | Seen to be small. |" in texts["README.md"]
+    assert texts["_toc.yml"].count("      - file: notebooks/setting_of_a8\n") == 1
+    row = "| A8 Costs stay small | [The setting](../notebooks/setting_of_a8.ipynb) |"
+    assert row in texts["introduction.md"]
+    assert "the searches of P1, P2, A2, A4, A8." in texts["protocol.md"]
+    assert pages.write_pages(project) == []
+
+
+def test_a_chapter_that_stands_elsewhere_is_not_listed_twice(project):
+    toc = (ROOT / "_toc.yml").read_text()
+    assert toc.count("notebooks/training\n") == 1  # of A7, in a part of its own
+    rest = "      - file: notebooks/growing\n"
+    assert "growing" not in pages._chapters(rest, pages._of_paper("P"))
+
+
+def test_an_unknown_block_is_named(project):
+    text = (project / "_toc.yml").read_text().replace("pages: phenomena_", "pages: phenomenon_")
+    (project / "_toc.yml").write_text(text)
+    with pytest.raises(ConfigError, match="Did you mean 'phenomena_chapters'"):
+        pages._filled(text, {"phenomena_chapters": str})
