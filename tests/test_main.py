@@ -105,6 +105,7 @@ def test_lists_and_json(run_command, capsys, tmp_path):
         (["book", "--profile", "labtop"], "Did you mean 'laptop'"),
         (["book"], "no _config.yml"),
         (["book", "--set", "lr"], "write it like --set lr=0.1"),
+        (["pages"], "no _config.yml"),
         (["repository", "https://github.com/you/fork"], "no _config.yml"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_claim_of_the_paper_reaches_every_page(project, monkeypatch):
         unit="nat",
         tested=True,
         chapter="setting_of_a8",
-    )(lambda arms: Evidence([0, 1], np.array([0.5, 0.6]), "Seen to be small.", p=0.25))
+    )(lambda arms: Evidence(range(8), np.full(8, 0.5), "Seen to be small.", p=0.01))
     (project / "book" / "records").symlink_to(ROOT / "book" / "records")
     shutil.copy(ROOT / "notebooks" / "setting.ipynb", project / "notebooks" / "setting_of_a8.ipynb")
     assert {path.name for path in pages.write_pages(project)} == {
