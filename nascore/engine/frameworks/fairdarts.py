@@ -17,8 +17,10 @@ class FairDARTS(Framework):
     from one half: -zero_one / N sum (Z - 1/2)^2, over all N gates.
 
     The gate of `none` does nothing and is no part of the zero-one loss. An edge's probability of
-    `none` is 1 minus its largest other gate: `none` wins if all of them are below one half. The
-    authors start from gates of one half: ``alpha_mean=0``.
+    `none` is 1 minus its largest other gate: `none` wins if all of them are below one half.
+
+    The authors start from gates of one half: give ``alpha_mean=0``. From its default of 1, where
+    all gates are at 0.73, the zero-one loss opens them all.
 
     Arguments:
         zero_one: weight of the zero-one loss.
