@@ -1,6 +1,6 @@
 """The book: figures and tables, executing notebooks, building pages.
 
-May import: errors, folders, plugins, engine, runs, theory, evidence.
+Imports only engine, runs, theory, evidence, and errors, folders, plugins and lazy.
 """
 
 from typing import TYPE_CHECKING

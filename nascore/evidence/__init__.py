@@ -1,6 +1,6 @@
 """Experiments and claims: which searches are run, what is measured in them, what is decided.
 
-May import: errors, folders, plugins, engine, runs, theory.
+Imports only engine, runs, theory, and errors, folders, plugins and lazy.
 """
 
 from typing import TYPE_CHECKING
