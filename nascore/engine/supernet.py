@@ -89,27 +89,32 @@ class Partial(nn.Module):
         super().__init__()
         self.operation = operation
         self.partial = partial
+        self.shuffle = nn.ChannelShuffle(partial)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         channels = x.shape[1] // self.partial
         part, rest = x.split([channels, x.shape[1] - channels], dim=1)
         rest = rest if z is None else z * rest
-        return F.channel_shuffle(concatenate([self.operation(part, z), rest]), self.partial)
+        return self.shuffle(concatenate([self.operation(part, z), rest]))
 
 
 def build_partial(name: str, channels: int, norm: str, partial: int) -> nn.Module:
-    """The module of one operation on 1/K of C channels. Raises ConfigError if K does not divide C.
+    """The module of one operation on 1/K of C channels.
+
+    Raises ConfigError if K does not divide C, or C/K channels are not fit for the normalisation.
 
     >>> build_partial("skip_connect", 4, "batch", 2)(torch.arange(4.0).view(1, 4, 1, 1)).flatten()
     tensor([0., 2., 1., 3.])
     """
+    if partial == 1:
+        return build_operation(name, channels, norm)
+    asked = f"channels={channels} for operations on 1/{partial} of them"
     if channels % partial:
-        raise ConfigError(
-            f"channels={channels} for operations on 1/{partial} of them: "
-            f"give a number of channels that {partial} divides, or another share."
-        )
-    operation = build_operation(name, channels // partial, norm)
-    return operation if partial == 1 else Partial(operation, partial)
+        raise ConfigError(f"{asked}: give channels that {partial} divides, or another share.")
+    try:
+        return Partial(build_operation(name, channels // partial, norm), partial)
+    except ValueError as error:
+        raise ConfigError(f"{asked}: {error}") from error
 
 
 class Cell(nn.Module):

@@ -200,6 +200,11 @@ def test_a_share_that_does_not_divide_the_channels_is_refused(channels, share, t
         SearchConfig(framework="pcdarts", framework_options={"share": 0})
 
 
+def test_a_norm_that_cannot_take_the_part_is_refused(supernet):
+    with pytest.raises(ConfigError, match="channels=8 for operations on 1/4 of them: .*groups"):
+        supernet(channels=8, norm="group", partial=4)
+
+
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
 def test_operations_are_built_on_their_part_of_the_channels(norm, supernet):
     for (_, _, k), module in supernet(channels=8, norm=norm, partial=4).operations():
