@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from nascore.engine.cost import local_cost, pull_back
-from nascore.engine.frameworks.framework import Framework
+from nascore.engine.frameworks.base import Framework
 from nascore.engine.mask import Mask
 from nascore.engine.supernet import Supernet
-from nascore.engine.unrolled import Batch, unrolled
+from nascore.engine.unrolled import Batch, unrolled_cost
 
 
 class Seen(NamedTuple):
@@ -89,7 +89,7 @@ class Learner:
         """
         mask = self.draw(generator)
         if alpha and self.order == 2:
-            logits, cost, output_cost = unrolled(
+            logits, cost, output_cost = unrolled_cost(
                 self.supernet, self.theta_optimiser, mask, batch, ahead
             )
         else:

@@ -13,7 +13,7 @@ Batch = tuple[Tensor, Tensor]
 """Images (B, channels, H, W) and labels (B,)."""
 
 
-def unrolled(
+def unrolled_cost(
     supernet: Supernet, optimiser: torch.optim.SGD, mask: Mask, search: Batch, train: Batch
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The local cost when alpha looks one step of theta ahead.

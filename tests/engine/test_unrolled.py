@@ -7,7 +7,7 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.cost import pull_back
 from nascore.engine.frameworks import DARTS
 from nascore.engine.mask import Mask
-from nascore.engine.unrolled import unrolled
+from nascore.engine.unrolled import unrolled_cost
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def test_gradient_equals_autograd_through_one_step_of_sgd(steps, problem, alpha)
     a = alpha()
     exact = exact_gradient(net, optimiser, a, train, search)
     mask = DARTS().draw(a)
-    _, cost, _ = unrolled(net, optimiser, mask, search, train)
+    _, cost, _ = unrolled_cost(net, optimiser, mask, search, train)
     (ours,) = pull_back(mask.score, cost.sum(dim=0), [a])
     assert torch.allclose(ours, exact, atol=1e-10)
     optimiser.param_groups[0]["lr"] = 0.0  # without the second term, and without the step
     mask = DARTS().draw(a)
-    _, cost, _ = unrolled(net, optimiser, mask, search, train)
+    _, cost, _ = unrolled_cost(net, optimiser, mask, search, train)
     (direct,) = pull_back(mask.score, cost.sum(dim=0), [a])
     assert (ours - direct).norm() > 0.1 * direct.norm()
 
@@ -71,7 +71,7 @@ def test_a_one_hot_mask_has_the_cost_of_the_dense_formula(problem):
     names = ("sep_conv_3x3", "skip_connect", "max_pool_3x3", "dil_conv_3x3", "avg_pool_3x3")
     one_hot = Mask.of(Wiring(net.space, names), torch.float64)
     dense = Mask(one_hot.weight, one_hot.score, one_hot.active)
-    costs = [unrolled(net, optimiser, mask, search, train)[1] for mask in (one_hot, dense)]
+    costs = [unrolled_cost(net, optimiser, mask, search, train)[1] for mask in (one_hot, dense)]
     assert torch.allclose(*costs, atol=1e-10) and (costs[0].abs() > 1e-3).any()
 
 
@@ -79,7 +79,7 @@ def test_without_a_step_it_is_the_first_order(problem, alpha, measure):
     net, optimiser, train, search = problem(2)
     optimiser.param_groups[0]["lr"] = 0.0
     mask = DARTS().draw(alpha())
-    logits, cost, output_cost = unrolled(net, optimiser, mask, search, train)
+    logits, cost, output_cost = unrolled_cost(net, optimiser, mask, search, train)
     plain = measure(net, search, mask)
     assert torch.allclose(logits, plain.logits, atol=1e-12)
     assert torch.allclose(cost, plain.cost, atol=1e-12)
@@ -90,7 +90,7 @@ def test_theta_and_its_optimiser_stay_as_they_are(problem, alpha):
     net, optimiser, train, search = problem(1)
     theta = [p.clone() for p in net.parameters()]
     momentum = [optimiser.state[p]["momentum_buffer"].clone() for p in net.parameters()]
-    unrolled(net, optimiser, DARTS().draw(alpha()), search, train)
+    unrolled_cost(net, optimiser, DARTS().draw(alpha()), search, train)
     for p, before, buffer in zip(net.parameters(), theta, momentum, strict=True):
         assert torch.equal(p, before) and p.grad is None
         assert torch.equal(optimiser.state[p]["momentum_buffer"], buffer)
@@ -104,6 +104,6 @@ def test_it_survives_where_only_none_is_left_and_where_some_theta_is_unused(prob
     ):
         net, optimiser, train, search = problem(1, space)
         mask = draw("darts", space, alpha(space))
-        _, cost, _ = unrolled(net, optimiser, mask, search, train)
+        _, cost, _ = unrolled_cost(net, optimiser, mask, search, train)
         assert cost.isfinite().all()
         assert (cost[:, 4] == 0).all()

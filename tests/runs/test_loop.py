@@ -10,7 +10,6 @@ from nascore.engine.step import Learner
 from nascore.errors import ConfigError, RecordError
 from nascore.runs.loop import Searcher
 from nascore.runs.setup import set_up
-from nascore.runs.statistics import EpochStatistics
 
 
 def state(searcher):
@@ -36,17 +35,6 @@ def train(config):
     searcher = Searcher(config)
     searcher.finish(progress=False)
     return searcher
-
-
-@pytest.mark.parametrize("level", ["single", "bi"])
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_every_framework_learns_on_both_levels(framework, level, tiny):
-    config = tiny.replace(framework=framework, level=level, search_examples=64)
-    before = Searcher(config)
-    after = train(config)
-    assert not torch.equal(alpha_of(before), alpha_of(after))
-    assert not same(theta_of(before), theta_of(after))
-    assert all(tensor.isfinite().all() for tensor in state(after))
 
 
 def test_search_learns_something(tiny):
@@ -223,17 +211,6 @@ def test_an_operation_that_is_not_allowed_stays_out(tiny):
     assert "(0,2) none" in str(run.wiring)
 
 
-def test_a_search_where_only_none_is_left_goes_on(tiny):
-    allowed = {name: ["none"] for name in ("(0,2)", "(1,2)", "(0,3)", "(1,3)", "(2,3)")}
-    for framework in FRAMEWORKS:
-        run = search(tiny.replace(allowed=allowed, framework=framework), progress=False)
-        assert (run.active_edges == 0).all()
-        cost = run.history.cost_mean.sel(operation="none")
-        assert (cost.sel(edge="(0,2)") == 0).all()
-        assert cost.sel(edge="(2,3)").isnull().all()  # nothing reaches node 2
-        assert run.output_cost.sel(split="train").values == pytest.approx(0, abs=1e-5)
-
-
 @pytest.mark.parametrize("level", ["single", "bi"])
 def test_same_seed_same_bits_another_seed_differs(level, tiny):
     config = tiny.replace(level=level, search_examples=64, augment=True)
@@ -243,33 +220,6 @@ def test_same_seed_same_bits_another_seed_differs(level, tiny):
     )
     assert one.identical(same_seed)
     assert not one.alpha.equals(other.alpha)
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("level", ["single", "bi"])
-def test_resume_is_bit_equal(level, framework, tiny, tmp_path):
-    """Two epochs, save, load, two more = four at once: alpha, theta, optimisers, history."""
-    config = tiny.replace(
-        level=level, framework=framework, search_examples=64, epochs=4, augment=True
-    )
-    whole = train(config)
-    first = Searcher(config)
-    for epoch in range(3):
-        first.run_epoch(epoch)
-    first.save(tmp_path / "checkpoint")
-    second = Searcher(config)
-    second.load(tmp_path / "checkpoint")
-    assert second.epochs_done == 2
-    second.finish(progress=False)
-    assert same(state(whole), state(second))
-    for name in ("theta_optimiser", "alpha_optimiser"):
-        one, other = (getattr(s.setup.learner, name).state_dict()["state"] for s in (whole, second))
-        for key, values in one.items():
-            for field, value in values.items():
-                if isinstance(value, torch.Tensor):
-                    assert torch.equal(value, other[key][field])
-    history = second.history.to_xarray().drop_vars("seconds")
-    assert history.identical(whole.history.to_xarray().drop_vars("seconds"))
 
 
 def test_search_takes_up_a_checkpoint(tiny, tmp_path, monkeypatch):
@@ -315,36 +265,6 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tiny, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RecordError, match="not a whole checkpoint"):
         Searcher(tiny).load(path)
-
-
-@pytest.mark.parametrize("level", ["single", "bi"])
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_step_synchronises_with_the_host_once_at_most(framework, level, tiny, monkeypatch):
-    """On the meta device every read of a value raises, so a whole step there reads none.
-
-    Only a framework that is not dense may read one thing, its choice of operations.
-    """
-    reads, plain = [], torch.Tensor.tolist
-
-    def answer(tensor):
-        if tensor.device.type != "meta":
-            return plain(tensor)
-        reads.append(tensor.shape)
-        return np.arange(tensor.numel()).reshape(tensor.shape).__mod__(8).tolist()
-
-    config = tiny.replace(
-        framework=framework, level=level, search_examples=64, device="meta", augment=True
-    )
-    setup = set_up(config)
-    statistics = EpochStatistics(setup.space, cells=2, device=setup.device)
-    monkeypatch.setattr(torch.Tensor, "tolist", answer)
-    for split in setup.learning_splits:
-        reads.clear()
-        batch, sees = setup.batch(split), split == setup.alpha_split
-        seen = setup.learner.step(batch, None, theta=split == "train", alpha=sees, measure=sees)
-        statistics.update(split, seen, batch[1])
-        assert len(reads) == (not FRAMEWORKS[framework].dense)
-    assert statistics.costs.mean.device.type == "meta"
 
 
 def test_second_order_looks_ahead_to_the_batch_that_theta_learns_from(tiny, monkeypatch):

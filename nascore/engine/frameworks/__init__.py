@@ -5,11 +5,7 @@ through the score (see ../cost.py). Every framework serves both levels: single-l
 the cost on the batch that theta learns from, bi-level search on a batch of the search set.
 """
 
-from nascore.engine.frameworks.darts import DARTS
-from nascore.engine.frameworks.drnas import DrNAS
-from nascore.engine.frameworks.dsnas import DSNAS
-from nascore.engine.frameworks.fairdarts import FairDARTS
-from nascore.engine.frameworks.framework import (
+from nascore.engine.frameworks.base import (
     FRAMEWORKS,
     Formulas,
     Framework,
@@ -17,6 +13,10 @@ from nascore.engine.frameworks.framework import (
     framework,
     make_framework,
 )
+from nascore.engine.frameworks.darts import DARTS
+from nascore.engine.frameworks.drnas import DrNAS
+from nascore.engine.frameworks.dsnas import DSNAS
+from nascore.engine.frameworks.fairdarts import FairDARTS
 from nascore.engine.frameworks.gdas import GDAS
 from nascore.engine.frameworks.pcdarts import PCDARTS
 from nascore.engine.frameworks.proxylessnas import ProxylessNAS

@@ -2,7 +2,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
 

@@ -5,7 +5,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
 
 

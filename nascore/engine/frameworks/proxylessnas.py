@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.framework import Formulas, Framework, framework
+from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
 

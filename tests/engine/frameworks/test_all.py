@@ -40,7 +40,8 @@ def test_what_is_not_allowed_has_weight_gradient_and_probability_zero(
     name, learner, restricted, forbidden, batch
 ):
     made, out = learner(name, restricted), forbidden(restricted)
-    seen = made.step(batch, stream(0, "mask"), alpha=True)
+    made.step(batch, stream(0, "mask"), alpha=True)  # a moving baseline has seen a loss
+    seen = made.step(batch, stream(1, "mask"), alpha=True)
     assert (seen.mask.weight >= 0).all() and (seen.mask.weight[out] == 0).all()
     assert (seen.mask.cost_weight[out] == 0).all()
     assert (seen.cost[:, out] == 0).all()
@@ -154,6 +155,10 @@ def test_a_search_where_only_none_is_left_goes_on(name, tiny):
     run = search(tiny.replace(allowed=allowed, framework=name), progress=False)
     assert np.isfinite(run.history.alpha).all()
     assert (run.active_edges == 0).all()
+    cost = run.history.cost_mean.sel(operation="none")
+    assert (cost.sel(edge="(0,2)") == 0).all()
+    assert cost.sel(edge="(2,3)").isnull().all()  # nothing reaches node 2
+    assert run.output_cost.sel(split="train").values == pytest.approx(0, abs=1e-5)
 
 
 def test_second_order_is_for_those_that_unroll(name, tiny):
