@@ -26,14 +26,14 @@ Norm = Callable[[int], nn.Module]
 """Makes a normalisation for so many channels."""
 
 
-def _callable(plugin: object) -> str | None:
+def _wrong(plugin: object) -> str | None:
     return None if callable(plugin) else "it is neither a class nor a function."
 
 
-OPERATIONS = Registry("operation", _callable)
+OPERATIONS = Registry("operation", _wrong)
 """Each operation that computes something, by name. An edge that takes `none` computes nothing."""
 
-NORMS = Registry("norm", _callable)
+NORMS = Registry("norm", _wrong)
 """The normalisations that follow every convolution and pool, by name."""
 
 
@@ -41,10 +41,10 @@ def operation(name: str, *, replace: bool = False) -> Callable:
     """Makes an operation of a class or function ``(channels, norm) -> module``.
 
     The module maps (B, channels, H, W) to the same shape; ``norm(channels)`` is the normalisation
-    that the config asks for. A ``forward(x, z)`` may take the weight z along. One without z has its
+    that the config asks for. A ``forward(x, z)`` may take the weight z along; one without z has its
     result multiplied by it. A method ``fold`` may say what makes it faster on a CPU: cpu/folded.py.
 
-    Raises ConfigError if the name is in use for another operation and not to be replaced.
+    Raises ConfigError if the name is in use and not to be replaced.
 
     >>> @operation("conv_7x7")
     ... def conv_7x7(channels, norm):
@@ -57,18 +57,13 @@ def operation(name: str, *, replace: bool = False) -> Callable:
 
 
 def normalisation(name: str, *, replace: bool = False) -> Callable:
-    """Makes a normalisation of a class or function ``channels -> module``.
+    """Makes a normalisation of a class or function ``channels -> module``, as ``operation`` does.
 
-    The module maps (B, channels, H, W) to the same shape, and may take z as an operation does. It
-    raises ConfigError for channels that it cannot take.
-
-    Raises ConfigError if the name is in use for another normalisation and not to be replaced.
+    It raises ConfigError for channels that it cannot take.
 
     >>> @normalisation("affine")
     ... def affine(channels):
     ...     return nn.BatchNorm2d(channels, track_running_stats=False)
-    >>> build_norm("affine", channels=4)(torch.zeros(2, 4, 8, 8)).shape
-    torch.Size([2, 4, 8, 8])
     """
     return NORMS.register(name, replace=replace)
 
@@ -77,19 +72,12 @@ def build_operation(name: str, channels: int, norm: str = "batch") -> nn.Module:
     """The module of one operation O: ``module(x)`` is O(x), ``module(x, z)`` is z O(x), for z ().
 
     Raises ConfigError: unknown operation or normalisation, or one that does not keep the shape.
-
-    >>> skip, x = build_operation("skip_connect", channels=4), torch.ones(1, 4, 1, 1)
-    >>> skip(x, torch.tensor(0.5)).flatten()
-    tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
     return _build(OPERATIONS, name, channels, partial(build_norm, NORMS.name_of(norm)))
 
 
 def build_norm(name: str, channels: int) -> nn.Module:
-    """The module of one normalisation, called as an operation is.
-
-    Raises ConfigError: unknown, does not keep the shape, or cannot take so many channels.
-    """
+    """The module of one normalisation, called and refused as an operation is."""
     return _build(NORMS, name, channels)
 
 
@@ -99,35 +87,32 @@ def relu_conv_norm(inputs: int, outputs: int, norm: str = "batch") -> nn.Sequent
     return nn.Sequential(nn.ReLU(), conv, build_norm(norm, outputs))
 
 
-def _build(registry: Registry, name: str, channels: int, *more: Norm) -> nn.Module:
+def _build(registry: Registry, name: str, channels: int, *norm: Norm) -> nn.Module:
     plugin = registry[name]
     if not is_built_in(plugin):
-        _try(f"{registry.kind} {name!r}", plugin, channels, *more)
-    module = plugin(channels, *more)
+        _try(f"{registry.kind} {name!r}", plugin, channels, *norm)
+    module = plugin(channels, *norm)
     return module if "z" in inspect.signature(module.forward).parameters else Weighted(module)
 
 
-def _try(what: str, plugin: Callable, channels: int, *more: Norm) -> None:
-    """Raises ConfigError unless a copy of a plug-in's module keeps a shape. Draws nothing."""
+def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
+    """Raises ConfigError unless a plug-in makes what keeps a shape. Random draws leave no trace."""
     x = torch.ones(2, channels, 8, 8)
+    given = f"a map of shape {tuple(x.shape)}"
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            module = plugin(channels, *more)
-            if not isinstance(module, nn.Module):
-                raise ConfigError(f"{what} makes no torch.nn.Module, but {module!r}.")
-            y = module(x)
+            module = plugin(channels, *norm)
+            y = module(x) if isinstance(module, nn.Module) else None
     except ConfigError:
         raise
     except Exception as error:  # the plug-in is any code
-        raise ConfigError(
-            f"{what} fails for channels={channels} and a map of shape {tuple(x.shape)}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        fault = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{what} fails for channels={channels} and {given}: {fault}") from error
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{what} makes no torch.nn.Module, but {module!r}.")
     if getattr(y, "shape", None) != x.shape:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise ConfigError(
-            f"{what} makes {shape} of a map of shape {tuple(x.shape)}: it must keep the shape."
-        )
+        raise ConfigError(f"{what} makes {shape} of {given}: it must keep the shape.")
 
 
 class Weighted(nn.Module):
@@ -158,11 +143,6 @@ class BatchNorm(nn.BatchNorm2d):
         return folded.term(v, weight, z, self.eps)
 
 
-@normalisation("instance")
-def instance_norm(channels: int) -> nn.Module:
-    return nn.InstanceNorm2d(channels, eps=EPS)
-
-
 class GroupNorm(nn.GroupNorm):
     """Group normalisation, with z as its scale."""
 
@@ -186,6 +166,11 @@ def group_norm(channels: int) -> nn.Module:
             f"norm='group' makes {GROUPS} groups: channels must be 8, 12, 16, ..., not {channels}."
         )
     return GroupNorm(GROUPS, channels)
+
+
+@normalisation("instance")
+def instance_norm(channels: int) -> nn.Module:
+    return nn.InstanceNorm2d(channels, eps=EPS)
 
 
 @normalisation("none")
@@ -218,6 +203,20 @@ class Pool(nn.Module):
         return source.pool(self.pool, self.norm, z)
 
 
+max_pool = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
+avg_pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+
+
+@operation("max_pool_3x3")
+def max_pool_3x3(channels: int, norm: Norm) -> nn.Module:
+    return Pool(max_pool, norm(channels))
+
+
+@operation("avg_pool_3x3")
+def avg_pool_3x3(channels: int, norm: Norm) -> nn.Module:
+    return Pool(avg_pool, norm(channels))
+
+
 class Separable(nn.Module):
     """ReLU, depthwise convolution, pointwise convolution, normalisation."""
 
@@ -238,30 +237,10 @@ class Chain(nn.Sequential):
     """Two operations, one after the other; the second takes the weight."""
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        first, last = self
-        return last(first(x), z)
+        return self[1](self[0](x), z)
 
     def fold(self, source: folded.Source, z: Tensor) -> folded.Term | Tensor:
-        first, last = self
-        return source.then(first).through(last, z)
-
-
-def max_pool(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 3, stride=1, padding=1)
-
-
-def avg_pool(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-
-
-@operation("max_pool_3x3")
-def max_pool_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Pool(max_pool, norm(channels))
-
-
-@operation("avg_pool_3x3")
-def avg_pool_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Pool(avg_pool, norm(channels))
+        return source.then(self[0]).through(self[1], z)
 
 
 @operation("sep_conv_3x3")

@@ -150,37 +150,34 @@ class SearchSpace:
         return operations
 
     def _checked_allowed(self) -> dict[Edge, tuple[str, ...]]:
-        allowed = dict.fromkeys(self.edges, tuple(self.operations))
+        allowed = dict.fromkeys(self.edges, self.operations)
         full = {short_name(name): name for name in self.operations}
         for key, names in self.allowed.items():
             edge = parse_edge(key)
+            what = f"allowed[{edge_name(edge)!r}]"
             if edge not in allowed:
-                raise ConfigError(
-                    f"allowed names edge {edge_name(edge)}, which this cell does not have. "
-                    f"Its edges: {' '.join(map(edge_name, self.edges))}."
-                )
+                edges = " ".join(map(edge_name, self.edges))
+                raise ConfigError(f"{what}: the cell does not have this edge. Its edges: {edges}.")
             if isinstance(names, str) or not names:
                 raise ConfigError(
-                    f"allowed[{edge_name(edge)!r}]={names!r}: give a list of at least one "
-                    f"operation, ['none'] to remove the edge."
+                    f"{what}={names!r}: give a list of at least one operation, ['none'] to remove "
+                    "the edge."
                 )
             names = [full.get(name, name) for name in names]
             for name in set(names) - set(self.operations):
-                message = unknown("operation", name, self.operations)
-                raise ConfigError(f"allowed[{edge_name(edge)!r}]: {message}")
+                raise ConfigError(f"{what}: {unknown('operation', name, self.operations)}")
             allowed[edge] = tuple(name for name in self.operations if name in names)
         return allowed
 
     def _checked_output_nodes(self) -> tuple[int, ...]:
-        if self.output_nodes is None:
-            return tuple(self.intermediate_nodes)
-        nodes = sorted(set(self.output_nodes))
-        if not nodes or any(node not in self.intermediate_nodes for node in nodes):
+        given, inner = self.output_nodes, list(self.intermediate_nodes)
+        if given is None:
+            return tuple(inner)
+        if not given or not set(given) <= set(inner):
             raise ConfigError(
-                f"output_nodes={list(self.output_nodes)}: choose among the intermediate nodes "
-                f"{list(self.intermediate_nodes)}."
+                f"output_nodes={list(given)}: choose among the intermediate nodes {inner}."
             )
-        return tuple(nodes)
+        return tuple(sorted(set(given)))
 
 
 @dataclass(frozen=True)
@@ -225,12 +222,11 @@ class Wiring:
         ((0, 1),)
         """
         given = {}
-        for part in filter(None, (part.strip() for part in text.split(";"))):
-            edge, _, name = part.rpartition(" ")
-            edge = parse_edge(edge)
-            if edge not in space.edges:
-                raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges.")
-            given[edge] = name
+        for part in filter(str.strip, text.split(";")):
+            edge, _, name = part.strip().rpartition(" ")
+            given[parse_edge(edge)] = name
+        for edge in set(given) - set(space.edges):
+            raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges.")
         return cls(space, tuple(given.get(edge, "none") for edge in space.edges))
 
     def to_graph(self) -> "networkx.DiGraph":
@@ -244,9 +240,3 @@ class Wiring:
         graph.add_nodes_from(range(self.space.inputs + self.space.nodes))
         graph.add_edges_from((*edge, {"operation": self[edge]}) for edge in self.active_edges)
         return graph
-
-    @classmethod
-    def from_graph(cls, space: SearchSpace, graph: "networkx.DiGraph") -> "Wiring":
-        """The wiring of a graph made by ``to_graph``."""
-        chosen = {(i, j): data["operation"] for i, j, data in graph.edges(data=True)}
-        return cls(space, tuple(chosen.get(edge, "none") for edge in space.edges))

@@ -17,19 +17,12 @@ from nascore.engine.unrolled import Batch, unrolled_cost
 
 
 class Seen(NamedTuple):
-    """What a step saw.
-
-    Arguments:
-        mask: what was drawn.
-        logits: (B, classes).
-        cost: the local cost, (cells, edges, operations); None if it was not measured.
-        output_cost: what the output edges of each cell cost, (cells,); None likewise.
-    """
+    """What a step saw."""
 
     mask: Mask
-    logits: Tensor
-    cost: Tensor | None
-    output_cost: Tensor | None
+    logits: Tensor  # (B, classes)
+    cost: Tensor | None  # the local cost, (cells, edges, operations); None if it was not measured
+    output_cost: Tensor | None  # what the output edges of each cell cost, (cells,); None likewise
 
 
 @dataclass
@@ -41,8 +34,6 @@ class Learner:
         framework: on the supernet's space.
         architecture: what the framework learns, by name: leaves, such as alpha (edges, operations).
         state: what the framework remembers from step to step, by name.
-        theta_optimiser: on theta.
-        alpha_optimiser: on the architecture.
         grad_clip: largest norm of theta's gradient; None for no limit, also in the next two.
         arch_grad_clip: largest norm of the architecture's gradient.
         cost_clamp: largest size of what meets the score.
@@ -76,55 +67,40 @@ class Learner:
         measure: bool = True,
         ahead: Batch | None = None,
     ) -> Seen:
-        """One step on a batch.
+        """One step on a batch, in which theta, the architecture, both or neither learn.
 
         Arguments:
             batch: images (B, channels, H, W) and labels (B,).
             generator: draws the mask.
-            theta: whether theta learns.
-            alpha: whether the architecture learns, which needs the cost.
-            measure: whether the cost is measured.
+            measure: whether the cost is measured, without which the architecture cannot learn.
             ahead: for order 2, the batch that theta learns from next. What is seen is then seen
                 after this virtual step of theta.
         """
-        mask = self.draw(generator)
+        mask = self.draw(generator)  # Z and its score
         if alpha and self.order == 2:
             logits, cost, output_cost = unrolled_cost(
                 self.supernet, self.theta_optimiser, mask, batch, ahead
             )
         else:
-            logits, slope, output_cost = self.backpropagate(mask, batch, theta, measure)
-            cost = local_cost(slope, mask) if measure else None
+            logits, cost, output_cost = self.backpropagate(mask, batch, theta, measure)
         if theta:
-            if self.grad_clip is not None:
-                clip_grad_norm_(self.theta, self.grad_clip)
             self.theta_optimiser.step()
             self.theta_optimiser.zero_grad()
         if alpha:
-            loss = F.cross_entropy(logits, batch[1])
-            self.set_gradients(mask, self.framework.cost(mask, cost, loss, **self.state))
+            self.pull_back(mask, cost, loss=F.cross_entropy(logits, batch[1]))
             self.alpha_optimiser.step()
-            self.state = self.framework.next_state(loss, **self.state)
         return Seen(mask, logits, cost, output_cost)
 
     def draw(self, generator: Generator | None) -> Mask:
         """A mask from what has been learned so far."""
         return self.framework.mask(self.architecture, generator)
 
-    def recorded(self) -> dict[str, Tensor]:
-        """What a record keeps of the architecture: alpha, probability, what the framework names."""
-        framework = self.framework
-        parameters = {name: p.detach() for name, p in self.architecture.items()}
-        probability = framework.probability(**framework.restricted(parameters))
-        names = [name for name in ("alpha", *framework.recorded) if name in parameters]
-        return {name: parameters[name] for name in names} | {"probability": probability}
-
     def backpropagate(
         self, mask: Mask, batch: Batch, theta: bool, measure: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The logits, (B, classes), and the gradients on Z and on each cell's output, if measured.
+        """The logits, the local cost and the output cost of a batch; with ``theta``, its gradients.
 
-        With ``theta``, its gradients are filled, too.
+        Shapes as of ``Seen``.
         """
         images, labels = batch
         z = mask.per_cell(len(self.supernet.cells)).requires_grad_(measure)
@@ -135,22 +111,31 @@ class Learner:
             logits = self.supernet(images, z, mask, outputs).to(z.dtype)
         if theta or measure:
             loss = F.cross_entropy(logits, labels)
-            loss.backward(inputs=None if theta else [z, outputs])
-        return logits.detach(), z.grad, outputs.grad if measure else None
+            loss.backward(inputs=None if theta else [z, outputs])  # dL/dtheta, dL/dZ
+        if theta and self.grad_clip is not None:
+            clip_grad_norm_(self.theta, self.grad_clip)
+        if not measure:
+            return logits.detach(), None, None
+        return logits.detach(), local_cost(z.grad, mask), outputs.grad
 
-    def set_gradients(self, mask: Mask, cost: Tensor) -> None:
-        """Pulls a cost back to what the framework learns.
-
-        Arguments:
-            cost: what meets the score, (edges, operations).
-        """
+    def pull_back(self, mask: Mask, cost: Tensor, loss: Tensor) -> None:
+        """Pulls the local cost back to the architecture's gradients: sum_k C_k ds_k/dalpha."""
+        cost = self.framework.cost(mask, cost, loss, **self.state)  # (edges, operations)
+        self.state = self.framework.next_state(loss, **self.state)
         if self.cost_clamp is not None:
             cost = cost.clamp(-self.cost_clamp, self.cost_clamp)
-        parameters = list(self.architecture.values())
-        for p, gradient in zip(parameters, pull_back(mask.score, cost, parameters), strict=True):
+        learned = list(self.architecture.values())
+        for p, gradient in zip(learned, pull_back(mask.score, cost, learned), strict=True):
             p.grad = gradient
         penalty = self.framework.penalty(**self.framework.restricted(self.architecture))
         if penalty is not None:
-            penalty.backward(inputs=parameters)
+            penalty.backward(inputs=learned)
         if self.arch_grad_clip is not None:
-            clip_grad_norm_(parameters, self.arch_grad_clip)
+            clip_grad_norm_(learned, self.arch_grad_clip)
+
+    def recorded(self) -> dict[str, Tensor]:
+        """What a record keeps of the architecture: alpha, probability, what the framework names."""
+        learned = {name: p.detach() for name, p in self.architecture.items()}
+        names = [name for name in ("alpha", *self.framework.recorded) if name in learned]
+        probability = self.framework.probability(**self.framework.restricted(learned))
+        return {"probability": probability} | {name: learned[name] for name in names}

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nascore.engine.cpu import folded
-from nascore.engine.cpu.depthwise import on_cpu
-from nascore.engine.mask import Mask
+from nascore.engine.cpu.concatenate import concatenate
+from nascore.engine.mask import Mask, Rows
 from nascore.engine.operations import Weighted, build_norm, build_operation, relu_conv_norm
 from nascore.engine.space import SearchSpace
 from nascore.errors import ConfigError
@@ -39,37 +40,13 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, z: Tensor) -> Tensor:
-        ctx.z = z.shape, z.dtype, z.device
+        ctx.zeros = z.detach().new_zeros(())
+        ctx.shape = z.shape
         return logits.view_as(logits)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        shape, dtype, device = ctx.z
-        wanted = ctx.needs_input_grad[1]
-        return grad, torch.zeros(shape, dtype=dtype, device=device) if wanted else None
-
-
-class _Concatenate(torch.autograd.Function):
-    """Along the channels. Gradients come back in one piece, as fast kernels want them.
-
-    A slice of a gradient takes ten times as long through batch normalisation on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx, *maps: Tensor) -> Tensor:
-        ctx.channels = [x.shape[1] for x in maps]
-        return torch.cat(maps, dim=1)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        last = grad.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        return tuple(x.contiguous(memory_format=layout) for x in grad.split(ctx.channels, dim=1))
-
-
-def concatenate(maps: Sequence[Tensor]) -> Tensor:
-    """Maps (B, C_1, H, W), (B, C_2, H, W), ... as one (B, C_1 + C_2 + ..., H, W)."""
-    return _Concatenate.apply(*maps)
+        return grad, ctx.zeros.expand(ctx.shape) if ctx.needs_input_grad[1] else None
 
 
 class Partial(nn.Module):
@@ -80,40 +57,32 @@ class Partial(nn.Module):
     Source: Xu et al., 2020 (arXiv:1907.05737), where z is that of the first channels alone.
 
     Arguments:
-        operation: for C/K channels, from ``build_operation``.
+        operation: for C/K channels.
         partial: K.
     """
 
     def __init__(self, operation: nn.Module, partial: int):
         super().__init__()
-        self.operation = operation
-        self.partial = partial
-        self.shuffle = nn.ChannelShuffle(partial)
+        self.operation, self.partial = operation, partial
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         channels = x.shape[1] // self.partial
         part, rest = x.split([channels, x.shape[1] - channels], dim=1)
         rest = rest if z is None else z * rest
-        return self.shuffle(concatenate([self.operation(part, z), rest]))
+        return F.channel_shuffle(concatenate([self.operation(part, z), rest]), self.partial)
 
 
 def build_partial(name: str, channels: int, norm: str, partial: int) -> nn.Module:
-    """The module of one operation on 1/K of C channels.
-
-    Raises ConfigError if K does not divide C, or C/K channels are not fit for the normalisation.
-
-    >>> build_partial("skip_connect", 4, "batch", 2)(torch.arange(4.0).view(1, 4, 1, 1)).flatten()
-    tensor([0., 2., 1., 3.])
-    """
+    """The module of one operation on 1/K of C channels. Raises ConfigError if that cannot be."""
     if partial == 1:
         return build_operation(name, channels, norm)
-    asked = f"channels={channels} for operations on 1/{partial} of them"
-    if channels % partial:
-        raise ConfigError(f"{asked}: give channels that {partial} divides, or another share.")
     try:
+        if channels % partial:
+            raise ConfigError(f"give a number that {partial} divides, or another share.")
         return Partial(build_operation(name, channels // partial, norm), partial)
-    except ValueError as error:
-        raise ConfigError(f"{asked}: {error}") from error
+    except ConfigError as error:
+        what = f"channels={channels} for operations on 1/{partial} of them"
+        raise ConfigError(f"{what}: {error}") from None
 
 
 class Cell(nn.Module):
@@ -124,33 +93,23 @@ class Cell(nn.Module):
         inputs: channels of each input node's source.
         channels: channels C of every node.
         norm: name of the normalisation.
-        partial: K, for operations on 1/K of the channels: see ``Partial``.
+        partial: K, for operations on 1/K of the channels.
     """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        inputs: Sequence[int],
-        channels: int,
-        norm: str,
-        partial: int = 1,
+        self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str, partial: int = 1
     ):
         super().__init__()
         self.space = space
         self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
         self.fold = all(folded.folds(module[-1]) for module in self.preprocess)
-        self.operations = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    str(k): build_partial(space.operations[k], channels, norm, partial)
-                    for k in choices
-                    if space.operations[k] != "none"
-                }
-            )
-            for choices in space.choices
-        )
+        self.operations = nn.ModuleList(nn.ModuleDict() for _ in space.edges)
+        for modules, choices in zip(self.operations, space.choices, strict=True):
+            for k in choices:
+                if space.operations[k] != "none":
+                    modules[str(k)] = build_partial(space.operations[k], channels, norm, partial)
 
-    def nodes(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> list[Tensor]:
+    def nodes(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], mask: Mask) -> list:
         """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
 
         Only active operations run, and probed ones if Z collects a gradient. A node that nothing
@@ -161,8 +120,8 @@ class Cell(nn.Module):
             weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
             mask: says which operations to evaluate.
         """
-        if self.folds(mask, inputs[0]):
-            return self.folded_nodes(inputs, weights, mask)
+        if folded.applies(self, mask, inputs[0]):
+            return folded.nodes(self, inputs, weights, mask)
         probed = mask.probed if weights[0].requires_grad else None
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         edges = enumerate(self.space.edges)
@@ -172,54 +131,27 @@ class Cell(nn.Module):
                 e, (i, _) = next(edges)
                 if nodes[i] is None:
                     continue
-                for module, z in self._running(e, mask.running(self.space), weights):
+                for module, z in self.running(e, mask.running(self.space), weights):
                     if mask.one_hot and isinstance(module, Weighted):
                         terms.append(_UnitWeight.apply(module(nodes[i]), z))
                     else:
                         terms.append(module(nodes[i], z))  # (B, C, H, W)
-                for module, z in self._running(e, probed, weights) if probed else ():
+                for module, z in self.running(e, probed, weights) if probed else ():
                     with torch.no_grad():
                         x = module(nodes[i])
                     terms.append(z * x)
             nodes.append(sum(terms[1:], start=terms[0]) if terms else None)
         return nodes
 
-    def folds(self, mask: Mask, x: Tensor) -> bool:
-        """Whether the nodes take the folded path: a dense mask, a norm that folds, a CPU.
-
-        The places of the dilated convolutions must be even in number, so that none is padded.
-        """
-        even = x.shape[2] % 2 == x.shape[3] % 2 == 0
-        dense = not mask.one_hot and not any(mask.probed or ())
-        return self.fold and dense and even and on_cpu(x)
-
-    def folded_nodes(
-        self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask
-    ) -> list[Tensor]:
-        """As ``nodes``, for a dense mask: see cpu/folded.py."""
-        sources = [
-            folded.Source(folded.preprocess(module, x))
-            for module, x in zip(self.preprocess, inputs, strict=True)
-        ]
-        edges = enumerate(self.space.edges)
-        for j in self.space.intermediate_nodes:
-            added = []
-            for _ in range(j):
-                e, (i, _) = next(edges)
-                if sources[i] is not None:
-                    running = self._running(e, mask.running(self.space), weights)
-                    added += [sources[i].through(module, z) for module, z in running]
-            x = folded.node(added, sources[0].x)
-            sources.append(None if x is None else folded.Source(x))
-        return [source and source.x for source in sources]
-
-    def _running(self, e: int, rows: Sequence[Sequence[int]], weights: Sequence[Tensor]):
-        """The operations of a row that compute something: module and Z."""
+    def running(
+        self, e: int, rows: Rows, weights: Sequence[Tensor]
+    ) -> Iterator[tuple[nn.Module, Tensor]]:
+        """The operations of a row that compute something, each with its Z."""
         for k in rows[e]:
             if self.space.operations[k] != "none":
                 yield self.operations[e][str(k)], weights[e * len(self.space.operations) + k]
 
-    def forward(self, inputs: Sequence[Tensor], weights: list[Tensor], mask: Mask) -> Tensor:
+    def forward(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], mask: Mask) -> Tensor:
         """The concatenated output nodes, (B, C * output nodes, H, W)."""
         nodes = self.nodes(inputs, weights, mask)
         outputs = [nodes[j] for j in self.space.output_nodes]
@@ -229,7 +161,7 @@ class Cell(nn.Module):
 class Supernet(nn.Module):
     """Stem, cells without reduction, global average pool, linear classifier without bias.
 
-    Source: the paper's setting, which is the one of DARTS less its reduction cells.
+    Source: the paper's setting, which is the one of DARTS without its reduction cells.
 
     Arguments:
         space: the search space of every cell.
@@ -239,9 +171,9 @@ class Supernet(nn.Module):
         channels: channels C of every node; the stem has 3 C.
         norm: name of the normalisation.
         recompute: keep only what enters each cell; the backward pass computes the rest again.
-        partial: K, for operations on 1/K of the channels: see ``Partial``.
+        partial: K, for operations on 1/K of the channels.
 
-    Raises ConfigError if K does not divide the channels.
+    Raises ConfigError if K does not divide the channels, or the norm cannot take so many.
     """
 
     def __init__(
@@ -256,12 +188,9 @@ class Supernet(nn.Module):
         partial: int = 1,
     ):
         super().__init__()
-        width = 3 * channels
-        self.space = space
-        self.recompute = recompute
-        self.stem = nn.Sequential(
-            nn.Conv2d(image_channels, width, 3, padding=1, bias=False), build_norm(norm, width)
-        )
+        self.space, self.recompute, width = space, recompute, 3 * channels
+        stem = nn.Conv2d(image_channels, width, 3, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, build_norm(norm, width))
         sources = [width] * space.inputs  # channels of what the next cell reads, newest last
         self.cells = nn.ModuleList()
         for _ in range(cells):

@@ -8,7 +8,7 @@ from torch import nn
 from nascore import Run, SearchSpace, Wiring, search
 from nascore.book import plots
 from nascore.engine import operations
-from nascore.engine.frameworks import build_framework
+from nascore.engine.cpu import folded
 from nascore.engine.mask import Mask
 from nascore.engine.operations import (
     NORMS,
@@ -126,20 +126,21 @@ def test_unknown_names():
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-@pytest.mark.parametrize("draw", ["dense", "one-hot"])
-def test_operations_from_outside_equal_plain_autograd(draw, norm, module, supernet, batch, alpha):
+@pytest.mark.parametrize("dense", [True, False])
+def test_operations_from_outside_equal_plain_autograd(
+    dense, norm, module, supernet, batch, alpha, draw, measure
+):
     """Logits, cost and theta gradients of a supernet against the formula, in float64, to 1e-10."""
     names = ["none", "skip_connect", f"{module}:conv_7x7", "dil_conv_3x3", f"{module}:Gate"]
     space = SearchSpace(operations=names)
     net = supernet(space, channels=8, norm=norm)
     chosen = (names[2], names[4], "none", names[3], names[2])
     mask = Mask.of(Wiring(space, chosen), torch.float64)
-    if draw == "dense":
-        mask = build_framework("darts", space).draw(alpha(space))
-        assert net.cells[0].folds(mask, batch[0]) == (norm == "batch")
-    logits = net(batch[0], mask)
-    F.cross_entropy(logits, batch[1]).backward()
-    found = [logits, mask.cost(), *(p.grad for p in net.parameters())]
+    if dense:
+        mask = draw("darts", space, alpha(space))
+        assert folded.applies(net.cells[0], mask, batch[0]) == (norm == "batch")
+    seen = measure(net, batch, mask)
+    found = [seen.logits, seen.cost, *(p.grad for p in net.parameters())]
 
     z = mask.weight.detach().expand(2, -1, -1).clone().requires_grad_()
     x = net.stem(batch[0])
@@ -180,14 +181,16 @@ def test_a_search_with_operations_from_outside_is_recorded_and_drawn(module, tin
     assert "conv 7x7" in [t.get_text() for ax in figure.axes for t in ax.get_xticklabels()]
 
 
-def test_a_normalisation_from_outside_follows_every_convolution_and_pool(module, supernet, batch):
+def test_a_normalisation_from_outside_follows_every_convolution_and_pool(
+    module, supernet, batch, measure
+):
     net = supernet(norm=f"{module}:doubling")
     found = [type(part).__name__ for part in net.modules()]
     assert found.count("Doubling") == 1 + 2 * (2 + 5 * 8)
     wiring = Wiring(net.space, ("max_pool_3x3", "sep_conv_3x3", "none", "none", "skip_connect"))
     mask = Mask.of(wiring, torch.float64)
-    F.cross_entropy(net(batch[0], mask), batch[1]).backward()
-    assert (mask.cost().sum(dim=0)[[0, 1, 4]].abs().amax(dim=1) > 0).all()
+    cost = measure(net, batch, mask).cost
+    assert (cost.sum(dim=0)[[0, 1, 4]].abs().amax(dim=1) > 0).all()
 
 
 def test_a_definition_is_enough(batch):
@@ -253,4 +256,4 @@ def test_a_normalisation_says_which_channels_it_takes(channels):
 def test_the_examples_in_the_docstrings():
     """With names of their own, so that they register from outside the package."""
     result = doctest.testmod(operations, extraglobs={"__name__": __name__})
-    assert result.attempted >= 6 and not result.failed
+    assert result.attempted >= 3 and not result.failed

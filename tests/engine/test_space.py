@@ -53,7 +53,7 @@ def test_allowed_keeps_the_order_of_operations_and_leaves_other_edges_free():
         ({"operations": ["none", "noen"]}, "Did you mean 'none'.* as 'module:name'"),
         ({"operations": ["nascore.engine.space:edge"]}, "nascore.engine.space has no 'edge'"),
         ({"operations": ["no_such_module:mine"]}, "cannot import 'no_such_module'"),
-        ({"allowed": {"(3,2)": ["none"]}}, r"edge \(3,2\), which this cell does not have"),
+        ({"allowed": {"(3,2)": ["none"]}}, r"\(3,2\)'\]: the cell does not have this edge"),
         ({"allowed": {"(0,2)": []}}, "at least one operation"),
         ({"allowed": {"(0,2)": "none"}}, "give a list"),
         ({"allowed": {"(0,2)": ["noen"]}}, "Did you mean 'none'"),
@@ -76,7 +76,6 @@ def test_an_operation_from_outside_is_known_by_module_and_name():
     assert space.allowed[0, 2] == space.allowed[1, 2] == (full,)
     wiring = Wiring(space, (full, full, "none", "none", full))
     assert Wiring.from_text(space, str(wiring)) == wiring
-    assert Wiring.from_graph(space, wiring.to_graph()) == wiring
     built_in = SearchSpace(operations=["none", "nascore.engine.operations:sep_conv_3x3"])
     assert built_in.operations == ("none", "sep_conv_3x3")
 
@@ -103,7 +102,6 @@ def test_edge_text_round_trip():
 def test_wiring_round_trips_through_text_and_graph(operations):
     wiring = Wiring(SearchSpace.minimal(), tuple(operations))
     assert Wiring.from_text(wiring.space, str(wiring)) == wiring
-    assert Wiring.from_graph(wiring.space, wiring.to_graph()) == wiring
     assert wiring.to_graph().number_of_edges() == len(wiring.active_edges)
     assert wiring.to_graph().number_of_nodes() == 4
 

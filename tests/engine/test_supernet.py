@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from nascore import SearchSpace, Wiring
+from nascore.engine.cpu import folded
 from nascore.engine.frameworks import DARTS, FRAMEWORKS
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS
-from nascore.engine.supernet import concatenate
 
 
 def one_hot_mask(space, names):
@@ -88,7 +88,7 @@ def test_the_folded_path_is_the_same_function(space, size, supernet, batch, alph
     for fold in (False, True):
         net.zero_grad()
         x, mask = images.clone().requires_grad_(), draw("darts", space, alpha(space))
-        assert net.cells[0].folds(mask, x) == (size == 6)
+        assert folded.applies(net.cells[0], mask, x) == (size == 6)
         with nullcontext() if fold else net.unfolded():
             seen = measure(net, (x, batch[1]), mask)
         theta = [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
@@ -172,24 +172,6 @@ def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha, dr
         assert torch.allclose(one, other, rtol=0.1, atol=0.1 * one.detach().abs().max().item())
 
 
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_concatenation_gives_gradients_back_in_one_piece(layout, draw):
-    """As torch.cat, but no gradient is a slice of another; also differentiated twice."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(channels):
-        x = torch.randn(2, channels, 4, 4, dtype=torch.float64, generator=generator)
-        return x.contiguous(memory_format=layout)
-
-    maps = [draw(3).requires_grad_(), draw(5).requires_grad_()]
-    whole, gradient = concatenate(maps), draw(8)
-    assert torch.equal(whole, torch.cat(maps, dim=1))
-    found = torch.autograd.grad(whole, maps, gradient)
-    for one, other in zip(found, gradient.split([3, 5], dim=1), strict=True):
-        assert torch.equal(one, other) and one.is_contiguous(memory_format=layout)
-    assert torch.autograd.gradgradcheck(lambda *x: concatenate(x), maps)
-
-
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha, measure, draw):
     results = []
@@ -224,15 +206,15 @@ def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha, measure):
 
 def test_what_the_folded_path_cannot_do_takes_the_plain_one(supernet, batch, alpha):
     mask = DARTS().draw(alpha())
-    assert supernet().cells[0].folds(mask, batch[0])
-    assert not supernet(norm="layer").cells[0].folds(mask, batch[0])
-    assert not supernet().cells[0].folds(mask, batch[0].to("meta"))
+    assert folded.applies(supernet().cells[0], mask, batch[0])
+    assert not folded.applies(supernet(norm="layer").cells[0], mask, batch[0])
+    assert not folded.applies(supernet().cells[0], mask, batch[0].to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not supernet().cells[0].folds(mask, batch[0])
+        assert not folded.applies(supernet().cells[0], mask, batch[0])
     discrete = one_hot_mask(SearchSpace.minimal(), ["skip_connect"] * 5)
-    assert not supernet().cells[0].folds(discrete, batch[0])
+    assert not folded.applies(supernet().cells[0], discrete, batch[0])
     probing = Mask(mask.weight, mask.score, probed=[[1]] * 5)
-    assert not supernet().cells[0].folds(probing, batch[0])
+    assert not folded.applies(supernet().cells[0], probing, batch[0])
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -55,7 +55,7 @@ def test_bilevel_halves_the_training_set_by_default():
         ({"dataset": "digits", "train_examples": 50}, "train_examples=50 is less than one batch"),
         ({"level": "bi", "search_examples": 0}, "alpha has nothing to learn from"),
         ({"level": "bi", "search_examples": 50}, "search_examples=50 is less than one batch"),
-        ({"allowed": {"(0,9)": ["none"]}}, r"edge \(0,9\), which this cell does not have"),
+        ({"allowed": {"(0,9)": ["none"]}}, r"\(0,9\)'\]: the cell does not have this edge"),
         ({"allowed": {"(0,2)": []}}, "at least one operation"),
         ({"allowed": {5: ["none"]}}, "'?5'? is not an edge"),
         ({"allowed": {"(0,2)": ["none"], (0, 2): ["none"]}}, "allowed names an edge twice"),

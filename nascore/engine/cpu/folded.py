@@ -22,7 +22,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascore.engine.cpu.depthwise import Depthwise, join_places, split_places
+from nascore.engine.cpu.depthwise import Depthwise, join_places, on_cpu, split_places
+from nascore.engine.mask import Mask
+
+
+def applies(cell: nn.Module, mask: Mask, x: Tensor) -> bool:
+    """Whether a cell of the supernet takes the folded path: a dense mask, a norm that folds, a CPU.
+
+    The places of the dilated convolutions must be even in number, so that none is padded.
+    """
+    even = x.shape[2] % 2 == x.shape[3] % 2 == 0
+    dense = not mask.one_hot and not any(mask.probed or ())
+    return cell.fold and dense and even and on_cpu(x)
+
+
+def nodes(
+    cell: nn.Module, inputs: Sequence[Tensor], weights: Sequence[Tensor], mask: Mask
+) -> list[Tensor | None]:
+    """As ``Cell.nodes``, for a dense mask."""
+    outs = zip(cell.preprocess, inputs, strict=True)
+    sources = [Source(preprocess(module, x)) for module, x in outs]
+    edges = enumerate(cell.space.edges)
+    for j in cell.space.intermediate_nodes:
+        added = []
+        for _ in range(j):
+            e, (i, _) = next(edges)
+            if sources[i] is not None:
+                running = cell.running(e, mask.running(cell.space), weights)
+                added += [sources[i].through(module, z) for module, z in running]
+        x = node(added, sources[0].x)
+        sources.append(None if x is None else Source(x))
+    return [source and source.x for source in sources]
 
 
 class Term(NamedTuple):

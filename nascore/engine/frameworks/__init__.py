@@ -5,38 +5,18 @@ through the score (see ../cost.py). Every framework serves both levels: single-l
 the cost on the batch that theta learns from, bi-level search on a batch of the search set.
 """
 
-from nascore.engine.frameworks.base import (
-    FRAMEWORKS,
-    Formulas,
-    Framework,
-    check,
-    framework,
-    make_framework,
-)
-from nascore.engine.frameworks.darts import DARTS
-from nascore.engine.frameworks.drnas import DrNAS
-from nascore.engine.frameworks.dsnas import DSNAS
-from nascore.engine.frameworks.fairdarts import FairDARTS
-from nascore.engine.frameworks.gdas import GDAS
-from nascore.engine.frameworks.pcdarts import PCDARTS
-from nascore.engine.frameworks.proxylessnas import ProxylessNAS
-from nascore.engine.frameworks.reinforce import REINFORCE
-from nascore.engine.frameworks.snas import SNAS
-
-__all__ = [
-    "DARTS",
-    "DSNAS",
-    "FRAMEWORKS",
-    "GDAS",
-    "PCDARTS",
-    "REINFORCE",
-    "SNAS",
-    "DrNAS",
-    "FairDARTS",
-    "Formulas",
-    "Framework",
-    "ProxylessNAS",
-    "check",
-    "framework",
-    "make_framework",
-]
+from nascore.engine.frameworks.base import FRAMEWORKS as FRAMEWORKS
+from nascore.engine.frameworks.base import Formulas as Formulas
+from nascore.engine.frameworks.base import Framework as Framework
+from nascore.engine.frameworks.base import check as check
+from nascore.engine.frameworks.base import framework as framework
+from nascore.engine.frameworks.base import make_framework as make_framework
+from nascore.engine.frameworks.darts import DARTS as DARTS
+from nascore.engine.frameworks.drnas import DrNAS as DrNAS
+from nascore.engine.frameworks.dsnas import DSNAS as DSNAS
+from nascore.engine.frameworks.fairdarts import FairDARTS as FairDARTS
+from nascore.engine.frameworks.gdas import GDAS as GDAS
+from nascore.engine.frameworks.pcdarts import PCDARTS as PCDARTS
+from nascore.engine.frameworks.proxylessnas import ProxylessNAS as ProxylessNAS
+from nascore.engine.frameworks.reinforce import REINFORCE as REINFORCE
+from nascore.engine.frameworks.snas import SNAS as SNAS

@@ -29,7 +29,7 @@ class Framework(BaseModel, ABC):
     """Draws masks. Only ``draw`` is required; the rest has the usual defaults.
 
     Fields of a subclass are its options: typed, with a default, and checked when it is made. A
-    framework is a value. What it learns and what it remembers are tensors that the search keeps and
+    framework is a value: what it learns and what it remembers are tensors that the search keeps and
     hands to its methods by name.
     """
 
@@ -43,8 +43,8 @@ class Framework(BaseModel, ABC):
     formulas: ClassVar[Formulas | None] = None
     """What it does, for tables."""
     recorded: ClassVar[Mapping[str, tuple]] = {}
-    """What it learns besides alpha and is to be recorded: by name, its dimensions (first "epoch"),
-    type, long name and unit."""
+    """What is recorded besides alpha: by name, its dimensions ("epoch" first), type, long name and
+    unit."""
 
     @abstractmethod
     def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
@@ -52,7 +52,7 @@ class Framework(BaseModel, ABC):
 
         Arguments:
             alpha: (edges, operations), -inf where an edge may not take an operation. A framework
-                that learns more gets each of its parameters by name.
+                that learns more gets each of its parameters by name, here and below.
             generator: of everything random.
         """
 
@@ -61,47 +61,34 @@ class Framework(BaseModel, ABC):
         return self
 
     def parameters(self, alpha: Tensor) -> dict[str, Tensor]:
-        """What is learned, at the start, by name.
-
-        Arguments:
-            alpha: the usual start, (edges, operations).
-        """
+        """What is learned, at the start, by name. The usual start is alpha, (edges, operations)."""
         return {"alpha": alpha}
 
-    def state(self) -> dict[str, Tensor]:
-        """What is remembered from step to step, at the start, by name."""
-        return {}
-
-    def next_state(self, loss: Tensor, **state: Tensor) -> dict[str, Tensor]:
-        """What is remembered after a step in which alpha learned.
-
-        Arguments:
-            loss: mean loss of the batch, ().
-            state: what was remembered before.
-        """
-        return state
-
     def probability(self, alpha: Tensor, **others: Tensor) -> Tensor:
-        """What is recorded, and where the wiring is read: (edges, operations) from 0 to 1.
-
-        Arguments as of ``draw``. Default: softmax(alpha).
-        """
+        """What is recorded, and where the wiring is read: (edges, operations) from 0 to 1."""
         return alpha.log_softmax(dim=1).exp()
 
     def penalty(self, **parameters: Tensor) -> Tensor | None:
-        """A scalar that is added to the loss of alpha; None for none. Arguments as of ``draw``."""
+        """A scalar that is added to the loss of what is learned; None for none."""
         return None
 
     def cost(self, mask: Mask, cost: Tensor, loss: Tensor, **state: Tensor) -> Tensor:
         """What meets the score, (edges, operations): by default the local cost of all cells.
 
         Arguments:
-            mask: what was drawn.
             cost: the local cost, (cells, edges, operations).
             loss: mean loss of the batch, ().
             state: what is remembered.
         """
         return cost.sum(dim=0)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is remembered from step to step, at the start, by name."""
+        return {}
+
+    def next_state(self, loss: Tensor, **state: Tensor) -> dict[str, Tensor]:
+        """What is remembered after a step in which the architecture learned; loss is ()."""
+        return state
 
     def supernet_settings(self) -> dict[str, Any]:
         """Arguments that it asks the supernet to be made with."""
@@ -121,11 +108,7 @@ class Framework(BaseModel, ABC):
         return self._space
 
     def mask(self, parameters: Mapping[str, Tensor], generator: Generator | None = None) -> Mask:
-        """A mask in which no edge takes what it may not.
-
-        Arguments:
-            parameters: what has been learned so far, by name.
-        """
+        """A mask from what has been learned, in which no edge takes what it may not."""
         return self.draw(**self.restricted(parameters), generator=generator)
 
     def restricted(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -133,12 +116,11 @@ class Framework(BaseModel, ABC):
 
         So its probability is 0, and its gradient exactly 0.
         """
-        parameters = dict(parameters)
-        if "alpha" in parameters:
-            alpha = parameters["alpha"]
-            forbidden = _forbidden(self.space.choices, alpha.shape[1], alpha.device)
-            parameters["alpha"] = alpha.masked_fill(forbidden, -torch.inf)
-        return parameters
+        if "alpha" not in parameters:
+            return dict(parameters)
+        alpha = parameters["alpha"]
+        forbidden = _forbidden(self.space.choices, alpha.shape[1], alpha.device)
+        return {**parameters, "alpha": alpha.masked_fill(forbidden, -torch.inf)}
 
 
 @cache
@@ -151,12 +133,11 @@ def _forbidden(choices: tuple[tuple[int, ...], ...], operations: int, device) ->
 def _wrong(plugin: Any) -> str | None:
     if not (isinstance(plugin, type) and issubclass(plugin, Framework)):
         return f"{plugin!r} is not a framework. Make it a class that inherits from Framework."
-    missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    if missing:
-        return f"{plugin.__qualname__} has no {missing[0]}(self, alpha, generator)."
-    required = [name for name, field in plugin.model_fields.items() if field.is_required()]
-    if required:
-        return f"its option {required[0]} has no default. Give it one."
+    if "draw" in plugin.__abstractmethods__:
+        return f"{plugin.__qualname__} has no draw(self, alpha, generator)."
+    for name, option in plugin.model_fields.items():
+        if option.is_required():
+            return f"its option {name} has no default. Give it one."
     return None
 
 
@@ -167,10 +148,7 @@ FRAMEWORKS = Registry("framework", _wrong)
 def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
     """Decorates a class, so that ``SearchConfig(framework=name)`` finds it.
 
-    Arguments:
-        replace: take the name over if it is in use.
-
-    Raises ConfigError if the name is in use, or the class is no framework.
+    Raises ConfigError if the class is no framework, or the name is in use and not to be replaced.
 
     >>> @framework("lottery")
     ... class Lottery(Framework):
@@ -185,11 +163,7 @@ def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
 
 
 def make_framework(name: str, **options: Any) -> Framework:
-    """A framework by name. Raises ConfigError for an unknown name or an impossible option.
-
-    >>> make_framework("snas", temperature=0.5)
-    SNAS(temperature=0.5, temperature_end=None)
-    """
+    """A framework by name. Raises ConfigError for an unknown name or an impossible option."""
     kind = FRAMEWORKS[name]
     try:
         return kind(**options)
@@ -201,21 +175,17 @@ def make_framework(name: str, **options: Any) -> Framework:
 def check(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
     """Draws a mask on the CPU and pulls a cost of 0 back, so that mistakes show before any work.
 
-    Arguments:
-        framework: on its space.
-        parameters: what it learns, at the start.
-
     Raises ConfigError: a shape is wrong, or no cost would reach what is learned.
     """
-    name, space = type(framework).__name__, framework.space
-    own = {key: p.detach().cpu().requires_grad_() for key, p in parameters.items()}
-    mask = framework.mask(own, Generator().manual_seed(0))
-    shape = (len(space.edges), len(space.operations))
-    for what in ("weight", "score", "cost_weight"):
-        found = tuple(getattr(mask, what).shape)
+    what = f"framework {type(framework).__name__}"
+    learned = {name: p.detach().cpu().requires_grad_() for name, p in parameters.items()}
+    mask = framework.mask(learned, Generator().manual_seed(0))
+    shape = (len(framework.space.edges), len(framework.space.operations))
+    for part in ("weight", "score", "cost_weight"):
+        found = tuple(getattr(mask, part).shape)
         if found != shape:
-            raise ConfigError(f"framework {name}: {what} of its mask is {found}, not {shape}.")
+            raise ConfigError(f"{what}: {part} of its mask is {found}, not {shape}.")
     try:
-        pull_back(mask.score, torch.zeros_like(mask.score), list(own.values()))
+        pull_back(mask.score, torch.zeros_like(mask.score), list(learned.values()))
     except ConfigError as error:
-        raise ConfigError(f"framework {name}: {error}") from None
+        raise ConfigError(f"{what}: {error}") from None

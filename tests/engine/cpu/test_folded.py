@@ -2,12 +2,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from nascore import SearchSpace
 from nascore.engine.cpu import folded
-from nascore.engine.frameworks import build_framework
 from nascore.engine.operations import BatchNorm, Chain, Pool, Separable, Weighted, max_pool
 
 
@@ -73,30 +71,33 @@ BUILT_IN = ["none", "skip_connect", "max_pool_3x3", "dil_conv_3x3", "sep_conv_3x
 
 
 @pytest.mark.parametrize("names", [[*BUILT_IN, own] for own in OWN] + [[OWN[5]], OWN])
-def test_beside_folded_operations_every_other_one_is_exact(names, supernet, batch, alpha):
+def test_beside_folded_operations_every_other_one_is_exact(
+    names, supernet, batch, alpha, draw, measure
+):
     """Logits, cost and the gradients of theta and images, against each module's own, to 1e-10."""
     space = SearchSpace(operations=names)
     net, results = supernet(space), []
     for fold in (False, True):
         net.zero_grad()
         x = batch[0].clone().requires_grad_()
-        mask = build_framework("darts", space).draw(alpha(space))
+        mask = draw("darts", space, alpha(space))
         with nullcontext() if fold else net.unfolded():
-            assert net.cells[0].folds(mask, x) == fold
-            logits = net(x, mask)
-        F.cross_entropy(logits, batch[1]).backward()
-        results.append((logits, mask.cost(), x.grad, *(p.grad for p in net.parameters())))
+            assert folded.applies(net.cells[0], mask, x) == fold
+            seen = measure(net, (x, batch[1]), mask)
+        theta = [p.grad for p in net.parameters()]
+        results.append((seen.logits, seen.cost, x.grad, *theta))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
 
 
-def test_who_folds_says_so_itself(supernet, batch, alpha):
+def test_who_folds_says_so_itself(supernet, batch, alpha, draw):
     """The module of an operation that folds is never called; each of the others is called once."""
     space = SearchSpace(nodes=1, inputs=1, operations=[*BUILT_IN, *OWN[:-2]])
     net, ran = supernet(space, cells=1), []
     for (_, _, k), module in net.operations():
         module.register_forward_hook(lambda *_, k=k: ran.append(space.operations[k]))
-    net(batch[0], build_framework("darts", space).draw(alpha(space)))
+    mask = draw("darts", space, alpha(space))
+    net(batch[0], mask.weight, mask)
     assert ran == [f"{__name__}:{name}" for name in DOES_NOT]
 
 
