@@ -52,8 +52,13 @@ def test_a_record_is_whole_and_follows_the_schema(path):
     assert "1 thread" in run.provenance["device"] and run.provenance["wall_seconds"] > 0
 
 
-def test_every_claim_has_a_verdict_from_enough_seeds():
-    found = verdicts("published", STORE)
+@pytest.fixture(scope="module")
+def found():
+    """The verdict of every claim on the published runs."""
+    return verdicts("published", STORE)
+
+
+def test_every_claim_has_a_verdict_from_enough_seeds(found):
     assert set(found) == set(CLAIMS)
     assert all(verdict.n >= 5 for verdict in found.values())
     assert all(verdict.n >= 8 for verdict in found.values() if CLAIMS[verdict.claim].tested)
@@ -86,7 +91,7 @@ def test_a_short_record_is_made_again(tmp_path):
         assert abs(float(costs[0] - costs[1])) < 0.05
 
 
-def test_the_readme_shows_the_verdicts():
+def test_the_readme_shows_the_verdicts(found):
     """Verdicts, and every number beside them, are those that the records give."""
 
     def numbers(text: str) -> set[float]:
@@ -94,11 +99,11 @@ def test_the_readme_shows_the_verdicts():
 
     text = (ROOT / "README.md").read_text()
     noise = configs_of("bilevel_failure", "published")["bi-level"][0].label_noise
-    for claim, found in verdicts("published", STORE).items():
+    for claim, result in found.items():
         (row,) = re.findall(rf"^\| {claim} .*$", text, re.MULTILINE)
         _, _, verdict, measured, _ = row.split("|")
-        assert verdict.strip(" *") == found.verdict, claim
-        known = numbers(found.why) | {CLAIMS[claim].bar, 100 * noise}
+        assert verdict.strip(" *") == result.verdict, claim
+        known = numbers(result.why) | {CLAIMS[claim].bar, 100 * noise}
         assert numbers(measured) <= known, claim
 
 
