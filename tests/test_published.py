@@ -19,7 +19,6 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "book" / "records"
 STORE = RunStore(FOLDER)
 CONFIGS = set(searches("published"))
-pytestmark = pytest.mark.xdist_group("published")  # one process reads the records
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
