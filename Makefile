@@ -12,6 +12,8 @@ TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# A file's tests share what they make, so each file stays in one of two processes.
+TEST := $(RUN) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: book test quick lint format picture repository clean
 
@@ -19,11 +21,11 @@ book: $(READY)
 	$(RUN) -m nascore book --profile $(PROFILE)
 
 test: $(READY)
-	$(RUN) -m pytest --numprocesses 2 --dist loadgroup
+	$(TEST)
 
 # make quick: the tests without the slow ones, for while you write.
 quick: $(READY)
-	$(RUN) -m pytest --numprocesses 2 --dist loadgroup -m "not slow"
+	$(TEST) -m "not slow"
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -27,14 +27,14 @@ settings.register_profile(  # the same examples in every run, however busy the m
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items):
-    """Tests on the smoke runs stay in one process, and two processes begin with the slow tests."""
-    for item in items:
-        if "smoke_runs" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("smoke"))
+    """Two processes begin with the longest: the book and what else needs its runs, then the slow.
+
+    They take turns file by file (`--dist loadscope`), so a short file at the end is soon over.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        items.sort(key=lambda item: "site" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(autouse=True)

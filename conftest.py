@@ -1,0 +1,14 @@
+"""For tests and for the examples in docstrings: what one registers, no other one finds."""
+
+import pytest
+
+from nascore.engine.frameworks import FRAMEWORKS
+from nascore.engine.operations import NORMS, OPERATIONS
+from nascore.evidence import CLAIMS, EXPERIMENTS
+from nascore.runs import DATASETS
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+    for registry in (FRAMEWORKS, OPERATIONS, NORMS, DATASETS, EXPERIMENTS, CLAIMS):
+        monkeypatch.setattr(registry, "_known", dict(registry._known))
