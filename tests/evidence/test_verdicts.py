@@ -179,7 +179,12 @@ def test_shuffled_updates_keep_both_ends():
 @pytest.mark.parametrize("framework", ["dsnas", "fairdarts", "drnas", "pcdarts"])
 def test_shuffled_updates_have_the_probability_of_the_framework(framework):
     """In float64 from records in float32: 1e-6."""
-    changes = {"channels": 4, "epochs": 2, "arch_lr": 0.1, "allowed": {"(0,2)": ["none", "sep_conv_3x3"]}}
+    changes = {
+        "channels": 4,
+        "epochs": 2,
+        "arch_lr": 0.1,
+        "allowed": {"(0,2)": ["none", "sep_conv_3x3"]},
+    }
     run = search(FIVE.replace(framework=framework, device="cpu", **changes), progress=False)
     ends = run.none_probability.values[[0, -1]]
     assert np.allclose(shuffled(run)[[0, -1]], ends, atol=1e-6)
