@@ -1,7 +1,9 @@
 """What must stay in step across files: dependencies, addresses, notebook templates."""
 
+import ast
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -10,6 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FACES = {"nascore", "nascore.errors"} | {
+    f"nascore.{name}" for name in ("engine", "runs", "theory", "evidence", "book")
+}
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 
@@ -49,3 +54,39 @@ def test_a_template_is_clean_and_complete(path):
     assert notebook.metadata.accelerator == "GPU"
     if "run_experiment(" in path.read_text():
         assert parameters.source.startswith('profile = "laptop"')
+
+
+def names_of_the_package(source):
+    """What a cell imports of the package: pairs of module and name, the name None for `import`."""
+    plain = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # no magic of Jupyter
+    for node in ast.walk(ast.parse(plain)):
+        if isinstance(node, ast.Import):
+            found = [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found = [(node.module, alias.name) for alias in node.names]
+        else:
+            continue
+        yield from (pair for pair in found if pair[0].split(".")[0] == "nascore")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_imports_public_names(path):
+    """From the package or one of its folders, never from a module deeper down."""
+    cells = nbformat.read(path, as_version=4).cells
+    pairs = [p for c in cells if c.cell_type == "code" for p in names_of_the_package(c.source)]
+    assert pairs
+    for module, name in pairs:
+        assert module in FACES, f"{path.stem}: import {name} from a folder, not from {module}"
+        face = import_module(module)
+        public = getattr(face, "__all__", None) or vars(face)
+        assert name is None or name in public, f"{path.stem}: {module} has no public name {name}"
+
+
+def test_an_import_from_deeper_down_is_seen():
+    source = (
+        "if colab:\n    %pip install x\nfrom nascore.engine.mask import Mask\nimport nascore.runs"
+    )
+    assert list(names_of_the_package(source)) == [
+        ("nascore.engine.mask", "Mask"),
+        ("nascore.runs", None),
+    ]

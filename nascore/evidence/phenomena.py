@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import torch
 
 from nascore.engine.random import stream_seed
 from nascore.engine.space import Edge, edge_name
@@ -25,14 +26,21 @@ def shuffled(run: Run) -> np.ndarray:
 
     The order of the epochs' updates is drawn by the run's seed. Start and end stay as they were.
     """
-    alpha = run.history.alpha.values.astype("f8")  # (epoch, edge, operation)
-    steps = np.diff(alpha, axis=0)
-    order = np.random.default_rng(stream_seed(run.config.seed, "shuffle")).permutation(len(steps))
-    moved = alpha[0] + np.concatenate([0 * steps[:1], np.cumsum(steps[order], axis=0)])
-    allowed = run.history.probability.values[0] > 0
-    weight = np.exp(moved - moved.max(axis=2, keepdims=True)) * allowed
+    framework = run.config.make_framework().on(run.config.space)
+    rng = np.random.default_rng(stream_seed(run.config.seed, "shuffle"))
+    order = rng.permutation(run.history.sizes["epoch"] - 1)
+    learned = {}
+    for name in ("alpha", *framework.recorded):
+        values = run.history[name].values.astype("f8")  # (epoch, edge, ...)
+        steps = np.diff(values, axis=0)
+        moved = values[0] + np.concatenate([0 * steps[:1], np.cumsum(steps[order], axis=0)])
+        learned[name] = torch.from_numpy(moved)
     none = list(run.config.space.operations).index("none")
-    return weight[:, :, none] / weight.sum(axis=2)
+    curve = []
+    for epoch in range(len(order) + 1):
+        now = framework.restricted({name: values[epoch] for name, values in learned.items()})
+        curve.append(framework.probability(**now)[:, none].numpy())
+    return np.stack(curve)
 
 
 @claim(

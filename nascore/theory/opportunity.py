@@ -31,7 +31,7 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
         P(i, j, k) = p_k(i, j) P(node i is reached) P(node j leads on to the output),
 
     where the two events are independent because they rest on different edges. An earlier cell must
-    besides be read by a later one that leads on. The probabilities are summed over all patterns of
+    also be read by a later one that leads on. The probabilities are summed over all patterns of
     active edges. `none` has 0: there is nothing to train.
 
     Arguments:

@@ -216,7 +216,7 @@ def test_cost_by_finite_differences(name, norm, supernet, batch, alpha, measure,
 @pytest.mark.parametrize("norm", CARRYING)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_sum_rule_at_the_output(name, norm, supernet, batch, alpha, measure, draw):
-    """T2: the output edges of the last cell cost L - H, per example and in the mean.
+    """T2: the output edges of the last cell cost L - H, per example and on average.
 
     Exact; sums of some thousand terms of order 1e-3 in float64: 1e-12.
     """

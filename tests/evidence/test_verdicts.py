@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nascore import Run, RunStore, SearchConfig
+from nascore import Run, RunStore, SearchConfig, search
 from nascore.evidence.claims import Evidence
 from nascore.evidence.experiments import EXPERIMENTS, searches
 from nascore.evidence.phenomena import arc, shuffled
@@ -174,6 +174,21 @@ def test_shuffled_updates_keep_both_ends():
     assert np.allclose(none[[0, -1]], ordered[[0, -1]], atol=1e-6)
     assert not np.allclose(none[1:-1], ordered[1:-1], atol=1e-3)
     assert np.array_equal(none, shuffled(run))
+
+
+@pytest.mark.parametrize("framework", ["dsnas", "fairdarts", "drnas", "pcdarts"])
+def test_shuffled_updates_have_the_probability_of_the_framework(framework):
+    """In float64 from records in float32: 1e-6."""
+    changes = {
+        "channels": 4,
+        "epochs": 2,
+        "arch_lr": 0.1,
+        "allowed": {"(0,2)": ["none", "sep_conv_3x3"]},
+    }
+    run = search(FIVE.replace(framework=framework, device="cpu", **changes), progress=False)
+    ends = run.none_probability.values[[0, -1]]
+    assert np.allclose(shuffled(run)[[0, -1]], ends, atol=1e-6)
+    assert np.abs(ends[1] - ends[0]).max() > 0.01
 
 
 def test_growing_reads_edges_and_probability():

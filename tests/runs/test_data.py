@@ -58,7 +58,7 @@ def test_label_noise_replaces_the_stated_share_once():
     labels = [torch.cat([s.labels for s in splits.values()]) for splits in (clean, noisy, again)]
     assert torch.equal(labels[1], labels[2])
     changed = (labels[0] != labels[1]).float().mean()
-    # 600 of 1500 are redrawn, 0.36 of all change in the mean; 4 standard deviations are 0.02.
+    # 600 of 1500 are redrawn, 0.36 of all change on average; 4 standard deviations are 0.02.
     assert abs(changed - 0.36) < 0.02
 
 
