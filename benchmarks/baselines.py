@@ -12,7 +12,8 @@ from nascore.engine.mask import Mask
 from nascore.engine.operations import BatchNorm, build_operation, relu_conv_norm
 from nascore.engine.space import Wiring
 from nascore.engine.supernet import Cell, Supernet, concatenate
-from nascore.runs.loop import Searcher
+from nascore.engine.unrolled import Batch
+from nascore.runs.setup import Setup
 
 
 class PlainNetwork(nn.Module):
@@ -53,37 +54,42 @@ class PlainNetwork(nn.Module):
         return self.classifier(last.mean(dim=(2, 3)))
 
 
-def plain_step(wiring: Wiring, searcher: Searcher, images: Tensor, labels: Tensor) -> Callable:
-    """Forward, backward, clipping and SGD step of the plain network of a wiring."""
-    config = searcher.config
-    network = PlainNetwork(wiring, images.shape[1], 10, config.cells, config.channels)
-    network = network.to(searcher.device, memory_format=searcher.layout)
-    images = images.contiguous(memory_format=searcher.layout)
-    optimiser = torch.optim.SGD(
-        network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+def plain_step(wiring: Wiring, setup: Setup, batch: Batch) -> Callable[[], None]:
+    """Forward, backward, clipping and SGD step of a wiring's plain network, as in the search."""
+    images, labels = batch
+    learner, supernet = setup.learner, setup.supernet
+    classes, features = supernet.classifier.weight.shape
+    network = PlainNetwork(
+        wiring,
+        images=images.shape[1],
+        classes=classes,
+        cells=len(supernet.cells),
+        channels=features // len(wiring.space.output_nodes),
     )
+    network = network.to(setup.device, memory_format=setup.layout)
+    optimiser = torch.optim.SGD(network.parameters(), **learner.theta_optimiser.defaults)
 
     def step():
         F.cross_entropy(network(images), labels).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+        nn.utils.clip_grad_norm_(network.parameters(), learner.grad_clip)
         optimiser.step()
         optimiser.zero_grad()
 
     return step
 
 
-def textbook(searcher: Searcher) -> None:
-    """Makes a searcher run as one would first write it.
+def textbook(setup: Setup) -> None:
+    """Makes a search run as one would first write it.
 
     Every edge runs every operation by itself, torch's own convolutions, contiguous NCHW, the weight
-    as a product, a Python sum. The rest of the step is the searcher's, so it counts on both sides.
+    as a product, a Python sum. The rest of the step is the search's, so it counts on both sides.
     """
-    searcher.layout = torch.contiguous_format
-    searcher.supernet.to(memory_format=torch.contiguous_format)
-    without_folding(searcher.supernet)
-    with_torchs_depthwise(searcher.supernet)
-    with_the_weight_as_a_product(searcher.supernet)
-    with_torchs_concatenation(searcher.supernet)
+    setup.layout = torch.contiguous_format
+    setup.supernet.to(memory_format=torch.contiguous_format)
+    without_folding(setup.supernet)
+    with_torchs_depthwise(setup.supernet)
+    with_the_weight_as_a_product(setup.supernet)
+    with_torchs_concatenation(setup.supernet)
 
 
 def without_folding(supernet: Supernet) -> None:

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from unittest.mock import patch
 
 import baselines
 import torch
@@ -20,59 +21,74 @@ from nascore.engine.cpu.depthwise import Depthwise
 from nascore.engine.cpu.memory import keep_freed_memory, peak_memory
 from nascore.engine.operations import OPERATIONS, operation
 from nascore.engine.space import CANDIDATES, Wiring
+from nascore.engine.unrolled import Batch
 from nascore.evidence.experiments import growing
 from nascore.runs.datasets import dataset
-from nascore.runs.loop import Searcher
+from nascore.runs.history import History
+from nascore.runs.setup import Setup, set_up
+from nascore.runs.statistics import EpochStatistics
 
 BATCH = 96
 CLASSES = 10
 MASKS = 5  # that the discrete steps are timed with
 
 
-def searcher_at(size: int = 32, batch: int = BATCH, **settings) -> Searcher:
-    """A searcher on random images (3, size, size); alpha and theta all but stand still."""
+def setup_at(size: int = 32, batch: int = BATCH, **settings) -> Setup:
+    """A search on random images (3, size, size); alpha and theta all but stand still."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2 * batch, 3, size, size, generator=generator).numpy()
     labels = torch.arange(2 * batch).remainder(CLASSES).numpy()
     add = dataset("benchmark", examples=2 * batch, classes=CLASSES, channels=3, replace=True)
     add(lambda: (images, labels))
     still = {"arch_lr": 1e-12, "lr": 1e-6, "lr_min": 0, "batch_size": batch, "augment": False}
-    searcher = Searcher(SearchConfig(**{**still, "dataset": "benchmark", **settings}))
-    searcher.start_statistics()
-    return searcher
+    return set_up(SearchConfig(**{**still, "dataset": "benchmark", **settings}))
 
 
-def step_of(searcher: Searcher) -> Callable[[], None]:
-    """A whole search step on one batch: for a bi-level search, one on each of its splits."""
-    batches = {split: next(searcher.batches(split)) for split in searcher.learning_splits}
+def statistics_of(setup: Setup) -> EpochStatistics:
+    return EpochStatistics(setup.space, len(setup.supernet.cells), setup.device)
 
-    def step():
-        for split, batch in batches.items():
-            searcher.step(*batch, split, ahead=batches.get("train"))
 
-    return step
+def learn(setup: Setup, batches: Mapping[str, Batch], collected: EpochStatistics) -> None:
+    """A whole step of a search, on a batch of each split that it learns from."""
+    for split, batch in batches.items():
+        sees = split == setup.alpha_split
+        seen = setup.learner.step(
+            batch,
+            setup.streams["mask"],
+            theta=split == "train",
+            alpha=sees,
+            measure=sees,
+            ahead=batches.get("train"),
+        )
+        collected.update(split, seen, batch[1])
+
+
+def step_of(setup: Setup) -> Callable[[], None]:
+    """A whole step of a search, always on the same batches."""
+    batches = {split: setup.batch(split) for split in setup.learning_splits}
+    return partial(learn, setup, batches, statistics_of(setup))
 
 
 def dense(device: str, count: int) -> dict:
     """Steps of the dense frameworks, against the textbook and against what each lever replaced."""
     keep_freed_memory()
     at = {"device": device, "framework": "darts"}
-    searchers = {
-        "DARTS": searcher_at(**at),
-        "SNAS": searcher_at(device=device, framework="snas"),
-        "DARTS, bi-level": searcher_at(level="bi", search_examples=BATCH, **at),
-        "DARTS, recompute": searcher_at(recompute=True, **at),
-        "DARTS, not folded": searcher_at(**at),
-        "DARTS, textbook": searcher_at(**at),
+    setups = {
+        "DARTS": setup_at(**at),
+        "SNAS": setup_at(device=device, framework="snas"),
+        "DARTS, bi-level": setup_at(level="bi", search_examples=BATCH, **at),
+        "DARTS, recompute": setup_at(recompute=True, **at),
+        "DARTS, not folded": setup_at(**at),
+        "DARTS, textbook": setup_at(**at),
     }
-    baselines.without_folding(searchers["DARTS, not folded"].supernet)
-    baselines.textbook(searchers["DARTS, textbook"])
+    baselines.without_folding(setups["DARTS, not folded"].supernet)
+    baselines.textbook(setups["DARTS, textbook"])
     if device != "cpu":
-        searchers["DARTS, channels last"] = searcher_at(channels_last=True, **at)
-        searchers["DARTS, amp"] = searcher_at(amp=True, **at)
-        searchers["DARTS, amp, channels last"] = searcher_at(amp=True, channels_last=True, **at)
-    steps = {name: step_of(searcher) for name, searcher in searchers.items()}
-    times = rounds(steps, count, searchers["DARTS"].device, "dense")
+        setups["DARTS, channels last"] = setup_at(channels_last=True, **at)
+        setups["DARTS, amp"] = setup_at(amp=True, **at)
+        setups["DARTS, amp, channels last"] = setup_at(amp=True, channels_last=True, **at)
+    steps = {name: step_of(setup) for name, setup in setups.items()}
+    times = rounds(steps, count, setups["DARTS"].device, "dense")
     rows = [
         ratio(times, "DARTS, textbook", "DARTS", ">= 3.5"),
         ratio(times, "DARTS, not folded", "DARTS"),
@@ -93,30 +109,30 @@ def discrete(device: str, count: int) -> dict:
     keep_freed_memory()
     on_cpu = device == "cpu"
     layout = "NCHW instead of channels last" if on_cpu else "channels last instead of NCHW"
-    searchers = {
-        "DSNAS": searcher_at(device=device),
-        "DSNAS, weight as a product": searcher_at(device=device),
-        "DSNAS, torch's depthwise": searcher_at(device=device),
-        "DSNAS, torch's concatenation": searcher_at(device=device),
-        "DSNAS, bi-level": searcher_at(device=device, level="bi", search_examples=BATCH),
-        f"DSNAS, {layout}": searcher_at(device=device, channels_last=not on_cpu),
+    setups = {
+        "DSNAS": setup_at(device=device),
+        "DSNAS, weight as a product": setup_at(device=device),
+        "DSNAS, torch's depthwise": setup_at(device=device),
+        "DSNAS, torch's concatenation": setup_at(device=device),
+        "DSNAS, bi-level": setup_at(device=device, level="bi", search_examples=BATCH),
+        f"DSNAS, {layout}": setup_at(device=device, channels_last=not on_cpu),
     }
-    baselines.with_the_weight_as_a_product(searchers["DSNAS, weight as a product"].supernet)
-    baselines.with_torchs_depthwise(searchers["DSNAS, torch's depthwise"].supernet)
-    baselines.with_torchs_concatenation(searchers["DSNAS, torch's concatenation"].supernet)
-    one = searchers["DSNAS"]
-    images, labels = next(one.batches("train"))
+    baselines.with_the_weight_as_a_product(setups["DSNAS, weight as a product"].supernet)
+    baselines.with_torchs_depthwise(setups["DSNAS, torch's depthwise"].supernet)
+    baselines.with_torchs_concatenation(setups["DSNAS, torch's concatenation"].supernet)
+    one = setups["DSNAS"]
+    batch = one.batch()
     masks, total = torch.Generator(one.device).manual_seed(1), {}
     for mask in range(MASKS):
         names = ()
         while sum("conv" in name for name in names) < 2:
             active = one.framework.draw(torch.zeros_like(one.alpha), masks).active
             names = tuple(one.space.operations[row[0]] for row in active)
-        for searcher in searchers.values():
-            sample_only(searcher, names)
-        steps = {name: step_of(searcher) for name, searcher in searchers.items()}
+        for setup in setups.values():
+            sample_only(setup, names)
+        steps = {name: step_of(setup) for name, setup in setups.items()}
         wiring = Wiring(one.space, names)
-        steps["plain network"] = baselines.plain_step(wiring, one, images, labels)
+        steps["plain network"] = baselines.plain_step(wiring, one, batch)
         times = rounds(steps, -(-count // MASKS), one.device, f"discrete, mask {mask + 1}/{MASKS}")
         for name, values in times.items():
             total.setdefault(name, []).extend(values)
@@ -126,19 +142,19 @@ def discrete(device: str, count: int) -> dict:
             ratio(total, "DSNAS, bi-level", "DSNAS", "<= 2.1"),
             *(
                 ratio(total, name, "DSNAS")
-                for name in searchers
+                for name in setups
                 if name not in ("DSNAS", "DSNAS, bi-level")
             ),
         ]
     }
 
 
-def sample_only(searcher: Searcher, names: tuple[str, ...]) -> None:
+def sample_only(setup: Setup, names: tuple[str, ...]) -> None:
     """Gives alpha the value from which these operations are drawn, whatever the noise."""
-    chosen = [searcher.space.operations.index(name) for name in names]
+    chosen = [setup.space.operations.index(name) for name in names]
     with torch.no_grad():
-        searcher.alpha.zero_()
-        searcher.alpha[range(len(chosen)), chosen] = 1000.0
+        setup.alpha.zero_()
+        setup.alpha[range(len(chosen)), chosen] = 1000.0
 
 
 def candidates(device: str, count: int) -> dict:
@@ -147,15 +163,16 @@ def candidates(device: str, count: int) -> dict:
     four = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
     eight = (*four, *(name for name in CANDIDATES if name not in four))
     more = [f"candidate_{n}" for n in range(8)]
-    for name in more:
-        operation(name)(OPERATIONS["sep_conv_3x3"])
     names = ("sep_conv_3x3", "dil_conv_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
     steps = {}
-    for chosen in (four, eight, (*eight, *more)):
-        searcher = searcher_at(device=device, operations=chosen)
-        sample_only(searcher, names)
-        steps[f"{len(chosen)} candidates"] = step_of(searcher)
-    times = rounds(steps, count, searcher.device, "candidates")
+    with patch.dict(OPERATIONS._known):  # which then forgets them
+        for name in more:
+            operation(name)(OPERATIONS["sep_conv_3x3"])
+        for chosen in (four, eight, (*eight, *more)):
+            setup = setup_at(device=device, operations=chosen)
+            sample_only(setup, names)
+            steps[f"{len(chosen)} candidates"] = step_of(setup)
+    times = rounds(steps, count, setup.device, "candidates")
     goal = "<= 1.05"
     return {"rows": [ratio(times, f"{n} candidates", "4 candidates", goal) for n in (8, 16)]}
 
@@ -167,30 +184,27 @@ def bookkeeping(device: str, count: int) -> dict:
     """
     keep_freed_memory()
     laptop = growing("laptop")["single-level"][0].replace(device=device)
-    searchers = {"R": searcher_at(device=device, augment=True), "laptop": Searcher(laptop)}
+    setups = {"R": setup_at(device=device, augment=True), "laptop": set_up(laptop)}
     rows = []
-    for name, searcher in searchers.items():
-        searcher.start_statistics()
-        batches = searcher.batches("train")
-        images, labels = next(batches)
-        mask = searcher.framework.draw(searcher.alpha, searcher.streams["mask"])
-        logits = searcher.supernet(images, mask)
-        cost = torch.rand(searcher.config.cells, *searcher.alpha.shape, device=searcher.device)
+    for name, setup in setups.items():
+        batches, collected = setup.batches("train"), statistics_of(setup)
+        batch, learner = next(batches), setup.learner
+        seen = learner.step(batch, setup.streams["mask"], theta=True, alpha=True)
+        history = History(setup.space, epochs=1, cells=len(setup.supernet.cells))
 
-        def update(searcher=searcher, logits=logits, labels=labels, mask=mask, c=cost):
-            searcher.outcomes["train"].update(logits, labels)
-            searcher.costs.update(c, mask.seen(searcher.space))
-            searcher.output_costs.update(c[:, 0, 0], len(labels))
+        def write(history=history, learner=learner, collected=collected):
+            history.write(1, learner.recorded())
+            collected.write(history, 1)
 
         steps = {
-            "whole step": lambda s=searcher, b=batches: s.step(*next(b), "train"),
-            "statistics": update,
-            "history": lambda s=searcher: s._write(1, 0.0),
-            "data": lambda b=batches: next(b),
+            "whole step": lambda s=setup, b=batches, c=collected: learn(s, {"train": next(b)}, c),
+            "statistics": partial(collected.update, "train", seen, batch[1]),
+            "history": write,
+            "data": partial(next, batches),
         }
-        times = rounds(steps, max(count, 40), searcher.device, f"bookkeeping, {name}")
+        times = rounds(steps, max(count, 40), setup.device, f"bookkeeping, {name}")
         # The history is written once in an epoch; here an epoch of R has as many steps as CIFAR-10.
-        per_epoch = searcher.steps if name == "laptop" else 50_000 // BATCH
+        per_epoch = setup.steps if name == "laptop" else 50_000 // BATCH
         times["statistics and history"] = [
             a + b / per_epoch for a, b in zip(times["statistics"], times["history"], strict=True)
         ]
@@ -213,10 +227,10 @@ def memory(device: str, count: int) -> dict:
 def _peak(name: str, device: str) -> float:
     keep_freed_memory()
     recompute = name.endswith("recompute")
-    searcher = searcher_at(device=device, framework="darts", recompute=recompute)
+    setup = setup_at(device=device, framework="darts", recompute=recompute)
     if name.endswith("textbook"):
-        baselines.textbook(searcher)
-    step = step_of(searcher)
+        baselines.textbook(setup)
+    step = step_of(setup)
     if device.startswith("cuda"):
         before = torch.cuda.memory_allocated()
         step()
@@ -249,11 +263,11 @@ def _prepare(framework: str, device: str, keep: bool) -> None:
     if keep:
         keep_freed_memory()
     global _step_here
-    searcher = searcher_at(device=device, framework=framework)
+    setup = setup_at(device=device, framework=framework)
     if framework == "dsnas":
         names = ("sep_conv_3x3", "dil_conv_3x3", "max_pool_3x3", "sep_conv_5x5", "dil_conv_5x5")
-        sample_only(searcher, names)
-    _step_here = step_of(searcher)
+        sample_only(setup, names)
+    _step_here = step_of(setup)
 
 
 def _step() -> None:
@@ -312,12 +326,12 @@ def growth(device: str, count: int) -> dict:
         for axis, values in axes.items():
             steps, x = {}, []
             for value in values:
-                searcher = searcher_at(framework=framework, device=device, **{**base, axis: value})
+                setup = setup_at(framework=framework, device=device, **{**base, axis: value})
                 if framework == "dsnas":
-                    sample_only(searcher, ("sep_conv_3x3",) * len(searcher.space.edges))
-                steps[str(value)] = step_of(searcher)
-                x.append(len(searcher.space.edges) if axis == "nodes" else value)
-            times = rounds(steps, count, searcher.device, f"growth, {framework}, {axis}")
+                    sample_only(setup, ("sep_conv_3x3",) * len(setup.space.edges))
+                steps[str(value)] = step_of(setup)
+                x.append(len(setup.space.edges) if axis == "nodes" else value)
+            times = rounds(steps, count, setup.device, f"growth, {framework}, {axis}")
             y = [statistics.median(values) for values in times.values()]
             name = {"nodes": "edges", "size": "image size"}.get(axis, axis)
             series.append(
@@ -364,10 +378,10 @@ def compiled(device: str, count: int) -> dict:
         "8x8, C = 8, 4 cells": {"size": 8, "channels": 8, "cells": 4},
     }.items():
         at = {"device": device, "framework": "darts", **settings}
-        plain = searcher_at(**at)
+        plain = setup_at(**at)
         steps = {
             "DARTS": step_of(plain),
-            "DARTS, compiled": step_of(searcher_at(compile=True, **at)),
+            "DARTS, compiled": step_of(setup_at(compile=True, **at)),
         }
         try:
             compiling = seconds(steps["DARTS, compiled"], plain.device)

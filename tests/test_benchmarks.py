@@ -1,5 +1,6 @@
 """The runner of the benchmarks, without its timings; and the results that the book shows."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -7,6 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from nascore.engine.mask import Mask
+from nascore.engine.operations import OPERATIONS
+from nascore.runs.loop import Searcher
+from nascore.runs.setup import set_up
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -46,38 +52,68 @@ def test_exponent_of_a_power_with_a_fixed_cost(benchmarks):
     assert measure.exponent(x, [3 + value**1.5 for value in x]) == pytest.approx(1.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("level", ["single", "bi"])
+def test_a_whole_step_is_that_of_the_search(benchmarks, tiny, level):
+    """An epoch of the benchmark's steps has the statistics and the alpha of a search's epoch."""
+    _, cases = benchmarks
+    config = tiny.replace(level=level, valid_examples=0, search_examples=96 * (level == "bi"))
+    searcher, setup = Searcher(config), set_up(config)
+    searcher.run_epoch(1)
+    batches = {split: setup.batches(split) for split in setup.learning_splits}
+    collected = cases.statistics_of(setup)
+    for _ in range(setup.steps):
+        cases.learn(setup, {split: next(batches[split]) for split in batches}, collected)
+    assert torch.equal(setup.alpha, searcher.setup.alpha)
+    for name, value in collected.costs.result().items():
+        found = torch.from_numpy(searcher.history.arrays[name][1])
+        assert torch.equal(value.nan_to_num(), found.to(value.dtype).nan_to_num()), name
+
+
+def test_the_candidates_are_forgotten(benchmarks, monkeypatch):
+    """Of 16 candidates every one has its modules, and the registry is as before."""
+    _, cases = benchmarks
+    before, made = dict(OPERATIONS), []
+    small = functools.partial(cases.setup_at, size=8, batch=8, cells=1, channels=4)
+    monkeypatch.setattr(cases, "setup_at", lambda **s: made.append(small(**s)) or made[-1])
+    rows = cases.candidates("cpu", 2)["rows"]
+    assert [row["step"] for row in rows] == ["8 candidates", "16 candidates"]
+    assert [len(setup.supernet.cells[0].operations[0]) for setup in made] == [3, 7, 15]
+    assert dict(OPERATIONS) == before
+
+
 def test_the_textbook_step_is_the_same_function(benchmarks):
     """Against the search's own dense step: alpha's cost of one batch, in float32."""
     _, cases = benchmarks
     costs = []
-    for change in (lambda searcher: None, cases.baselines.textbook):
-        searcher = cases.searcher_at(size=8, batch=8, framework="darts", cells=2, channels=4)
-        change(searcher)
-        cases.step_of(searcher)()
-        costs.append(searcher.costs.result()["cost_mean"])
+    for change in (lambda setup: None, cases.baselines.textbook):
+        setup = cases.setup_at(size=8, batch=8, framework="darts", cells=2, channels=4)
+        change(setup)
+        seen = setup.learner.step(setup.batch(), setup.streams["mask"])
+        costs.append(seen.cost)
     assert torch.allclose(*costs, atol=1e-5) and (costs[0].abs() > 1e-4).any()
 
 
 def test_the_plain_network_is_the_sampled_one(benchmarks):
     """With the weights of the supernet it has the logits of the one-hot mask."""
     _, cases = benchmarks
-    searcher = cases.searcher_at(size=8, batch=8, cells=2, channels=4)
+    setup = cases.setup_at(size=8, batch=8, cells=2, channels=4)
     names = ("sep_conv_3x3", "none", "max_pool_3x3", "dil_conv_5x5", "skip_connect")
-    wiring = cases.Wiring(searcher.space, names)
+    wiring = cases.Wiring(setup.space, names)
     plain = cases.baselines.PlainNetwork(wiring, 3, 10, 2, 4)
-    plain.stem.load_state_dict(searcher.supernet.stem.state_dict())
-    plain.classifier.load_state_dict(searcher.supernet.classifier.state_dict())
-    for c, cell in enumerate(searcher.supernet.cells):
+    plain.stem.load_state_dict(setup.supernet.stem.state_dict())
+    plain.classifier.load_state_dict(setup.supernet.classifier.state_dict())
+    for c, cell in enumerate(setup.supernet.cells):
         for mine, other in zip(plain.preprocess[c], cell.preprocess, strict=True):
             mine.load_state_dict(other.state_dict())
         for mine, (edge, name) in zip(plain.operations[c], plain.edges, strict=True):
-            modules = cell.operations[searcher.space.edges.index(edge)]
-            k = str(searcher.space.operations.index(name))
+            modules = cell.operations[setup.space.edges.index(edge)]
+            k = str(setup.space.operations.index(name))
             mine.load_state_dict(modules[k].state_dict())
-    images, _ = next(searcher.batches("train"))
-    cases.sample_only(searcher, names)
-    mask = searcher.framework.draw(searcher.alpha, searcher.streams["mask"])
-    assert torch.allclose(plain(images), searcher.supernet(images, mask), atol=1e-5)
+    images, _ = setup.batch()
+    cases.sample_only(setup, names)
+    mask = setup.learner.draw(setup.streams["mask"])
+    assert mask.active == Mask.of(wiring).active
+    assert torch.allclose(plain(images), setup.supernet(images, mask.weight, mask), atol=1e-5)
 
 
 @pytest.mark.slow
