@@ -126,6 +126,11 @@ class Registry(Mapping[str, Any]):
             ) from error
 
 
+def needs_to_be_callable(plugin: Any) -> str | None:
+    """The check of a kind whose plug-ins are classes or functions."""
+    return None if callable(plugin) else "it is neither a class nor a function."
+
+
 def is_built_in(plugin: Any) -> bool:
     """Whether a plug-in comes with the package."""
     return _module(plugin).partition(".")[0] == "nascore"

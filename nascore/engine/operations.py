@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from nascore.engine.cpu import folded
 from nascore.engine.cpu.depthwise import Depthwise
+from nascore.engine.space import OPERATIONS
 from nascore.errors import ConfigError
-from nascore.plugins import Registry, is_built_in
+from nascore.plugins import Registry, is_built_in, needs_to_be_callable
 
 EPS = 1e-5
 GROUPS = 4  # of norm="group"
@@ -26,14 +27,7 @@ Norm = Callable[[int], nn.Module]
 """Makes a normalisation for so many channels."""
 
 
-def _wrong(plugin: object) -> str | None:
-    return None if callable(plugin) else "it is neither a class nor a function."
-
-
-OPERATIONS = Registry("operation", _wrong)
-"""Each operation that computes something, by name. An edge that takes `none` computes nothing."""
-
-NORMS = Registry("norm", _wrong)
+NORMS = Registry("norm", needs_to_be_callable)
 """The normalisations that follow every convolution and pool, by name."""
 
 
@@ -184,6 +178,9 @@ class Skip(Weighted):
 
     def __init__(self, channels: int, norm: Norm):
         super().__init__(nn.Identity())
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        return x if z is None else z * x
 
     def fold(self, source: folded.Source, z: Tensor) -> folded.Term:
         return source.identity(z)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nascore.errors import ConfigError, unknown
+from nascore.plugins import Registry, needs_to_be_callable
 
 if TYPE_CHECKING:
     import networkx
@@ -29,6 +30,9 @@ CANDIDATES = (
 )
 """The candidate operations of the paper, in its order."""
 
+OPERATIONS = Registry("operation", needs_to_be_callable)
+"""Each operation that computes something, by name; operations.py and plug-ins fill it."""
+
 
 def operation_name(name: str) -> str:
     """The full name of an operation: ``"module:name"`` for one from outside the package.
@@ -37,8 +41,6 @@ def operation_name(name: str) -> str:
     """
     if name in CANDIDATES:
         return name
-    from nascore.engine.operations import OPERATIONS  # here, because it imports torch
-
     if name not in OPERATIONS and ":" not in str(name):
         own = "Or give one of your own as 'module:name'."
         raise ConfigError(f"{unknown('operation', name, CANDIDATES)} {own}")

@@ -122,7 +122,7 @@ class Cell(nn.Module):
         """
         if folded.applies(self, mask, inputs[0]):
             return folded.nodes(self, inputs, weights, mask)
-        probed = mask.probed if weights[0].requires_grad else None
+        active, probed = mask.running(self.space), mask.probed if weights[0].requires_grad else None
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
@@ -131,7 +131,7 @@ class Cell(nn.Module):
                 e, (i, _) = next(edges)
                 if nodes[i] is None:
                     continue
-                for module, z in self.running(e, mask.running(self.space), weights):
+                for module, z in self.running(e, active, weights):
                     if mask.one_hot and isinstance(module, Weighted):
                         terms.append(_UnitWeight.apply(module(nodes[i]), z))
                     else:

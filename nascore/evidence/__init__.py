@@ -8,93 +8,35 @@ from typing import TYPE_CHECKING
 from nascore.lazy import public_names
 
 if TYPE_CHECKING:
-    from nascore.evidence.claims import (
-        Arms as Arms,
-    )
-    from nascore.evidence.claims import (
-        Evidence as Evidence,
-    )
-    from nascore.evidence.claims import (
-        claim as claim,
-    )
-    from nascore.evidence.claims import (
-        each as each,
-    )
-    from nascore.evidence.claims import (
-        seeds_of as seeds_of,
-    )
-    from nascore.evidence.experiments import (
-        EXPERIMENTS as EXPERIMENTS,
-    )
-    from nascore.evidence.experiments import (
-        configs_of as configs_of,
-    )
-    from nascore.evidence.experiments import (
-        experiment as experiment,
-    )
-    from nascore.evidence.experiments import (
-        load_experiment as load_experiment,
-    )
-    from nascore.evidence.experiments import (
-        open_store as open_store,
-    )
-    from nascore.evidence.experiments import (
-        run_experiment as run_experiment,
-    )
+    from nascore.evidence.claims import Arms as Arms
+    from nascore.evidence.claims import Evidence as Evidence
+    from nascore.evidence.claims import claim as claim
+    from nascore.evidence.claims import each as each
+    from nascore.evidence.claims import seeds_of as seeds_of
+    from nascore.evidence.experiments import EXPERIMENTS as EXPERIMENTS
+    from nascore.evidence.experiments import configs_of as configs_of
+    from nascore.evidence.experiments import experiment as experiment
+    from nascore.evidence.experiments import load_experiment as load_experiment
+    from nascore.evidence.experiments import open_store as open_store
+    from nascore.evidence.experiments import run_experiment as run_experiment
     from nascore.evidence.phenomena import arc as arc
-    from nascore.evidence.profiles import (
-        ACROSS as ACROSS,
-    )
-    from nascore.evidence.profiles import (
-        FAILURE as FAILURE,
-    )
-    from nascore.evidence.profiles import (
-        FEWER_SEEDS as FEWER_SEEDS,
-    )
-    from nascore.evidence.profiles import (
-        PROFILES as PROFILES,
-    )
-    from nascore.evidence.profiles import (
-        SEEDS as SEEDS,
-    )
-    from nascore.evidence.profiles import (
-        SMALL as SMALL,
-    )
-    from nascore.evidence.profiles import (
-        UNIFORM as UNIFORM,
-    )
-    from nascore.evidence.profiles import (
-        WIRING as WIRING,
-    )
-    from nascore.evidence.significance import (
-        SIGNIFICANCE as SIGNIFICANCE,
-    )
-    from nascore.evidence.significance import (
-        bonferroni as bonferroni,
-    )
-    from nascore.evidence.significance import (
-        interval as interval,
-    )
-    from nascore.evidence.significance import (
-        sign_flip as sign_flip,
-    )
-    from nascore.evidence.verdicts import (
-        CLAIMS as CLAIMS,
-    )
-    from nascore.evidence.verdicts import (
-        across as across,
-    )
-    from nascore.evidence.verdicts import (
-        count_tested as count_tested,
-    )
-    from nascore.evidence.verdicts import (
-        in_order as in_order,
-    )
-    from nascore.evidence.verdicts import (
-        judge as judge,
-    )
-    from nascore.evidence.verdicts import (
-        scorecard as scorecard,
-    )
+    from nascore.evidence.profiles import ACROSS as ACROSS
+    from nascore.evidence.profiles import FAILURE as FAILURE
+    from nascore.evidence.profiles import FEWER_SEEDS as FEWER_SEEDS
+    from nascore.evidence.profiles import PROFILES as PROFILES
+    from nascore.evidence.profiles import SEEDS as SEEDS
+    from nascore.evidence.profiles import SMALL as SMALL
+    from nascore.evidence.profiles import UNIFORM as UNIFORM
+    from nascore.evidence.profiles import WIRING as WIRING
+    from nascore.evidence.significance import SIGNIFICANCE as SIGNIFICANCE
+    from nascore.evidence.significance import bonferroni as bonferroni
+    from nascore.evidence.significance import interval as interval
+    from nascore.evidence.significance import sign_flip as sign_flip
+    from nascore.evidence.verdicts import CLAIMS as CLAIMS
+    from nascore.evidence.verdicts import across as across
+    from nascore.evidence.verdicts import count_tested as count_tested
+    from nascore.evidence.verdicts import in_order as in_order
+    from nascore.evidence.verdicts import judge as judge
+    from nascore.evidence.verdicts import scorecard as scorecard
 
 __getattr__, __dir__, __all__ = public_names(__name__, __file__)
