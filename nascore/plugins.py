@@ -24,11 +24,16 @@ class Registry(Mapping[str, Any]):
     Arguments:
         kind: what they are, for messages: such as "framework".
         check: returns what is wrong with an object of a plug-in, or None.
+        home: a module that registers more of the package's own, imported when a name is looked up.
     """
 
-    def __init__(self, kind: str, check: Callable[[Any], str | None] = lambda plugin: None):
-        self.kind = kind
-        self.check = check
+    def __init__(
+        self,
+        kind: str,
+        check: Callable[[Any], str | None] = lambda plugin: None,
+        home: str | None = None,
+    ):
+        self.kind, self.check, self.home = kind, check, home
         self._known: dict[str, Any] = {}
 
     def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
@@ -56,7 +61,7 @@ class Registry(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         """The plug-in of a name. Raises ConfigError: unknown, not importable, not of the kind."""
-        if name in self._known:
+        if name in self:
             return self._known[name]
         module, colon, attribute = str(name).partition(":")
         if not colon:
@@ -71,13 +76,15 @@ class Registry(Mapping[str, Any]):
         return self._accept(name, plugin)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known
+        return name in self._known or name in list(self)
 
     def __iter__(self) -> Iterator[str]:
+        if self.home is not None:
+            import_module(self.home)
         return iter(self._known)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(list(self))
 
     def name_of(self, plugin: Any) -> str:
         """The name that finds a plug-in, here and in another process.

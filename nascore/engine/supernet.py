@@ -1,10 +1,9 @@
 """The supernet: the weights theta of every operation on every edge of every cell."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -13,7 +12,6 @@ from nascore.engine.cpu.concatenate import concatenate
 from nascore.engine.mask import Mask, Rows
 from nascore.engine.operations import Weighted, build_norm, build_operation, relu_conv_norm
 from nascore.engine.space import SearchSpace
-from nascore.errors import ConfigError
 
 
 class _UnitWeight(torch.autograd.Function):
@@ -49,40 +47,8 @@ class _WithGradient(torch.autograd.Function):
         return grad, ctx.zeros.expand(ctx.shape) if ctx.needs_input_grad[1] else None
 
 
-class Partial(nn.Module):
-    """An operation on the first 1/K of the channels. The others pass by, and all are shuffled.
-
-    A weight z is that of all channels, so that an edge whose weights are 0 lets nothing pass.
-
-    Source: Xu et al., 2020 (arXiv:1907.05737), where z is that of the first channels alone.
-
-    Arguments:
-        operation: for C/K channels.
-        partial: K.
-    """
-
-    def __init__(self, operation: nn.Module, partial: int):
-        super().__init__()
-        self.operation, self.partial = operation, partial
-
-    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        channels = x.shape[1] // self.partial
-        part, rest = x.split([channels, x.shape[1] - channels], dim=1)
-        rest = rest if z is None else z * rest
-        return F.channel_shuffle(concatenate([self.operation(part, z), rest]), self.partial)
-
-
-def build_partial(name: str, channels: int, norm: str, partial: int) -> nn.Module:
-    """The module of one operation on 1/K of C channels. Raises ConfigError if that cannot be."""
-    if partial == 1:
-        return build_operation(name, channels, norm)
-    try:
-        if channels % partial:
-            raise ConfigError(f"give a number that {partial} divides, or another share.")
-        return Partial(build_operation(name, channels // partial, norm), partial)
-    except ConfigError as error:
-        what = f"channels={channels} for operations on 1/{partial} of them"
-        raise ConfigError(f"{what}: {error}") from None
+Build = Callable[[str, int, str], nn.Module]
+"""Makes the module of an operation by its name, for so many channels, with a norm."""
 
 
 class Cell(nn.Module):
@@ -93,11 +59,11 @@ class Cell(nn.Module):
         inputs: channels of each input node's source.
         channels: channels C of every node.
         norm: name of the normalisation.
-        partial: K, for operations on 1/K of the channels.
+        build: makes the module of each operation.
     """
 
     def __init__(
-        self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str, partial: int = 1
+        self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str, build: Build
     ):
         super().__init__()
         self.space = space
@@ -107,7 +73,7 @@ class Cell(nn.Module):
         for modules, choices in zip(self.operations, space.choices, strict=True):
             for k in choices:
                 if space.operations[k] != "none":
-                    modules[str(k)] = build_partial(space.operations[k], channels, norm, partial)
+                    modules[str(k)] = build(space.operations[k], channels, norm)
 
     def nodes(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], mask: Mask) -> list:
         """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
@@ -171,9 +137,9 @@ class Supernet(nn.Module):
         channels: channels C of every node; the stem has 3 C.
         norm: name of the normalisation.
         recompute: keep only what enters each cell; the backward pass computes the rest again.
-        partial: K, for operations on 1/K of the channels.
+        build: makes the module of each operation.
 
-    Raises ConfigError if K does not divide the channels, or the norm cannot take so many.
+    Raises ConfigError if an operation or the norm cannot take so many channels.
     """
 
     def __init__(
@@ -185,7 +151,7 @@ class Supernet(nn.Module):
         channels: int = 16,
         norm: str = "batch",
         recompute: bool = False,
-        partial: int = 1,
+        build: Build = build_operation,
     ):
         super().__init__()
         self.space, self.recompute, width = space, recompute, 3 * channels
@@ -194,7 +160,7 @@ class Supernet(nn.Module):
         sources = [width] * space.inputs  # channels of what the next cell reads, newest last
         self.cells = nn.ModuleList()
         for _ in range(cells):
-            self.cells.append(Cell(space, sources, channels, norm, partial))
+            self.cells.append(Cell(space, sources, channels, norm, build))
             sources = [*sources, channels * len(space.output_nodes)][1:]
         self.classifier = nn.Linear(sources[-1], classes, bias=False)
 

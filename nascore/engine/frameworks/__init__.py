@@ -1,4 +1,4 @@
-"""The frameworks, one small file each: how each draws a mask Z, and with which score s.
+"""The paper's frameworks, one small file each: how each draws a mask Z, and with which score s.
 
 The gradient on alpha is the same for all of them: the local cost C_k of each operation, pulled back
 through the score (see ../cost.py). Every framework serves both levels: single-level search forms
@@ -12,11 +12,6 @@ from nascore.engine.frameworks.base import check as check
 from nascore.engine.frameworks.base import framework as framework
 from nascore.engine.frameworks.base import make_framework as make_framework
 from nascore.engine.frameworks.darts import DARTS as DARTS
-from nascore.engine.frameworks.drnas import DrNAS as DrNAS
 from nascore.engine.frameworks.dsnas import DSNAS as DSNAS
-from nascore.engine.frameworks.fairdarts import FairDARTS as FairDARTS
-from nascore.engine.frameworks.gdas import GDAS as GDAS
-from nascore.engine.frameworks.pcdarts import PCDARTS as PCDARTS
 from nascore.engine.frameworks.proxylessnas import ProxylessNAS as ProxylessNAS
-from nascore.engine.frameworks.reinforce import REINFORCE as REINFORCE
 from nascore.engine.frameworks.snas import SNAS as SNAS

@@ -141,8 +141,8 @@ def _wrong(plugin: Any) -> str | None:
     return None
 
 
-FRAMEWORKS = Registry("framework", _wrong)
-"""The frameworks by the name that a config gives."""
+FRAMEWORKS = Registry("framework", _wrong, home="nascore.methods")
+"""The frameworks by the name that a config gives: the paper's four here, more in methods/."""
 
 
 def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
@@ -179,7 +179,8 @@ def check(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
     """
     what = f"framework {type(framework).__name__}"
     learned = {name: p.detach().cpu().requires_grad_() for name, p in parameters.items()}
-    mask = framework.mask(learned, Generator().manual_seed(0))
+    with torch.enable_grad():
+        mask = framework.mask(learned, Generator().manual_seed(0))
     shape = (len(framework.space.edges), len(framework.space.operations))
     for part in ("weight", "score", "cost_weight"):
         found = tuple(getattr(mask, part).shape)

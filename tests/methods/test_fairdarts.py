@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from nascore import SearchSpace
-from nascore.engine.frameworks import FairDARTS
 from nascore.errors import ConfigError
+from nascore.methods import FairDARTS
 from nascore.runs.setup import set_up
 
 SPACE = SearchSpace.minimal()

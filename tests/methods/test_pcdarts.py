@@ -10,6 +10,7 @@ from nascore.engine.frameworks import check, make_framework
 from nascore.engine.mask import Mask
 from nascore.engine.step import Learner
 from nascore.errors import ConfigError
+from nascore.methods import PCDARTS
 from nascore.runs.setup import set_up
 
 SPACES = {
@@ -133,7 +134,7 @@ def test_what_is_not_allowed_has_weight_and_gradient_zero(learner, batch):
 def test_an_edge_that_takes_none_lets_nothing_pass(supernet, batch):
     """No channel of its source reaches the node, neither through operations nor beside them."""
     space = SearchSpace(nodes=1)
-    net = supernet(space, channels=8, partial=4)
+    net = supernet(space, channels=8, **PCDARTS(share=4).supernet_settings())
     wiring = Wiring(space, ("skip_connect", "none"))
     mask, cell = Mask.of(wiring, torch.float64), net.cells[0]
     x = [torch.randn(2, 24, 6, 6, dtype=torch.float64) for _ in range(2)]
@@ -192,7 +193,7 @@ def test_one_share_is_edge_normalisation_alone(supernet, batch, alpha):
 def test_a_share_that_does_not_divide_the_channels_is_refused(channels, share, tiny, supernet):
     message = f"channels={channels} for operations on 1/{share} of them: give .* {share} divides"
     with pytest.raises(ConfigError, match=message):
-        supernet(channels=channels, partial=share)
+        supernet(channels=channels, **PCDARTS(share=share).supernet_settings())
     with pytest.raises(ConfigError, match=message):
         config = tiny.replace(channels=channels, framework="pcdarts")
         search(config.replace(framework_options={"share": share}), progress=False)
@@ -202,12 +203,14 @@ def test_a_share_that_does_not_divide_the_channels_is_refused(channels, share, t
 
 def test_a_norm_that_cannot_take_the_part_is_refused(supernet):
     with pytest.raises(ConfigError, match="channels=8 for operations on 1/4 of them: .*groups"):
-        supernet(channels=8, norm="group", partial=4)
+        supernet(channels=8, norm="group", **PCDARTS(share=4).supernet_settings())
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
 def test_operations_are_built_on_their_part_of_the_channels(norm, supernet):
-    for (_, _, k), module in supernet(channels=8, norm=norm, partial=4).operations():
+    for (_, _, k), module in supernet(
+        channels=8, norm=norm, **PCDARTS(share=4).supernet_settings()
+    ).operations():
         assert {p.shape[0] for p in module.parameters()} <= {2}
         x = torch.randn(2, 8, 6, 6, dtype=torch.float64)
         z = torch.tensor(0.3, dtype=torch.float64)

@@ -5,9 +5,9 @@ from torch.distributions import Dirichlet, kl_divergence
 
 from nascore import SearchSpace
 from nascore.engine.cost import pull_back
-from nascore.engine.frameworks import DrNAS
 from nascore.engine.random import stream
 from nascore.errors import ConfigError
+from nascore.methods import DrNAS
 
 SPACE = SearchSpace.minimal()
 DRAWS = 20_000

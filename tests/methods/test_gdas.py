@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore.engine.frameworks import GDAS
 from nascore.engine.random import gumbel, stream
 from nascore.errors import ConfigError
+from nascore.methods import GDAS
 from nascore.runs.loop import Searcher
 
 

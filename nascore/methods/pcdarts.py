@@ -1,12 +1,17 @@
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import PositiveInt
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from nascore.engine.cpu.concatenate import concatenate
 from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
+from nascore.engine.operations import build_operation
+from nascore.errors import ConfigError
 
 
 @framework("pcdarts")
@@ -49,4 +54,40 @@ class PCDARTS(Framework):
         return Mask(score.detach().exp(), score)
 
     def supernet_settings(self) -> dict[str, Any]:
-        return {"partial": self.share}
+        return {"build": partial(build_partial, share=self.share)}
+
+
+class Partial(nn.Module):
+    """An operation on the first 1/K of the channels. The others pass by, and all are shuffled.
+
+    A weight z is that of all channels, so that an edge whose weights are 0 lets nothing pass.
+
+    Source: Xu et al., 2020 (arXiv:1907.05737), where z is that of the first channels alone.
+
+    Arguments:
+        operation: for C/K channels.
+        share: K.
+    """
+
+    def __init__(self, operation: nn.Module, share: int):
+        super().__init__()
+        self.operation, self.share = operation, share
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        channels = x.shape[1] // self.share
+        part, rest = x.split([channels, x.shape[1] - channels], dim=1)
+        rest = rest if z is None else z * rest
+        return F.channel_shuffle(concatenate([self.operation(part, z), rest]), self.share)
+
+
+def build_partial(name: str, channels: int, norm: str, share: int) -> nn.Module:
+    """The module of one operation on 1/K of C channels. Raises ConfigError if that cannot be."""
+    if share == 1:
+        return build_operation(name, channels, norm)
+    try:
+        if channels % share:
+            raise ConfigError(f"give a number that {share} divides, or another share.")
+        return Partial(build_operation(name, channels // share, norm), share)
+    except ConfigError as error:
+        what = f"channels={channels} for operations on 1/{share} of them"
+        raise ConfigError(f"{what}: {error}") from None
