@@ -192,28 +192,27 @@ def fashion_mnist() -> Arrays:
 @dataset("cifar10", examples=50_000, classes=10, channels=3)
 def cifar10() -> Arrays:
     """Photographs of 32x32 in 10 classes."""
-    from torchvision.datasets import CIFAR10
-
-    return _cifar(CIFAR10)
+    return _cifar("CIFAR10")
 
 
 @dataset("cifar100", examples=50_000, classes=100, channels=3)
 def cifar100() -> Arrays:
     """Photographs of 32x32 in 100 classes."""
-    from torchvision.datasets import CIFAR100
-
-    return _cifar(CIFAR100)
+    return _cifar("CIFAR100")
 
 
-def _cifar(base: type) -> Arrays:
+def _cifar(name: str) -> Arrays:
     """The training part that a torchvision class reads."""
-    with _downloads(base.__name__) as root:
+    import torchvision.datasets
+
+    base = getattr(torchvision.datasets, name)
+    with _downloads(name) as root:
         try:
             cifar = base(root)  # checks the MD5 sum of every file
         except RuntimeError:
             files = [(base.filename, base.tgz_md5)]
             address = _from_mirror(base.url.removesuffix(base.filename), files, root)
-            source = type(base.__name__, (base,), {"url": address + base.filename})
+            source = type(name, (base,), {"url": address + base.filename})
             cifar = source(root, download=True)
     return cifar.data.transpose(0, 3, 1, 2).copy(), np.array(cifar.targets)
 
