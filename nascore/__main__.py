@@ -104,7 +104,7 @@ def _with_config_options(function):
             continue
         flag = "--" + name.replace("_", "-")
         text = field.description
-        if not field.is_required() and field.default_factory is None and field.default is not None:
+        if field.default not in (None, {}):
             shown = field.default
             if name == "operations":
                 shown = "all eight"

@@ -1,6 +1,10 @@
 """Folders: the project's own, and those that are checked before the work they are to keep."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nascore.errors import ConfigError
 
@@ -33,3 +37,13 @@ def ensure_writable(folder: Path, error: type[Exception], advice: str) -> Path:
     except OSError as problem:
         raise error(f"cannot write to {folder} ({problem.strerror}). {advice}") from None
     return folder
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write, which takes its place at ``path`` once it is whole, or never."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        yield part
+        os.replace(part, path)

@@ -1,24 +1,19 @@
 """Checkpoints: the whole state of a search in one file, written whole or not at all."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from nascore.errors import RecordError
+from nascore.folders import whole_file
 
 
 def save(path: str | Path, state: Mapping[str, Any]) -> None:
     """Writes a state: tensors, numbers and text, in dictionaries and lists."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as folder:
-        part = Path(folder) / path.name
+    with whole_file(Path(path)) as part:
         torch.save(state, part)
-        os.replace(part, path)
 
 
 def load(path: str | Path, device: torch.device, address: str) -> dict[str, Any]:
@@ -33,9 +28,8 @@ def load(path: str | Path, device: torch.device, address: str) -> dict[str, Any]
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise RecordError(
-            f"{path} is not a whole checkpoint ({error}). Delete it to start anew."
-        ) from None
+        message = f"{path} is not a whole checkpoint ({error}). Delete it to start anew."
+        raise RecordError(message) from None
     if state["address"] != address:
         raise RecordError(f"{path} belongs to another config. Delete it to start anew.")
     return state

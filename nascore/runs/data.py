@@ -22,14 +22,16 @@ class Split:
     """One part of a dataset, on the device.
 
     Arguments:
-        images: (n, channels, H, W), normalised, channels last in memory.
+        images: (n, channels, H, W), normalised.
         labels: (n,).
         index: (n,), the position of each example in the dataset, on the CPU.
+        layout: of images and batches in memory.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
+    layout: torch.memory_format = torch.channels_last
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,7 +49,7 @@ class Split:
                 images = self.images[rows]
                 if augment:
                     images = crop_and_flip(images, generator)
-                yield images.contiguous(memory_format=torch.channels_last), self.labels[rows]
+                yield images.contiguous(memory_format=self.layout), self.labels[rows]
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every example once, in order, in pieces of about ``size``."""
@@ -83,6 +85,8 @@ def load_splits(
     device: torch.device,
     image_size: int | None = None,
     label_noise: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    layout: torch.memory_format = torch.channels_last,
 ) -> dict[str, Split]:
     """The three parts of a dataset.
 
@@ -95,6 +99,8 @@ def load_splits(
             those that are not square are padded to a square first, so that nothing is stretched.
             None keeps the native size, square or not.
         label_noise: share of the labels that are replaced by a uniformly random one.
+        dtype: of the images.
+        layout: of images and batches in memory.
 
     Raises DataError if a file is missing, damaged, or cannot be written, or if the dataset does
     not return what it has to.
@@ -112,10 +118,9 @@ def load_splits(
     mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))  # (channels,)
     images = (images - mean[:, None, None]) / std[:, None, None].clamp(min=1e-6)
     labels = _noisy(labels[index], dataset.classes, label_noise, stream(seed, "noise"))
-    images = images.to(device, memory_format=torch.channels_last)
-    labels = labels.to(device)
-    parts = [t.split([sizes[split] for split in SPLITS]) for t in (images, labels, index)]
-    return {split: Split(*part) for split, *part in zip(SPLITS, *parts, strict=True)}
+    tensors = images.to(device, dtype, memory_format=layout), labels.to(device), index
+    parts = [tensor.split([sizes[split] for split in SPLITS]) for tensor in tensors]
+    return {split: Split(*part, layout) for split, *part in zip(SPLITS, *parts, strict=True)}
 
 
 def _resized(images: Tensor, size: int | None) -> Tensor:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import product
 from numbers import Integral
 from pathlib import Path
 
@@ -38,8 +38,8 @@ class Dataset:
         examples: size of its training part.
         classes: number of classes.
         channels: image channels.
-        read: returns images (examples, channels, H, W) uint8 or float, and labels (examples,),
-            whole numbers from 0 to classes - 1.
+        read: returns images (examples, channels, H, W) uint8 or float, which need not be square,
+            and labels (examples,), whole numbers from 0 to classes - 1.
 
     Raises ConfigError if a number is not at least 1.
     """
@@ -74,22 +74,22 @@ class Dataset:
             if not fine:
                 raise DataError(f"dataset {self.name!r} has {found} instead of {allowed}.")
 
-        parts = self.read()
-        kinds = [type(part).__name__ for part in parts] if isinstance(parts, tuple) else []
-        found = f"({', '.join(kinds)})" if kinds else type(parts).__name__
-        check(len(kinds) == 2, found, "a tuple of images and labels")
+        parts, n, top = self.read(), self.examples, self.classes - 1
+        found = type(parts).__name__
+        if isinstance(parts, tuple):
+            found = f"({', '.join(type(part).__name__ for part in parts)})"
+        fine = isinstance(parts, tuple) and len(parts) == 2
+        check(fine, found, "a tuple of images and labels")
         images, labels = map(np.asarray, parts)
-        n = self.examples
-        fits = images.ndim == 4 and images.shape[:2] == (n, self.channels) and images.size > 0
+        fine = images.ndim == 4 and images.shape[:2] == (n, self.channels) and images.size > 0
         shape = f"({n}, {self.channels}, height, width)"
-        check(fits, f"images of shape {images.shape}", shape)
-        real = images.dtype == np.uint8 or images.dtype.kind == "f"
-        check(real, f"images of type {images.dtype}", "uint8 or float")
+        check(fine, f"images of shape {images.shape}", shape)
+        fine = images.dtype == np.uint8 or images.dtype.kind == "f"
+        check(fine, f"images of type {images.dtype}", "uint8 or float")
         check(labels.shape == (n,), f"labels of shape {labels.shape}", f"({n},)")
         check(labels.dtype.kind in "iu", f"labels of type {labels.dtype}", "whole numbers")
         low, high = labels.min(), labels.max()
-        inside = low >= 0 and high < self.classes
-        check(inside, f"labels from {low} to {high}", f"labels from 0 to {self.classes - 1}")
+        check(low >= 0 and high <= top, f"labels from {low} to {high}", f"labels from 0 to {top}")
         if images.dtype != np.uint8:
             with np.errstate(over="ignore"):
                 images = images.astype(np.float32)
@@ -113,20 +113,17 @@ def dataset(
 ) -> Callable[[Callable[[], Arrays]], Dataset]:
     """Makes a dataset of a function that reads it, and registers it under a name.
 
-    The function is called once by every search, in the process that searches. In a module of your
-    own, the dataset is known as ``SearchConfig(dataset="module:name")``. The address of a run holds
-    a digest of the function's source, not of the files that it reads: give other data another name.
+    Every search calls the function once. In a module of your own, the dataset is known as
+    ``SearchConfig(dataset="module:name")``. The address of a run holds a digest of the function's
+    source, not of the files that it reads: give other data another name.
 
     Arguments:
         name: how a config finds it.
-        examples: number of examples that the function returns.
-        classes: number of classes.
-        channels: image channels.
+        examples, classes, channels, and what the function returns: see Dataset.
         replace: take the name over from another dataset.
 
-    The function returns images (examples, channels, H, W) uint8 or float, which need not be square,
-    and labels (examples,), whole numbers from 0 to classes - 1. What else it returns raises
-    DataError when a search starts. Raises ConfigError if the name is in use.
+    Raises ConfigError if the name is in use. What the function returns is checked when a search
+    starts: DataError.
 
     >>> from nascore import SearchConfig
     >>> @dataset("stripes", examples=128, classes=2, channels=1)
@@ -174,19 +171,17 @@ def fashion_mnist() -> Arrays:
     folders = [data_folder() / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST]
 
     def find() -> list[Path] | None:
-        for folder in folders:
-            for suffix in ("", ".gz"):
-                paths = [folder / (name + suffix) for name in names]
-                if all(path.exists() for path in paths):
-                    return paths
+        for folder, suffix in product(folders, ("", ".gz")):
+            paths = [folder / (name + suffix) for name in names]
+            if all(path.exists() for path in paths):
+                return paths
         return None
 
     paths = find()
     if paths is None:
-        with _downloads() as root:
+        with _downloads("Fashion-MNIST") as root:
             address = _from_mirror(FashionMNIST.mirrors[0], FashionMNIST.resources, folders[0])
-            source = type("FashionMNIST", (FashionMNIST,), {"mirrors": [address]})
-            _download(lambda: source(root, download=True), "Fashion-MNIST", root)
+            type("FashionMNIST", (FashionMNIST,), {"mirrors": [address]})(root, download=True)
         paths = find()
     images, labels = map(read_idx, paths)
     if images.ndim != 3 or len(images) != len(labels):
@@ -197,43 +192,29 @@ def fashion_mnist() -> Arrays:
 @dataset("cifar10", examples=50_000, classes=10, channels=3)
 def cifar10() -> Arrays:
     """Photographs of 32x32 in 10 classes."""
-    from torchvision.datasets import CIFAR10
-
-    return _cifar(CIFAR10)
+    return _cifar("CIFAR10")
 
 
 @dataset("cifar100", examples=50_000, classes=100, channels=3)
 def cifar100() -> Arrays:
     """Photographs of 32x32 in 100 classes."""
-    from torchvision.datasets import CIFAR100
-
-    return _cifar(CIFAR100)
+    return _cifar("CIFAR100")
 
 
-def _cifar(base: type) -> Arrays:
+def _cifar(name: str) -> Arrays:
     """The training part that a torchvision class reads."""
-    with _downloads() as root:
+    import torchvision.datasets
+
+    base = getattr(torchvision.datasets, name)
+    with _downloads(name) as root:
         try:
-            cifar = base(root, train=True)  # checks the MD5 sum of every file
+            cifar = base(root)  # checks the MD5 sum of every file
         except RuntimeError:
             files = [(base.filename, base.tgz_md5)]
-            address = _from_mirror(base.url[: -len(base.filename)], files, root)
-            source = type(base.__name__, (base,), {"url": address + base.filename})
-            load = partial(source, root, train=True, download=True)
-            cifar = _download(load, base.__name__, root)
+            address = _from_mirror(base.url.removesuffix(base.filename), files, root)
+            source = type(name, (base,), {"url": address + base.filename})
+            cifar = source(root, download=True)
     return cifar.data.transpose(0, 3, 1, 2).copy(), np.array(cifar.targets)
-
-
-def _download(load: Callable, name: str, root: Path):
-    """Runs a torchvision loader, which checks MD5 sums. Raises DataError that says what to do."""
-    try:
-        return load()
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{name} could not be read into {root}: {error} "
-            "If a file there is damaged, delete it; if the host is out of reach, set "
-            "NASCORE_MIRROR to an address or a folder that holds the archive."
-        ) from error
 
 
 def data_folder() -> Path:
@@ -242,12 +223,39 @@ def data_folder() -> Path:
 
 
 @contextmanager
-def _downloads() -> Iterator[Path]:
-    """The data folder, for one process at a time. Raises DataError if it cannot be written."""
+def _downloads(name: str) -> Iterator[Path]:
+    """The data folder, for one process at a time, while torchvision downloads and checks files."""
     advice = "Set NASCORE_DATA to a folder that you may write to."
     root = ensure_writable(data_folder(), DataError, advice)
-    with FileLock(root / ".lock"):
-        yield root
+    try:
+        with FileLock(root / ".lock"):
+            yield root
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{name} could not be read into {root}: {error} If a file there is damaged, "
+            "delete it; if the host is out of reach, set NASCORE_MIRROR to an address or a folder "
+            "that holds the archive."
+        ) from error
+
+
+def _from_mirror(address: str, files: list[tuple[str, str]], folder: Path) -> str:
+    """The address to download from, which ends in a slash: NASCORE_MIRROR if it is set.
+
+    If that is a local folder, its files (name, MD5 sum) are checked and copied to ``folder``, so
+    that nothing is left to download.
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    mirror = os.environ.get("NASCORE_MIRROR") or address
+    if "://" in mirror:
+        return mirror.rstrip("/") + "/"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, md5 in files:
+        archive = Path(mirror).expanduser() / name
+        if not check_integrity(archive, md5):
+            raise RuntimeError(f"{archive} is missing, or its MD5 sum is not {md5}.")
+        shutil.copyfile(archive, folder / name)
+    return address
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -265,25 +273,3 @@ def read_idx(path: Path) -> np.ndarray:
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}. Delete it and run again.") from None
-
-
-def _from_mirror(address: str, files: list[tuple[str, str]], folder: Path) -> str:
-    """The address to download from, which ends in a slash: NASCORE_MIRROR if it is set.
-
-    If that is a local folder, its files (name, MD5 sum) are copied to ``folder`` and checked, so
-    that nothing is left to download.
-    """
-    mirror = os.environ.get("NASCORE_MIRROR")
-    if not mirror:
-        return address
-    if "://" in mirror:
-        return mirror.rstrip("/") + "/"
-    from torchvision.datasets.utils import check_integrity
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, md5 in files:
-        archive = Path(mirror).expanduser() / name
-        if not check_integrity(archive, md5):
-            raise DataError(f"{archive} is missing, or its MD5 sum is not {md5}.")
-        shutil.copyfile(archive, folder / name)
-    return address

@@ -1,7 +1,7 @@
 """History: what happened in a search, epoch by epoch, as labelled arrays."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from nascore.engine.space import SearchSpace, edge_name
 from nascore.errors import ConfigError, unknown
 from nascore.runs.data import SPLITS
 
-Variable = tuple[tuple[str, ...], str, str, str]  # dimensions, type, long name, unit
-Probability = TypeVar("Probability", np.ndarray, xr.DataArray)
+Variables = Mapping[str, tuple[tuple[str, ...], str, str, str]]  # dims, type, long name, unit
 
 OUTCOMES = ("right", "wrong")
 
@@ -70,12 +69,7 @@ class History:
     """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        *,
-        epochs: int,
-        cells: int,
-        extra: Mapping[str, Variable] | None = None,
+        self, space: SearchSpace, *, epochs: int, cells: int, extra: Variables | None = None
     ):
         extra = extra or {}
         self.coordinates = {
@@ -87,20 +81,16 @@ class History:
             "outcome": list(OUTCOMES),
         }
         for name, (dims, *_) in extra.items():
-            if name in (VARIABLES.keys() | self.coordinates.keys()):
+            if name in VARIABLES or name in self.coordinates:
                 raise ConfigError(f"{name!r} is in every history already. Choose another name.")
             for dim in dims:
                 if dim not in self.coordinates:
                     raise ConfigError(f"{name}: " + unknown("dimension", dim, self.coordinates))
         self.variables = {**VARIABLES, **extra}
-        self.arrays = {
-            name: np.full(
-                [len(self.coordinates[dim]) for dim in dims],
-                np.nan if np.dtype(dtype).kind == "f" else 0,
-                dtype,
-            )
-            for name, (dims, dtype, _, _) in self.variables.items()
-        }
+        self.arrays = {}
+        for name, (dims, dtype, _, _) in self.variables.items():
+            shape = [len(self.coordinates[dim]) for dim in dims]
+            self.arrays[name] = np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
 
     def write(self, epoch: int, values: Mapping[str, Any], split: str | None = None) -> None:
         """Stores values of one epoch (and of one split), as the types that the schema says.
@@ -120,31 +110,34 @@ class History:
         Returns the loss and L - H, means over the split's examples in nats, and the number of
         edges whose most probable operation is not `none`. NaN is what has diverged.
         """
-        where = epoch, SPLITS.index(split)
-        loss, entropy, examples = (
-            self.arrays[name][where] for name in ("loss", "entropy", "examples")
-        )  # (outcomes,)
-        operations = np.array(self.coordinates["operation"])
-        probability = self.arrays["probability"][epoch]  # (edges, operations)
-        active = operations[favouring_edges(probability, operations).argmax(axis=1)] != "none"
-        with np.errstate(invalid="ignore"):  # no examples, or the search diverged
-            means = [
-                float((np.where(examples > 0, values, 0) * examples).sum() / examples.sum())
-                for values in (loss, loss - entropy)
-            ]
-        return *means, float("nan") if np.isnan(probability).any() else float(active.sum())
+        now = self.to_xarray().sel(epoch=epoch, split=split)
+        values = (now.loss, now.loss - now.entropy)
+        loss, output_cost = (over_outcomes(value, now.examples).item() for value in values)
+        return loss, output_cost, count_active(now.probability).item()
 
     def to_xarray(self) -> xr.Dataset:
         """The whole history as a Dataset that shares its arrays, with names and units."""
-        return xr.Dataset(
-            {
-                name: (dims, self.arrays[name], {"long_name": long_name, "units": units})
-                for name, (dims, _, long_name, units) in self.variables.items()
-            },
-            coords=self.coordinates,
-        )
+        variables = {
+            name: (dims, self.arrays[name], {"long_name": long_name, "units": units})
+            for name, (dims, _, long_name, units) in self.variables.items()
+        }
+        return xr.Dataset(variables, coords=self.coordinates)
 
 
-def favouring_edges(probability: Probability, operations: Sequence[str]) -> Probability:
-    """Probabilities (..., operations) in float64, `none` a hair lower: it loses exact ties."""
-    return probability.astype("f8") - 1e-12 * (np.array(operations) == "none")
+def over_outcomes(values: xr.DataArray, examples: xr.DataArray) -> xr.DataArray:
+    """The mean over all examples of means by outcome: NaN if one diverged, or without examples."""
+    total = values.where(examples > 0, 0) * examples
+    return total.sum("outcome", skipna=False) / examples.sum("outcome")
+
+
+def most_probable(probability: xr.DataArray) -> xr.DataArray:
+    """The operation of every edge, by name: (..., edge). In an exact tie, `none` comes last."""
+    none = probability.operation == "none"
+    best = (probability.fillna(-1).astype("f8") - 1e-12 * none).argmax("operation")
+    return probability.operation[best].drop_vars("operation")
+
+
+def count_active(probability: xr.DataArray) -> xr.DataArray:
+    """Number of edges whose most probable operation is not `none`; NaN where alpha has diverged."""
+    active = (most_probable(probability) != "none").sum("edge")
+    return active.where(probability.notnull().all(["edge", "operation"]))

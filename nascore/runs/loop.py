@@ -20,6 +20,7 @@ from nascore.runs.setup import set_up
 from nascore.runs.statistics import EpochStatistics
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
+_MODULES = ("supernet", "theta_optimiser", "alpha_optimiser")  # that torch saves and loads
 
 
 def search(
@@ -64,15 +65,10 @@ class Searcher:
     def __init__(self, config: SearchConfig):
         self.setup = set_up(config)
         self.framework = self.setup.framework  # before any schedule
-        self.history = History(
-            self.setup.space,
-            epochs=config.epochs,
-            cells=config.cells,
-            extra=self.framework.recorded,
-        )
+        space, extra = self.setup.space, self.framework.recorded
+        self.history = History(space, epochs=config.epochs, cells=config.cells, extra=extra)
         self.address = config.address  # that a checkpoint must be of
         self.rates = [config.learning_rate(n) for n in range(1, config.epochs + 1)]  # of theta
-        self.learns = {"theta": not config.freeze_theta, "alpha": not config.freeze_alpha}
         self.epochs_done = -1  # epoch 0, before training, is still to be measured
         self.seconds = 0.0
 
@@ -84,25 +80,17 @@ class Searcher:
         Arguments:
             tick: is called after every step.
         """
-        start, setup = time.perf_counter(), self.setup
-        learner, space = setup.learner, setup.space
-        statistics = EpochStatistics(space, len(setup.supernet.cells), setup.device)
-        learning = setup.learning_splits if epoch > 0 else ()
+        start, setup, learner = time.perf_counter(), self.setup, self.setup.learner
+        statistics = EpochStatistics(setup.space, len(setup.supernet.cells), setup.device)
+        learning = setup.learning_splits if epoch > 0 else {}
         if learning:
             self._set_schedules(epoch)
             batches = {split: setup.batches(split) for split in learning}
             for _ in range(setup.steps):
                 drawn = {split: next(batches[split]) for split in learning}
-                for split, batch in drawn.items():
-                    sees = split == setup.alpha_split
-                    seen = learner.step(
-                        batch,
-                        setup.streams["mask"],
-                        theta=split == "train" and self.learns["theta"],
-                        alpha=sees and self.learns["alpha"],
-                        measure=sees,
-                        ahead=drawn.get("train"),
-                    )
+                for split, what in learning.items():
+                    batch, ahead = drawn[split], drawn.get("train")
+                    seen = learner.step(batch, setup.streams["mask"], ahead=ahead, **what)
                     statistics.update(split, seen, batch[1])
                 tick()
         for split in SPLITS:
@@ -111,60 +99,47 @@ class Searcher:
                     sees = split == setup.alpha_split
                     seen = learner.step(batch, setup.streams["watch"], measure=sees)
                     statistics.update(split, seen, batch[1])
-        self.history.write(epoch, learner.recorded())
         statistics.write(self.history, epoch)
         seconds = time.perf_counter() - start
-        self.history.write(epoch, {"seconds": seconds})
+        self.history.write(epoch, {**learner.recorded(), "seconds": seconds})
         self.epochs_done = epoch
         self.seconds += seconds
 
     def _set_schedules(self, epoch: int) -> None:
         """Theta's learning rate and the framework's schedule, for an epoch from 1 on."""
-        rate, last = self.rates[epoch - 1], len(self.rates) - 1
-        for group in self.setup.learner.theta_optimiser.param_groups:
-            group["lr"] = rate
-        self.history.write(epoch, {"learning_rate": rate})
-        progress = (epoch - 1) / last if last else 1.0
-        self.setup.learner.framework = self.framework.at(progress)
+        learner, last = self.setup.learner, len(self.rates) - 1
+        (group,) = learner.theta_optimiser.param_groups
+        group["lr"] = self.rates[epoch - 1]
+        self.history.write(epoch, {"learning_rate": group["lr"]})
+        learner.framework = self.framework.at((epoch - 1) / last if last else 1.0)
 
     def finish(self, progress: bool = True, checkpoint: str | Path | None = None) -> None:
         """Runs all epochs that are left."""
         epochs, steps, saved = len(self.rates), self.setup.steps, time.monotonic()
-        bar = tqdm(
-            total=epochs * steps,
-            initial=max(self.epochs_done, 0) * steps,
-            disable=not progress,
-            unit="step",
-        )
-        with bar:
+        done = max(self.epochs_done, 0) * steps
+        with tqdm(total=epochs * steps, initial=done, disable=not progress, unit="step") as bar:
             for epoch in range(self.epochs_done + 1, epochs + 1):
                 bar.set_description(f"epoch {epoch}/{epochs}")
                 self.run_epoch(epoch, bar.update)
                 if progress:
-                    bar.set_postfix_str(self._status(epoch))
+                    loss, cost, active = self.history.latest(epoch, self.setup.alpha_split)
+                    edges = f"active edges {active:.0f}/{len(self.setup.space.edges)}"
+                    bar.set_postfix_str(f"loss {loss:.3f}, L-H {cost:+.3f}, {edges}")
                 due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
                 if checkpoint is not None and (due or epoch == epochs):
                     self.save(checkpoint)
                     saved = time.monotonic()
 
-    def _status(self, epoch: int) -> str:
-        """Loss, L - H and number of active edges after an epoch, on the split that alpha sees."""
-        loss, output_cost, active = self.history.latest(epoch, self.setup.alpha_split)
-        edges = len(self.setup.space.edges)
-        return f"loss {loss:.3f}, L-H {output_cost:+.3f}, active edges {active:.0f}/{edges}"
-
     def save(self, checkpoint: str | Path) -> None:
         """Writes the whole state after an epoch, or nothing."""
         learner = self.setup.learner
-        state = {
+        state = {name: getattr(learner, name).state_dict() for name in _MODULES}
+        state |= {
             "address": self.address,
             "epochs_done": self.epochs_done,
             "seconds": self.seconds,
-            "supernet": learner.supernet.state_dict(),
             "architecture": {name: p.detach() for name, p in learner.architecture.items()},
-            "state": dict(learner.state),
-            "theta_optimiser": learner.theta_optimiser.state_dict(),
-            "alpha_optimiser": learner.alpha_optimiser.state_dict(),
+            "state": learner.state,
             "streams": {name: stream.get_state() for name, stream in self.setup.streams.items()},
             "history": {name: torch.from_numpy(a) for name, a in self.history.arrays.items()},
         }
@@ -176,14 +151,13 @@ class Searcher:
         state = checkpoints.load(checkpoint, self.setup.device, self.address)
         checkpoints.set_streams(self.setup.streams, state["streams"])
         self.epochs_done, self.seconds = state["epochs_done"], state["seconds"]
-        learner.supernet.load_state_dict(state["supernet"])
+        learner.state = state["state"]
+        for name in _MODULES:
+            getattr(learner, name).load_state_dict(state[name])
         for name, saved in state["architecture"].items():
             learner.architecture[name].data.copy_(saved)
-        learner.state = dict(state["state"])
-        learner.theta_optimiser.load_state_dict(state["theta_optimiser"])
-        learner.alpha_optimiser.load_state_dict(state["alpha_optimiser"])
-        for name, array in state["history"].items():
-            self.history.arrays[name][...] = array.cpu().numpy()
+        for name, saved in state["history"].items():
+            self.history.arrays[name][...] = saved.cpu()
 
 
 @contextmanager

@@ -45,24 +45,28 @@ def sweep(
     error of the first search that fails, after every run that was already under way has ended.
     """
     configs = list(configs)
+    if workers < 0:
+        raise ConfigError(f"workers={workers}: give 0 for this process, or 1 and more.")
     for config in configs:
         if not isinstance(config, SearchConfig):
             raise ConfigError(f"{config!r} is not a SearchConfig: sweep takes a list of them.")
-    if workers < 0:
-        raise ConfigError(f"workers={workers}: give 0 for this process, or 1 and more.")
-    if workers > 0 or scheduler is not None:
-        _check_that_workers_find_it(configs)
-    if store is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _sweep(configs, RunStore(folder), workers, scheduler, fresh, progress)
-    store = store if isinstance(store, RunStore) else RunStore(store)
-    store = RunStore(store.folder.resolve(), store.shipped)  # a worker may be elsewhere
-    return _sweep(configs, store, workers, scheduler, fresh, progress)
+        for name in config.plug_ins if workers > 0 or scheduler is not None else ():
+            if needs_this_process(name):
+                raise ConfigError(
+                    f"{name} is defined in a notebook or a script, where no other process finds "
+                    "it. Use workers=0, or move it to a file my_module.py and name it "
+                    f"{name.replace('__main__', 'my_module')!r}."
+                )
+    with tempfile.TemporaryDirectory() as folder:
+        store = store if isinstance(store, RunStore) else RunStore(store or folder)
+        store = RunStore(store.folder.resolve(), store.shipped)  # a worker may be elsewhere
+        return _sweep(configs, store, workers, scheduler, fresh, progress)
 
 
 def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh: bool, progress):
-    wanted = {config.hash: config for config in reversed(configs)}  # the first of its address
-    wanted = dict(reversed(wanted.items()))
+    wanted: dict[str, SearchConfig] = {}
+    for config in configs:
+        wanted.setdefault(config.hash, config)
     found = {name: None if fresh else store.get(config) for name, config in wanted.items()}
     missing = [config for name, config in wanted.items() if found[name] is None]
     have = len(found) - len(missing)
@@ -74,9 +78,8 @@ def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh:
     for config in missing:
         found[config.hash] = store.get(config)
         if found[config.hash] is None:
-            raise RecordError(
-                f"{store.path(config)} was not written: do the workers see this folder?"
-            )
+            path = store.path(config)
+            raise RecordError(f"{path} was not written: do the workers see this folder?")
     return [found[config.hash] for config in configs]
 
 
@@ -85,14 +88,12 @@ def _ended(
 ) -> Iterator[None]:
     """Runs searches, and yields whenever one has ended and its record is in the store."""
     if workers == 0 and scheduler is None:
-        for config in configs:
-            yield _run(config, store)
+        yield from (_run(config, store) for config in configs)
         return
     with _executor(min(workers, len(configs)), scheduler) as executor:
         jobs = [executor.submit(_run, config, store) for config in configs]
         try:
-            for job in as_completed(jobs):
-                yield job.result()
+            yield from (job.result() for job in as_completed(jobs))
         except BaseException:
             for job in jobs:
                 job.cancel()
@@ -107,17 +108,6 @@ def _run(config: SearchConfig, store: RunStore) -> None:
         store.put(search(config, progress=False, checkpoint=store.checkpoint(config)))
     finally:
         torch.set_num_threads(threads)
-
-
-def _check_that_workers_find_it(configs: list[SearchConfig]) -> None:
-    """Raises ConfigError if a config names what is defined in a notebook or a script."""
-    for config in configs:
-        for name in filter(needs_this_process, config.plug_ins):
-            short = name.partition(":")[2]
-            raise ConfigError(
-                f"{short} is defined in a notebook or a script, where no other process finds it. "
-                f"Use workers=0, or move it to a file my_module.py and name it 'my_module:{short}'."
-            )
 
 
 @contextmanager

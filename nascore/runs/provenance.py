@@ -12,14 +12,12 @@ from nascore.engine.cpu.memory import peak_memory
 
 
 def provenance(device: torch.device, started: datetime, wall_seconds: float) -> dict:
-    """How a run was made: versions, device, time, peak memory of the process.
+    """How a run was made, as in a record: versions, device, time, peak memory of the process.
 
     Arguments:
         device: that the run was made on.
         started: when.
         wall_seconds: how long it took.
-
-    Returns numbers and text by name, as in a record.
     """
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
@@ -41,13 +39,11 @@ def provenance(device: torch.device, started: datetime, wall_seconds: float) -> 
 
 def commit() -> str | None:
     """The commit of the package's own checkout, "-dirty" if it has changes; None outside of one."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder)]
+    git = ["git", "-C", str(Path(__file__).parent)]
+    tracked = [*git, "ls-files", "--error-unmatch", __file__]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        subprocess.run(
-            [*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True
-        )
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        subprocess.run(tracked, check=True, capture_output=True)
         return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -4,8 +4,6 @@ A record is a run in one netCDF file, which any HDF5 reader opens.
 """
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +13,9 @@ import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
 from nascore.errors import ConfigError, RecordError
+from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
-from nascore.runs.history import History, favouring_edges
+from nascore.runs.history import History, count_active, most_probable, over_outcomes
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +57,8 @@ class Run:
             raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {self.config.epochs}.")
         probability = self.history.probability.sel(epoch=epoch)
         if probability.isnull().any():
-            raise RecordError(
-                f"run {self.config.hash} has no wiring at epoch {epoch}: it diverged."
-            )
-        space = self.config.space
-        best = favouring_edges(probability, space.operations).argmax("operation").values
-        return Wiring(space, tuple(space.operations[k] for k in best))
+            raise RecordError(f"run {self.config.hash} has no wiring at epoch {epoch}: diverged.")
+        return Wiring(self.config.space, tuple(most_probable(probability).values.tolist()))
 
     @cached_property
     def diverged(self) -> bool:
@@ -87,11 +82,7 @@ class Run:
 
         NaN where alpha has diverged.
         """
-        probability = self.history.probability
-        favoured = favouring_edges(probability.fillna(-1), self.config.space.operations)
-        best = probability.operation[favoured.argmax("operation")]
-        active = (best != "none").drop_vars("operation").sum("edge")
-        return active.where(probability.notnull().all(["edge", "operation"]))
+        return count_active(self.history.probability)
 
     @property
     def output_cost(self) -> xr.DataArray:
@@ -115,48 +106,33 @@ class Run:
         return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
 
     def _mean(self, values: xr.DataArray) -> xr.DataArray:
-        """The mean over all examples of values that are means by outcome; NaN if one diverged."""
-        examples = self.history.examples
-        total = values.where(examples > 0, 0) * examples
-        return total.sum("outcome", skipna=False) / examples.sum("outcome")
+        return over_outcomes(values, self.history.examples)
 
     def __str__(self) -> str:
         lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
         lines += [f"  {name} = {value}" for name, value in self.config.changes.items()]
         lines += ["", "epochs", "  epoch    loss     L-H  accuracy  active edges"]
         split = "train" if self.config.level == "single" else "search"
-        for epoch in np.unique(np.linspace(0, self.config.epochs, 6).round().astype(int)):
-            row = {"epoch": epoch, "split": split}
-            loss, output_cost, accuracy = (
-                float(values.sel(row))
-                for values in (self.mean_loss, self.output_cost, self.accuracy)
-            )
-            active = float(self.active_edges.sel(epoch=epoch))
-            lines.append(
-                f"  {epoch:5d}  {loss:6.3f}  {output_cost:+6.3f}  {accuracy:8.3f}  {active:12.0f}"
-            )
-        lines += self._final_wiring()
+        curves = (self.mean_loss, self.output_cost, self.accuracy)
+        columns = [curve.sel(split=split).values for curve in curves]
+        for n in np.unique(np.linspace(0, self.config.epochs, 6).round().astype(int)):
+            loss, cost, accuracy = (column[n] for column in columns)
+            active = f"{self.active_edges.values[n]:12.0f}"
+            lines.append(f"  {n:5d}  {loss:6.3f}  {cost:+6.3f}  {accuracy:8.3f}  {active}")
+        if self.active_edges.isnull()[-1]:
+            lines += ["", "no final wiring: the run diverged"]
+        else:
+            wiring, none = self.wiring, self.none_probability[-1].values
+            lines += ["", f"final wiring ({len(wiring.active_edges)} active edges), p(none)"]
+            for edge, name, p in zip(wiring.space.edges, wiring.operations, none, strict=True):
+                lines.append(f"  {edge_name(edge)} {name:14s} {p:.2f}")
         lines += ["", "provenance"]
         lines += [f"  {name} = {value}" for name, value in self.provenance.items()]
         return "\n".join(lines)
 
-    def _final_wiring(self) -> list[str]:
-        if self.active_edges.isnull()[-1]:
-            return ["", "no final wiring: the run diverged"]
-        none = self.none_probability.sel(epoch=self.config.epochs)
-        lines = ["", f"final wiring ({len(self.wiring.active_edges)} active edges), p(none)"]
-        lines += [
-            f"  {edge_name(edge)} {name:14s} {float(p):.2f}"
-            for edge, name, p in zip(
-                self.config.space.edges, self.wiring.operations, none.values, strict=True
-            )
-        ]
-        return lines
-
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all, and returns its path."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         history = self.history.assign_attrs(
             config=self.config.model_dump_json(),
             hash=self.config.hash,
@@ -164,10 +140,8 @@ class Run:
         )
         packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
         encoding = {name: packed for name in history.data_vars}
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
+        with whole_file(path) as part:
             history.to_netcdf(part, engine="h5netcdf", encoding=encoding)
-            os.replace(part, path)
         return path
 
     @classmethod
@@ -183,21 +157,15 @@ class Run:
             if history.attrs.pop("hash") not in (config.hash, config.old_hash):
                 plug_ins = ", ".join(config.plug_ins) or "its config"
                 raise ValueError(f"{plug_ins} does not have the hash that it was saved with")
-            expected = History(
-                config.space,
-                epochs=config.epochs,
-                cells=config.cells,
-                extra=config.make_framework().recorded,
-            )
-            coordinates = expected.coordinates
+            extra = config.make_framework().recorded
+            expected = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
             for name, variable in expected.to_xarray().variables.items():
                 found = history.variables[name]
                 if (found.dims, found.shape) != (variable.dims, variable.shape):
                     raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
-                if name in coordinates and (found.values != variable.values).any():
+                if name in expected.coordinates and (found.values != variable.values).any():
                     raise ValueError(f"{name} is {list(found.values)}")
         except (OSError, KeyError, ValueError, RuntimeError) as error:
-            raise RecordError(
-                f"{path} is not a whole record of a run ({error}). Delete it and run again."
-            ) from None
+            message = f"{path} is not a whole record of a run ({error}). Delete it and run again."
+            raise RecordError(message) from None
         return cls(config, history, provenance)

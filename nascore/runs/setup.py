@@ -1,7 +1,7 @@
 """What a search starts from: data, supernet, framework, architecture, random streams."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 
 import torch
@@ -30,20 +30,19 @@ class Setup:
         splits: the data, by split.
         streams: random streams by purpose: "train", "search", "mask", "watch".
         alpha_split: the split that alpha learns from, where the cost is measured.
-        learning_splits: the splits that something learns from, in the order of a step.
+        learning_splits: the splits that something learns from, in the order of a step, each with
+            arguments of ``Learner.step``: what learns, and whether the cost is measured.
         batch_size: examples in a batch.
         augment: whether batches to learn from are augmented.
-        layout: of images in memory.
     """
 
     learner: Learner
     splits: dict[str, Split]
     streams: dict[str, Generator | None]
     alpha_split: str
-    learning_splits: tuple[str, ...]
+    learning_splits: dict[str, dict[str, bool]]
     batch_size: int
     augment: bool
-    layout: torch.memory_format
 
     @property
     def space(self) -> SearchSpace:
@@ -73,8 +72,7 @@ class Setup:
 
     def batches(self, split: str) -> Iterator[Batch]:
         """Batches to learn from: images (B, channels, H, W) and labels (B,), without an end."""
-        batches = self.splits[split].batches(self.batch_size, self.streams[split], self.augment)
-        return ((images.contiguous(memory_format=self.layout), t) for images, t in batches)
+        return self.splits[split].batches(self.batch_size, self.streams[split], self.augment)
 
     def batch(self, split: str = "train") -> Batch:
         """The next batch to learn from."""
@@ -82,8 +80,7 @@ class Setup:
 
     def chunks(self, split: str) -> Iterator[Batch]:
         """All examples of a split once, in order, in pieces of about a batch."""
-        pieces = self.splits[split].chunks(self.batch_size)
-        return ((images.contiguous(memory_format=self.layout), t) for images, t in pieces)
+        return self.splits[split].chunks(self.batch_size)
 
 
 def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
@@ -103,25 +100,27 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     >>> setup.alpha.shape, images.shape
     (torch.Size([5, 8]), torch.Size([32, 3, 8, 8]))
     """
-    space, device = config.space, _device(config.device)
+    seed, device, space = config.seed, _device(config.device), config.space
+    dataset = DATASETS[config.dataset]
     last = device.type == "cpu" if config.channels_last is None else config.channels_last
     layout = torch.channels_last if last else torch.contiguous_format
     splits = load_splits(
         config.dataset,
         config.sizes,
-        seed=config.seed,
+        seed=seed,
         device=device,
         image_size=config.image_size,
         label_noise=config.label_noise,
+        dtype=dtype,
+        layout=layout,
     )
-    splits = {name: replace(part, images=part.images.to(dtype)) for name, part in splits.items()}
     framework = config.make_framework().on(space)
     with _GLOBAL_RANDOMNESS, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(config.seed, "theta"))
+        torch.manual_seed(stream_seed(seed, "theta"))
         supernet = Supernet(
             space,
-            classes=DATASETS[config.dataset].classes,
-            image_channels=DATASETS[config.dataset].channels,
+            classes=dataset.classes,
+            image_channels=dataset.channels,
             cells=config.cells,
             channels=config.channels,
             norm=config.norm,
@@ -129,60 +128,52 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
             **framework.supernet_settings(),
         )
     supernet = supernet.to(device, dtype, memory_format=layout)
-    if config.compile:
-        for cell in supernet.cells:
-            cell.compile()
-    noise = torch.randn(
-        len(space.edges), len(space.operations), generator=stream(config.seed, "alpha")
-    )
+    for cell in supernet.cells if config.compile else ():
+        cell.compile()
+    noise = torch.randn(len(space.edges), len(space.operations), generator=stream(seed, "alpha"))
     alpha = config.alpha_mean + config.alpha_std * noise
     if config.freeze_alpha:
         alpha.zero_()  # uniform masks
     parameters = framework.parameters(alpha)
     frameworks.check(framework, parameters)
-    architecture = {
-        name: p.detach().to(device, dtype).requires_grad_() for name, p in parameters.items()
-    }
-    theta_optimiser = torch.optim.SGD(
-        supernet.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
-    )
-    alpha_optimiser = torch.optim.Adam(
-        architecture.values(), config.arch_lr, (0.5, 0.999), weight_decay=config.arch_weight_decay
-    )
+    parameters = {name: p.detach().to(device, dtype) for name, p in parameters.items()}
+    architecture = {name: p.requires_grad_() for name, p in parameters.items()}
+    theta, decay = list(supernet.parameters()), config.arch_weight_decay
+    sgd = torch.optim.SGD(theta, config.lr, config.momentum, weight_decay=config.weight_decay)
+    adam = torch.optim.Adam(parameters.values(), config.arch_lr, (0.5, 0.999), weight_decay=decay)
     learner = Learner(
         supernet,
         framework,
         architecture,
         {name: value.to(device, dtype) for name, value in framework.state().items()},
-        theta_optimiser,
-        alpha_optimiser,
+        sgd,
+        adam,
         grad_clip=config.grad_clip,
         arch_grad_clip=config.arch_grad_clip,
         cost_clamp=config.cost_clamp,
         order=config.order,
         mixed_precision=config.amp,
     )
-    learning = ("train",) if config.level == "single" else ("search", "train")
-    if config.level == "bi" and config.freeze_theta:
-        learning = ("search",)
+    learning = {"train": {"theta": not config.freeze_theta, "alpha": not config.freeze_alpha}}
+    if config.level == "bi":
+        learning = {"search": {"alpha": not config.freeze_alpha}}
+        learning |= {} if config.freeze_theta else {"train": {"theta": True, "measure": False}}
     return Setup(
         learner,
         splits,
-        {p: stream(config.seed, p, device) for p in ("train", "search", "mask", "watch")},
+        {name: stream(seed, name, device) for name in ("train", "search", "mask", "watch")},
         alpha_split="train" if config.level == "single" else "search",
         learning_splits=learning,
         batch_size=config.batch_size,
         augment=config.augment,
-        layout=layout,
     )
 
 
 def _device(name: str) -> torch.device:
     """The device of a config; "auto" is the best one here."""
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        other = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else other
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -20,88 +20,39 @@ class EpochStatistics:
     """
 
     def __init__(self, space: SearchSpace, cells: int, device: torch.device):
+        shape = (cells, len(space.edges), len(space.operations))
         self.space = space
-        self.costs = CostStatistics(cells, len(space.edges), len(space.operations), device)
-        self.output_costs = OutputCostStatistics(cells, device)
-        self.outcomes = {split: OutcomeStatistics(device) for split in SPLITS}
+        self.count, self.mean, self.squares = (torch.zeros(shape, device=device) for _ in range(3))
+        self.output_cost = torch.zeros(cells, device=device)  # summed over examples
+        self.examples = 0  # on which costs were measured
+        sums = (3, len(OUTCOMES))  # loss, entropy, examples
+        self.outcomes = {split: torch.zeros(sums, device=device) for split in SPLITS}
 
     def update(self, split: str, seen: Seen, labels: Tensor) -> None:
         """Adds a step on a batch of a split, with labels (B,)."""
-        self.outcomes[split].update(seen.logits, labels)
-        if seen.cost is not None:
-            self.costs.update(seen.cost, seen.mask.seen(self.space))
-            self.output_costs.update(seen.output_cost, len(labels))
+        loss, entropy = loss_and_entropy(seen.logits.detach(), labels)
+        right = (seen.logits.argmax(dim=1) == labels).to(loss.dtype)
+        values = torch.stack([loss, entropy, torch.ones_like(loss)])  # (3, B)
+        self.outcomes[split] += values @ torch.stack([right, 1 - right], dim=1)
+        if seen.cost is None:
+            return
+        drawn = seen.mask.seen(self.space).to(seen.cost.dtype)  # (edges, operations)
+        self.count += drawn
+        deviation = (seen.cost - self.mean) * drawn  # Welford's update: float32 is enough
+        self.mean += deviation / self.count.clamp(min=1)
+        self.squares += deviation * (seen.cost - self.mean)
+        self.output_cost += seen.output_cost * len(labels)
+        self.examples += len(labels)
 
     def write(self, history: History, epoch: int) -> None:
-        """Moves everything to the host, into an epoch of a history."""
-        history.write(epoch, self.costs.result())
-        history.write(epoch, self.output_costs.result())
-        for split, outcome in self.outcomes.items():
-            history.write(epoch, outcome.result(), split)
-
-
-class CostStatistics:
-    """Mean, standard deviation and count of the local cost, accumulated on the device.
-
-    Welford's update, so that float32 is enough.
-    """
-
-    def __init__(self, cells: int, edges: int, operations: int, device: torch.device):
-        shape = (cells, edges, operations)
-        self.count = torch.zeros(shape, device=device)
-        self.mean = torch.zeros(shape, device=device)
-        self.squares = torch.zeros(shape, device=device)
-
-    def update(self, cost: Tensor, seen: Tensor) -> None:
-        """Adds a step: cost (cells, edges, operations), where it counts (edges, operations)."""
-        seen = seen.to(cost.dtype)
-        self.count += seen
-        deviation = (cost - self.mean) * seen
-        self.mean += deviation / self.count.clamp(min=1)
-        self.squares += deviation * (cost - self.mean)
-
-    def result(self) -> dict[str, Tensor]:
-        """`cost_mean`, `cost_std` (population), NaN where nothing was seen, and `cost_count`."""
-        seen = self.count > 0
+        """Moves everything to the host, into an epoch of a history: NaN where nothing was seen."""
         std = (self.squares / self.count.clamp(min=1)).clamp(min=0).sqrt()
-        return {
-            "cost_mean": self.mean.where(seen, torch.nan),
-            "cost_std": std.where(seen, torch.nan),
+        means = {
+            "cost_mean": self.mean.where(self.count > 0, torch.nan),
+            "cost_std": std.where(self.count > 0, torch.nan),
             "cost_count": self.count,
+            "cell_output_cost": self.output_cost / (self.examples or torch.nan),
         }
-
-
-class OutputCostStatistics:
-    """Mean over examples of what the output edges of each cell bring, accumulated on the device."""
-
-    def __init__(self, cells: int, device: torch.device):
-        self.sum = torch.zeros(cells, device=device)
-        self.examples = 0
-
-    def update(self, cost: Tensor, examples: int) -> None:
-        """Adds a batch: cost (cells,), from the mean loss of that many examples."""
-        self.sum += cost * examples
-        self.examples += examples
-
-    def result(self) -> dict[str, Tensor]:
-        """`cell_output_cost`, (cells,); NaN if there was no example."""
-        return {"cell_output_cost": self.sum / (self.examples or torch.nan)}
-
-
-class OutcomeStatistics:
-    """Mean loss and entropy of right and of wrong answers, accumulated on the device."""
-
-    def __init__(self, device: torch.device):
-        self.sums = torch.zeros(3, len(OUTCOMES), device=device)  # loss, entropy, examples
-
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds one batch: logits (B, classes), labels (B,)."""
-        loss, entropy = loss_and_entropy(logits.detach(), labels)
-        right = (logits.argmax(dim=1) == labels).to(loss.dtype)
-        values = torch.stack([loss, entropy, torch.ones_like(loss)])  # (3, B)
-        self.sums += values @ torch.stack([right, 1 - right], dim=1)
-
-    def result(self) -> dict[str, Tensor]:
-        """`loss`, `entropy` (NaN where there was no example) and `examples`, each (outcomes,)."""
-        loss, entropy, examples = self.sums
-        return {"loss": loss / examples, "entropy": entropy / examples, "examples": examples}
+        history.write(epoch, means)
+        for split, (loss, entropy, n) in self.outcomes.items():
+            history.write(epoch, {"loss": loss / n, "entropy": entropy / n, "examples": n}, split)

@@ -81,7 +81,7 @@ def test_bilevel_halves_the_training_set_by_default():
         ),
         (
             {"compile": True},
-            "compile=True with framework='dsnas'.* It is for darts, drnas, fairdarts, snas",
+            "compile=True with framework='dsnas'.* It is for darts, .*snas",
         ),
         (
             {"order": 2, "framework": "darts", "level": "bi", "compile": True},
