@@ -33,15 +33,11 @@ EXPERIMENTS = Registry("experiment", _wrong)
 
 
 def experiment(
-    settings: Mapping[str, Mapping[str, Any]],
-    *,
-    seeds: Mapping[str, int] = SEEDS,
-    **fixed: Any,
+    settings: Mapping[str, Mapping[str, Any]], *, seeds: Mapping[str, int] = SEEDS, **fixed: Any
 ) -> Callable[[Callable[[SearchConfig], dict[str, SearchConfig]]], Callable[..., Configs]]:
-    """Registers the decorated function as an experiment, by its name.
+    """Registers the decorated function, which turns one config into one for each arm, by its name.
 
-    The function gets one config and returns one for each arm. The experiment then gives every arm
-    its seeds: the first is that of the config, the others follow it.
+    The experiment gives every arm its seeds: that of the config, and those that follow it.
 
     Arguments:
         settings: fields of SearchConfig by profile, such as those of nascore.evidence.profiles.
@@ -56,13 +52,15 @@ def experiment(
 
     def add(arms: Callable[[SearchConfig], dict[str, SearchConfig]]) -> Callable[..., Configs]:
         @wraps(arms)
-        def configs(profile: str, number: int | None = None, **changes: Any) -> Configs:
-            base = SearchConfig(**{**settings[profile], **changes, **fixed})
+        def configs(profile: str, number: int | None = None, /, **changes: Any) -> Configs:
+            if profile not in settings:
+                raise ConfigError(unknown("profile", profile, settings))
+            if number is not None and number < 1:
+                raise ConfigError(f"seeds={number}: an experiment needs at least 1.")
+            changes = {field: value for field, value in changes.items() if value is not None}
+            made = arms(SearchConfig(**{**settings[profile], **changes, **fixed}))
             numbers = range(number or seeds[profile])
-            return {
-                arm: [config.replace(seed=config.seed + n) for n in numbers]
-                for arm, config in arms(base).items()
-            }
+            return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in made.items()}
 
         configs.arms, configs.settings = arms, settings
         return EXPERIMENTS.register(arms.__name__)(configs)
@@ -78,10 +76,9 @@ def growing(base):
 
 @experiment(FAILURE, level="bi")
 def bilevel_failure(bilevel):
-    """P3 and A5: the same search on two levels and on one, and on two without label noise.
+    """P3 and A5: the same search on two levels and on one; the control has no label noise.
 
-    The last is the control. Where the profile has no label noise to take away (paper), there is
-    none.
+    Where the profile has no noise to take away (paper), there is no control.
     """
     arms = {"bi-level": bilevel, "single-level": bilevel.replace(level="single")}
     if bilevel.label_noise:
@@ -146,20 +143,10 @@ def training_opportunity(free):
 
 
 def configs_of(
-    name: str,
-    profile: str,
-    *,
-    seeds: int | None = None,
-    changes: Mapping[str, Any] | None = None,
+    name: str, profile: str, *, seeds: int | None = None, changes: Mapping[str, Any] | None = None
 ) -> Configs:
     """The searches of an experiment, arm by arm. Raises ConfigError. Arguments: run_experiment."""
-    configs = EXPERIMENTS[name]
-    if profile not in configs.settings:
-        raise ConfigError(unknown("profile", profile, configs.settings))
-    if seeds is not None and seeds < 1:
-        raise ConfigError(f"seeds={seeds}: an experiment needs at least 1.")
-    changes = {field: value for field, value in (changes or {}).items() if value is not None}
-    return configs(profile, seeds, **changes)
+    return EXPERIMENTS[name](profile, seeds, **(changes or {}))
 
 
 def searches(
@@ -207,11 +194,12 @@ def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[
 
     The profile's seeds, and those that follow them as far as all arms have them.
     """
-    if profile not in EXPERIMENTS[name].settings:
+    configs = EXPERIMENTS[name]
+    if profile not in configs.settings:
         return None
-    arms = configs_of(name, profile)
+    arms = configs(profile)
     seeds = max(map(len, arms.values()))
-    while store.has(flat(more := configs_of(name, profile, seeds=seeds + 1))):
+    while store.has(flat(more := configs(profile, seeds + 1))):
         arms, seeds = more, seeds + 1
     runs = [store.get(config) for config in flat(arms)]
     return None if None in runs else _in_arms(arms, runs)
