@@ -11,8 +11,7 @@ from nascore.evidence.claims import Arms, Evidence, above, claim, each, mean, se
 from nascore.runs.run import Run
 from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
 
-BEFORE_LAST = slice(0, -1)
-"""The cells before the last."""
+BEFORE_LAST = slice(0, -1)  # the cells before the last
 
 
 def mean_cost(run: Run, epochs: slice, cells: slice = slice(None)) -> float:
@@ -225,14 +224,12 @@ def deep_advantage(run: Run) -> float:
 def training_opportunity(arms: Arms) -> Evidence:
     fixed, free = (each(deep_advantage, arms[arm]) for arm in ("fixed", "free"))
 
-    def compared(advantage: np.ndarray) -> str:
-        return f"{abs(mean(advantage)):.2g} nat {'less' if mean(advantage) >= 0 else 'more'}"
-
+    said = [f"{abs(m):.2g} nat {'less' if m >= 0 else 'more'}" for m in (mean(fixed), mean(free))]
     return Evidence(
         seeds_of(arms["fixed"]),
         fixed - free,
-        f"With (1,2) fixed the deep edge costs {compared(fixed)} than the wide one, with (1,2) "
-        f"free {compared(free)}.",
+        f"With (1,2) fixed the deep edge costs {said[0]} than the wide one, with (1,2) free "
+        f"{said[1]}.",
         p=above(fixed - free),
         control=free,
         met=np.nan_to_num(fixed).mean() >= 0,

@@ -20,11 +20,10 @@ class Evidence:
     """What the runs of an experiment say of a claim.
 
     Arguments:
-        seeds: the seeds.
         effect: one number a seed; NaN where a run diverged.
         why: what was seen, in words.
         p: of the test; None if the claim is checked.
-        control: the same number where the claim should not hold, one a seed; empty without one.
+        control: the effect where the claim should not hold; empty without one.
         met: whether what else the claim asks for is there.
         values: what was measured, by name, one number a seed.
     """

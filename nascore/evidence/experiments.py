@@ -1,11 +1,11 @@
 """The paper's experiments: which searches each of them needs.
 
-An experiment has arms, which differ in one thing, and every arm has the same seeds. Experiments
-share searches: what two of them need is run once (the store sees to it). One of your own is a
-decorated function, in a notebook or in a module that run_experiment finds as "module:name".
+An experiment has arms, which differ in one thing, and every arm has the same seeds. What two
+experiments need is run once (the store sees to it). One of your own is a decorated function, in a
+notebook or in a module that run_experiment finds as "module:name".
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,7 @@ _REMOVED = {"(0,2)": ["none"], "(0,3)": ["none"]}
 @experiment(SMALL, output_nodes=[3], allowed=_REMOVED, freeze_alpha=True)
 def training_opportunity(free):
     """A6: edge (1,3) against the chain (1,2), (2,3), whose first operation is free or fixed."""
-    fixed = {**_REMOVED, "(1,2)": ["sep_conv_5x5"]}
-    return {"free": free, "fixed": free.replace(allowed=fixed)}
+    return {"free": free, "fixed": free.replace(allowed={**_REMOVED, "(1,2)": ["sep_conv_5x5"]})}
 
 
 def configs_of(
@@ -168,6 +167,8 @@ def run_experiment(
 ) -> dict[str, list[Run]]:
     """Runs an experiment, or loads what the store or the book has of it.
 
+    Returns the runs of each arm, by seed. Raises ConfigError before any work.
+
     Arguments:
         name: a key of EXPERIMENTS, or "module:name" of your own.
         profile: one of PROFILES that the experiment has settings for.
@@ -175,13 +176,10 @@ def run_experiment(
         changes: fields of SearchConfig that override the profile; None values are left out.
         store: where records are kept. With a folder, those that come with the book are found, too.
         workers: processes at a time.
-        progress: show a bar.
-
-    Returns the runs of each arm, by seed. Raises ConfigError before any work.
     """
     arms = configs_of(name, profile, seeds=seeds, changes=changes)
-    runs = sweep(flat(arms), store=open_store(store), workers=workers, progress=progress)
-    return _in_arms(arms, runs)
+    runs = iter(sweep(flat(arms), store=open_store(store), workers=workers, progress=progress))
+    return {arm: [next(runs) for _ in configs] for arm, configs in arms.items()}
 
 
 def open_store(store: RunStore | str | Path) -> RunStore:
@@ -201,15 +199,10 @@ def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[
     seeds = max(map(len, arms.values()))
     while store.has(flat(more := configs(profile, seeds + 1))):
         arms, seeds = more, seeds + 1
-    runs = [store.get(config) for config in flat(arms)]
-    return None if None in runs else _in_arms(arms, runs)
+    runs = {arm: [store.get(config) for config in configs] for arm, configs in arms.items()}
+    return None if None in flat(runs) else runs
 
 
-def flat(arms: Configs) -> list[SearchConfig]:
-    """The configs of all arms, one after the other."""
-    return [config for configs in arms.values() for config in configs]
-
-
-def _in_arms(arms: Configs, runs: Sequence[Run]) -> dict[str, list[Run]]:
-    rest = iter(runs)
-    return {arm: [next(rest) for _ in configs] for arm, configs in arms.items()}
+def flat(arms: Mapping[str, list]) -> list:
+    """What all arms have, one after the other."""
+    return [one for arm in arms.values() for one in arm]

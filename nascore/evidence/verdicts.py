@@ -27,10 +27,9 @@ class Verdict:
 
     Arguments:
         claim: its id.
-        effect: mean over the seeds; of a checked claim, the largest residual.
+        effect: mean over the n seeds; of a checked claim, the largest residual.
         interval: 95 percent interval of the mean; of a checked claim, from 0 to the effect.
         p: corrected for the number of tested claims in the family; None if the claim is checked.
-        n: number of seeds.
         verdict: supported, not supported or undecided.
         why: what was seen, in words.
         control: mean effect of the negative control; NaN without one.
@@ -70,8 +69,7 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
     if evidence.p is None:
         raise ConfigError(f"claim {claim!r} is tested: give its Evidence a p, as of sign_flip.")
     effect, tests = np.nan_to_num(evidence.effect), count_tested(said.family)
-    mean, (low, high) = float(effect.mean()), interval(effect)
-    p = bonferroni(evidence.p, tests)
+    mean, (low, high), p = float(effect.mean()), interval(effect), bonferroni(evidence.p, tests)
     if p <= SIGNIFICANCE and mean >= bar and evidence.met:
         verdict = "supported"
     elif high < bar or not evidence.met:
