@@ -5,37 +5,63 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args
 
 import typer
 
-from nascore.errors import ConfigError, DataError, RecordError
+from nascore.errors import ConfigError, DataError, RecordError, unknown
+from nascore.evidence.profiles import PROFILES
+from nascore.folders import project_root
 from nascore.runs.config import SearchConfig
 
+# What needs torch is imported by the commands themselves: --help need not wait for it.
 app = typer.Typer(
     help="Differentiable architecture search, seen through its local cost.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+Profile = Annotated[str, typer.Option(help=", ".join(PROFILES))]
 
 
+def _with_fields(command):
+    """Gives a command one option for each field of SearchConfig, with its description as help."""
+    *parameters, _ = inspect.signature(command).parameters.values()  # the last one is **fields
+    for name, field in SearchConfig.model_fields.items():
+        if name == "framework_options":  # these come one by one, as --option
+            continue
+        default, text = field.get_default(), field.description
+        if default not in (None, {}):
+            text += f" Default: {'all eight' if name == 'operations' else default}."
+        kind = Annotated[bool if field.annotation is bool else str, typer.Option(help=text)]
+        option = inspect.Parameter(name, parameters[0].kind, default=None, annotation=kind)
+        parameters.append(option)
+    command.__signature__ = inspect.Signature(parameters)
+    return command
+
+
+@app.command("search")
+@_with_fields
 def _search(
-    out: Path | None, store: Path, quiet: bool, option: list[str] | None, **fields: Any
+    *,
+    out: Annotated[Path | None, typer.Option(help="Write a copy of the record here.")] = None,
+    store: Annotated[Path, typer.Option(help="Folder of records.")] = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="An option of the framework, such as temperature=0.5; repeatable."),
+    ] = None,
+    **fields: Any,
 ) -> None:
     """Searches a wiring and keeps its record; shows the record if it is there already.
 
     The options below --option are the fields of SearchConfig. "none" switches a limit off.
     """
-    given = {name: value for name, value in fields.items() if value is not None}
-    given = {name: None if value == "none" else value for name, value in given.items()}
-    for name, convert in _FROM_TEXT.items():
-        if name in given:
-            given[name] = convert(name, given[name])
+    given = {name: _value(name, text) for name, text in fields.items() if text is not None}
     if option:
         given["framework_options"] = dict(_name_and_value("--option", text) for text in option)
     config = SearchConfig(**given)
-    from nascore.runs.loop import search  # imports torch, which --help need not wait for
+    from nascore.runs.loop import search
     from nascore.runs.store import RunStore
 
     records = RunStore(store)
@@ -52,100 +78,34 @@ def _search(
     typer.echo(path)
 
 
-def _names(name: str, text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _value(name: str, text: str | bool) -> Any:
+    """What an option says of a field; SearchConfig checks and converts it."""
+    if isinstance(text, bool):
+        return text
+    if text == "none" and type(None) in get_args(SearchConfig.model_fields[name].annotation):
+        return None
+    if name in ("operations", "output_nodes"):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    value = _json(text)
+    if name == "allowed" and value is text:
+        raise ConfigError(f"""{name}={text!r} is not JSON, such as '{{"(2,3)": ["none"]}}'.""")
+    return value
 
 
-def _numbers(name: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(map(int, _names(name, text)))
-    except ValueError:
-        raise ConfigError(f"{name}={text!r}: write numbers with commas, such as 2,3.") from None
-
-
-def _json(name: str, text: str) -> Any:
+def _json(text: str) -> Any:
+    """The value of a JSON text; any other text as it is."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{name}={text!r} is not JSON ({error}). "
-            """Write it like '{"(2,3)": ["none"]}'."""
-        ) from None
+    except json.JSONDecodeError:
+        return text
 
 
-_FROM_TEXT = {"operations": _names, "output_nodes": _numbers, "allowed": _json}
-
-
-def _with_config_options(function):
-    """Gives a command one option for each field of SearchConfig, with its description as help."""
-
-    def option(name: str, kind: type, default: Any, text: str, *flags: str):
-        return inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=Annotated[kind, typer.Option(*flags, help=text)],
-        )
-
-    parameters = [
-        option("out", Path | None, None, "Write a copy of the record to this file.", "--out"),
-        option("store", Path, Path("runs"), "Folder of records.", "--store"),
-        option("quiet", bool, False, "No progress bar, no summary.", "--quiet"),
-        option(
-            "option",
-            list[str] | None,
-            None,
-            "An option of the framework, such as temperature=0.5; repeatable.",
-            "--option",
-        ),
-    ]
-    for name, field in SearchConfig.model_fields.items():
-        if name == "framework_options":
-            continue
-        flag = "--" + name.replace("_", "-")
-        text = field.description
-        if field.default not in (None, {}):
-            shown = field.default
-            if name == "operations":
-                shown = "all eight"
-            text += f" Default: {shown}."
-        if field.annotation is bool:
-            parameters.append(option(name, bool | None, None, text, f"{flag}/--no-{flag[2:]}"))
-        else:
-            parameters.append(option(name, _option_type(name, field), None, text, flag))
-    function.__signature__ = inspect.Signature(parameters)
-    function.__annotations__ = {p.name: p.annotation for p in parameters}
-    return function
-
-
-def _option_type(name: str, field) -> Any:
-    """int, float or str, as an option of the command line; text for a limit, which may be none."""
-    kinds = _basic_types(field.annotation)
-    if name not in _FROM_TEXT:
-        if int in kinds:
-            return int | None
-        if float in kinds and type(None) not in kinds:
-            return float | None
-    return str | None
-
-
-def _basic_types(annotation: Any) -> set[type]:
-    """The types in an annotation: of Optional, Union, Literal values and Annotated."""
-    if isinstance(annotation, type):
-        return {annotation}
-    if get_origin(annotation) is Annotated:
-        return _basic_types(annotation.__origin__)
-    found = set()
-    for argument in getattr(annotation, "__args__", ()):
-        found |= _basic_types(argument) if _is_type(argument) else {type(argument)}
-    return found
-
-
-def _is_type(argument: Any) -> bool:
-    return isinstance(argument, type) or hasattr(argument, "__args__")
-
-
-app.command("search")(_with_config_options(_search))
+def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
+    """lr=0.1 as a name and a number; a value that is no JSON is text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{flag} {text!r}: write it like {flag} lr=0.1.")
+    return name, _json(value)
 
 
 @app.command()
@@ -159,7 +119,7 @@ def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.
 @app.command()
 def sweep(
     experiment: Annotated[str, typer.Argument(help="An experiment, or all.")],
-    profile: Annotated[str, typer.Option(help="smoke, laptop, published or paper.")] = "laptop",
+    profile: Profile = "laptop",
     workers: Annotated[int, typer.Option(help="Searches at a time, each in a process.")] = 2,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each arm.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is recorded.")] = False,
@@ -170,21 +130,19 @@ def sweep(
 ) -> None:
     """Runs what is missing of an experiment, and goes on with what was interrupted."""
     from nascore.evidence.experiments import EXPERIMENTS, searches
-    from nascore.folders import project_root
     from nascore.runs.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
     configs = searches(profile, names, seeds)
-    if store is None:
-        own = "book/records" if profile == "published" else "notebooks/runs"
-        store = project_root() / own
+    own = "book/records" if profile == "published" else "notebooks/runs"
+    store = store or project_root() / own
     sweep(configs, store=store, workers=workers, fresh=fresh)
     typer.echo(f"{len(set(configs))} records in {store}")
 
 
 @app.command()
 def book(
-    profile: Annotated[str, typer.Option(help="smoke, laptop, published or paper.")] = "laptop",
+    profile: Profile = "laptop",
     only: Annotated[
         list[str] | None, typer.Option(help="Execute only this notebook; repeatable.")
     ] = None,
@@ -195,9 +153,6 @@ def book(
 ) -> None:
     """Executes the notebooks and builds the book."""
     from nascore.book.build import build_book
-    from nascore.errors import unknown
-    from nascore.evidence.profiles import PROFILES
-    from nascore.folders import project_root
 
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))
@@ -208,22 +163,10 @@ def book(
     typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
 
 
-def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
-    """lr=0.1 as a name and a number; a value that is no JSON is text."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{flag} {text!r}: write it like {flag} lr=0.1.")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
-
-
 @app.command()
 def pages() -> None:
     """Writes what README, book and table of contents take from the claims and the profiles."""
     from nascore.book.pages import write_pages
-    from nascore.folders import project_root
 
     for path in write_pages(project_root()):
         typer.echo(path)
@@ -233,7 +176,6 @@ def pages() -> None:
 def picture() -> None:
     """Renews the README's picture, from the chapter on growing of the published book."""
     from nascore.book.build import save_figure
-    from nascore.folders import project_root
 
     folder = project_root() / "book"
     path = folder / "figures" / "growing.png"
@@ -242,12 +184,9 @@ def picture() -> None:
 
 
 @app.command()
-def repository(
-    url: Annotated[str, typer.Argument(help="Such as https://github.com/you/fork.")],
-) -> None:
+def repository(url: Annotated[str, typer.Argument(help="https://github.com/you/fork")]) -> None:
     """Rewrites the repository's address in the book, the notebooks and the README."""
     from nascore.book.build import set_repository
-    from nascore.folders import project_root
 
     for path in set_repository(project_root(), url):
         typer.echo(path)

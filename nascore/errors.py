@@ -26,10 +26,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
 
 
 def explain(error: Mapping[str, Any], kind: str, known: Iterable[str]) -> str:
-    """One line for one error of pydantic: the field, the value given, what is allowed.
+    """One line for one of ``ValidationError.errors()``: the field, its value, what is allowed.
 
     Arguments:
-        error: as ``ValidationError.errors()`` lists it.
         kind: what the fields are, such as "config field".
         known: their names.
     """

@@ -8,24 +8,20 @@ from typing import Any
 
 
 def public_names(package: str, file: str) -> tuple[Callable, Callable, list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package, from one list of its public names.
+    """`__getattr__`, `__dir__` and `__all__` of a package, from its ``__name__`` and ``__file__``.
 
-    The list is what the package's ``__init__`` imports under ``if TYPE_CHECKING:``, where editors
-    and type checkers read it too.
-
-    Arguments:
-        package: its ``__name__``.
-        file: its ``__file__``.
+    The names are those that its ``__init__`` imports under ``if TYPE_CHECKING:``, where editors and
+    type checkers read them too.
     """
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    blocks = [part for part in tree.body if isinstance(part, ast.If)]
-    imports = [line for block in blocks for line in block.body if isinstance(line, ast.ImportFrom)]
-    home = {name.name: line.module for line in imports for name in line.names}
+    (block,) = (part for part in tree.body if isinstance(part, ast.If))
+    home = {name.name: line.module for line in block.body for name in line.names}
 
     def find(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(f"{home[name]}.{name}" if home[name] == package else home[name])
-        return module if home[name] == package else getattr(module, name)
+        if home[name] == package:  # a module of the package
+            return import_module(f"{package}.{name}")
+        return getattr(import_module(home[name]), name)
 
     return find, lambda: sorted(home), sorted(home)

@@ -1,7 +1,7 @@
-"""Plug-ins: what a setting names, inside the package by a plain name, outside of it as module:name.
+"""Plug-ins: what a setting names, such as a framework, an operation, a normalisation or a dataset.
 
-Frameworks, operations, normalisations and datasets are found in the same way. A worker process
-imports a plug-in by its name, and the address of a run holds a digest of its source.
+A worker process imports a plug-in by its name, and the address of a run holds a digest of its
+source.
 """
 
 import hashlib
@@ -15,15 +15,14 @@ from nascore.errors import ConfigError, unknown
 
 
 class Registry(Mapping[str, Any]):
-    """Plug-ins of one kind, by name.
+    """Plug-ins of one kind: those of the package by a plain name, others as ``"module:name"``.
 
-    A plug-in of the package is known by the name that it was registered under. One from elsewhere
-    is known as ``"module:name"``, where the module can be imported from the working folder and the
-    name is an attribute of it or what it registered there.
+    Such a module can be imported from the working folder; the name is an attribute of it, or what
+    it registered.
 
     Arguments:
         kind: what they are, for messages: such as "framework".
-        check: returns what is wrong with an object of a plug-in, or None.
+        check: returns what is wrong with a plug-in, or None.
         home: a module that registers more of the package's own, imported when a name is looked up.
     """
 
@@ -39,9 +38,8 @@ class Registry(Mapping[str, Any]):
     def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
         """Decorates a plug-in, so that it is found by this name.
 
-        The same definition may be registered again, as when a cell of a notebook is run again.
-
-        Raises ConfigError if the name is in use for another one and not to be replaced.
+        The same definition may come again, as when a cell of a notebook is run again. Raises
+        ConfigError if the name is in use for another one and not to be replaced.
         """
         if ":" in name:
             raise ConfigError(f"{self.kind} {name!r}: a name has no colon. Leave the module out.")
@@ -87,12 +85,9 @@ class Registry(Mapping[str, Any]):
         return len(list(self))
 
     def name_of(self, plugin: Any) -> str:
-        """The name that finds a plug-in, here and in another process.
+        """The name that finds a plug-in, here and in another process, from a name or the plug-in.
 
-        Arguments:
-            plugin: a name, checked, or the plug-in itself.
-
-        Raises ConfigError if no such name would find it.
+        Raises ConfigError if it is unknown or not of the kind.
         """
         if isinstance(plugin, str):
             name, plugin = plugin, self[plugin]

@@ -7,49 +7,42 @@ import numpy as np
 import xarray as xr
 
 from nascore.engine.random import stream
-from nascore.evidence.claims import Arms, Evidence, both_above, claim, each, mean, seeds_of
-from nascore.evidence.significance import sign_flip
+from nascore.evidence.claims import Arms, Evidence, above, claim, each, mean, seeds_of
 from nascore.runs.run import Run
 from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
+
+BEFORE_LAST = slice(0, -1)  # the cells before the last
 
 
 def mean_cost(run: Run, epochs: slice, cells: slice = slice(None)) -> float:
     """Cost in nats of the operations but `none`, mean over cells, edges, operations and epochs."""
     cost = run.history.cost_mean.isel(epoch=epochs, cell=cells)
-    return float(cost.sel(operation=cost.operation != "none").mean())
+    return cost.sel(operation=cost.operation != "none").mean()
 
 
 @claim(
     id="A1",
-    says=(
-        "Under uniform masks an operation other than none costs, on average, more than 0 at "
-        "initialisation and less than 0 near the convergence of theta."
-    ),
+    says="Under uniform masks an operation other than none costs, on average, more than 0 at "
+    "initialisation and less than 0 near the convergence of theta.",
     short="The mean operation costs > 0 at initialisation, < 0 near convergence",
     experiment="cost_at_init_and_convergence",
     chapter="cost_over_training",
     effect="the smaller of: mean cost before training; minus mean cost in the last tenth of epochs",
     test="both above 0 across seeds: exact sign flips, the larger p",
     control="the same in the cells before the last, whose costs add up to little (A4)",
-    bar=0.0,
-    unit="nat",
-    tested=True,
 )
 def cost_at_init_and_convergence(arms: Arms) -> Evidence:
-    """The smaller of the mean cost before training and minus that near convergence, in nats."""
     (runs,) = arms.values()
-    first, last = slice(0, 1), slice(-max(1, runs[0].config.epochs // 10), None)
-    start = each(lambda run: mean_cost(run, first), runs)
-    end = each(lambda run: mean_cost(run, last), runs)
-    before = slice(0, -1)
-    earlier = [each(lambda run, e=e: mean_cost(run, e, before), runs) for e in (first, last)]
+    when = slice(0, 1), slice(-max(1, runs[0].config.epochs // 10), None)
+    start, end = (each(mean_cost, runs, epochs) for epochs in when)
+    earlier = [each(mean_cost, runs, epochs, BEFORE_LAST) for epochs in when]
     return Evidence(
         seeds_of(runs),
         np.minimum(start, -end),
         f"The mean operation costs {mean(start):+.2g} nat at initialisation and {mean(end):+.2g} "
         "nat near convergence.",
-        both_above(start, -end),
-        np.minimum(earlier[0], -earlier[1]) if runs[0].config.cells > 1 else np.array([]),
+        p=above(start, -end),
+        control=np.minimum(earlier[0], -earlier[1]) if runs[0].config.cells > 1 else (),
         values={"cost at initialisation": start, "cost near convergence": end},
     )
 
@@ -69,26 +62,22 @@ def _largest(values: xr.DataArray) -> float:
     test="at most the bar in every seed: float32",
     control="L − H of the validation set, which alpha does not see",
     bar=1e-4,
-    unit="nat",
     tested=False,
 )
 def sum_rule(arms: Arms) -> Evidence:
-    """The largest difference between the output's cost and L - H, in nats."""
     (runs,) = arms.values()
 
     def difference(run: Run, split: str) -> float:
         brought = run.history.cell_output_cost.isel(cell=-1)
         return _largest(brought - run.output_cost.sel(split=split))
 
-    residual = each(lambda run: difference(run, "train"), runs)
-    watched = runs[0].config.valid_examples > 0
-    control = each(lambda run: difference(run, "valid"), runs) if watched else np.array([])
+    residual = each(difference, runs, "train")
     return Evidence(
         seeds_of(runs),
         residual,
         f"The two differ by {residual.max():.1g} nat at most, over {runs[0].config.epochs + 1} "
         f"epochs of {len(runs)} searches.",
-        control=control,
+        control=each(difference, runs, "valid") if runs[0].config.valid_examples else (),
     )
 
 
@@ -98,11 +87,9 @@ def sum_rule(arms: Arms) -> Evidence:
     short="No cost passes an intermediate edge, except through `skip_connect`",
     experiment="path_cost",
     chapter="sum_rule",
-    effect=(
-        "without skip_connect on intermediate edges: largest difference between the cost of all "
-        "edges of the last cell and that of its output edges, over epochs, relative to the largest "
-        "output cost"
-    ),
+    effect="without skip_connect on intermediate edges: largest difference between the cost of all "
+    "edges of the last cell and that of its output edges, over epochs, relative to the largest "
+    "output cost",
     test="at most the bar in every seed: the eps of the normalisation",
     control="the same with skip_connect allowed",
     bar=1e-2,
@@ -110,7 +97,10 @@ def sum_rule(arms: Arms) -> Evidence:
     tested=False,
 )
 def path_cost(arms: Arms) -> Evidence:
-    """The largest cost that passed without skip_connect, as a share of the output's cost."""
+    def passed(run: Run) -> float:
+        output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
+        return _largest(of_all_edges(run).isel(cell=-1) - output) / _largest(output)
+
     without, control = (each(passed, arms[arm]) for arm in ("without", "with skip_connect"))
     return Evidence(
         seeds_of(arms["without"]),
@@ -119,15 +109,6 @@ def path_cost(arms: Arms) -> Evidence:
         f"{control.max():.2g}.",
         control=control,
     )
-
-
-def passed(run: Run) -> float:
-    """Largest cost that passed an intermediate edge of the last cell, a share of the output's cost.
-
-    The cost of all edges minus that of the output edges, step by step; largest over epochs.
-    """
-    output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
-    return _largest(of_all_edges(run).isel(cell=-1) - output) / _largest(output)
 
 
 def of_all_edges(run: Run) -> xr.DataArray:
@@ -151,71 +132,64 @@ def of_all_edges(run: Run) -> xr.DataArray:
     tested=False,
 )
 def cell_sums(arms: Arms) -> Evidence:
-    """The largest cost of an earlier cell's output edges, as a share of the last cell's."""
     (runs,) = arms.values()
-    last = each(lambda run: _largest(run.history.cell_output_cost.isel(cell=-1)), runs)
-    rest = each(lambda run: _largest(run.history.cell_output_cost.isel(cell=slice(0, -1))), runs)
+
+    def share(run: Run, all_edges: bool) -> float:
+        output = run.history.cell_output_cost
+        cost = of_all_edges(run) if all_edges else output
+        return _largest(cost.isel(cell=BEFORE_LAST)) / _largest(output.isel(cell=-1))
+
+    residual = each(share, runs, False)
     return Evidence(
         seeds_of(runs),
-        rest / last,
-        f"Cells before the last bring {(rest / last).max():.1g} of the last cell's cost at most.",
-        control=each(lambda run: _largest(of_all_edges(run).isel(cell=slice(0, -1))), runs) / last,
+        residual,
+        f"Cells before the last bring {residual.max():.1g} of the last cell's cost at most.",
+        control=each(share, runs, True),
     )
 
 
-def later_half(run: Run, split: str, outcome: str | None = None) -> float:
+def _second_half(run: Run) -> slice:
+    return slice(-(run.config.epochs // 2), None)
+
+
+def later_cost(run: Run, split: str, outcome: str | None = None) -> float:
     """L - H of a split in nats, mean over the second half of the epochs; of one outcome or all."""
     cost = run.output_cost
     if outcome is not None:
         cost = (run.history.loss - run.history.entropy).sel(outcome=outcome)
-    return float(cost.sel(split=split).isel(epoch=slice(-(run.config.epochs // 2), None)).mean())
+    return cost.sel(split=split).isel(epoch=_second_half(run)).mean()
 
 
 @claim(
     id="A5",
-    says=(
-        "In bi-level search, wrong answers keep L far above H on the search set, so cost stays "
-        "positive there while it is negative on the training set."
-    ),
+    says="In bi-level search, wrong answers keep L far above H on the search set, so cost stays "
+    "positive there while it is negative on the training set.",
     short="Confident mistakes keep the cost of held-out data positive",
     experiment="bilevel_failure",
     chapter="right_and_wrong",
-    effect=(
-        "the smaller of: L − H on the search set; minus L − H on the training set; each the mean "
-        "over the second half of the epochs"
-    ),
-    test=(
-        "both above 0 across seeds (exact sign flips, the larger p); also, L − H of the wrong "
-        "answers on the search set is above 0 on average"
-    ),
+    effect="the smaller of: L − H on the search set; minus L − H on the training set; each the "
+    "mean over the second half of the epochs",
+    test="both above 0 across seeds (exact sign flips, the larger p); also, L − H of the wrong "
+    "answers on the search set is above 0 on average",
     control="bi-level search without label noise",
-    bar=0.0,
-    unit="nat",
-    tested=True,
 )
 def right_and_wrong(arms: Arms) -> Evidence:
-    """The smaller of L - H on the search set and minus L - H on the training set, in nats."""
-
     def both(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-        search, train = (
-            each(lambda run, split=split: later_half(run, split), runs)
-            for split in ("search", "train")
-        )
-        return search, -train
+        return each(later_cost, runs, "search"), -each(later_cost, runs, "train")
 
-    search, minus_train = both(arms["bi-level"])
-    wrong = each(lambda run: later_half(run, "search", "wrong"), arms["bi-level"])
-    right = each(lambda run: later_half(run, "search", "right"), arms["bi-level"])
+    runs = arms["bi-level"]
+    search, minus_train = both(runs)
+    wrong, right = (each(later_cost, runs, "search", outcome) for outcome in ("wrong", "right"))
     return Evidence(
-        seeds_of(arms["bi-level"]),
+        seeds_of(runs),
         np.minimum(search, minus_train),
         f"In the second half L − H is {mean(search):+.2f} nat on the search set "
         f"({mean(wrong):+.2f} for wrong, {mean(right):+.2f} for right answers) and "
         f"{-mean(minus_train):+.2f} nat on the training set.",
-        both_above(search, minus_train),
-        np.minimum(*both(arms["control"])) if "control" in arms else np.array([]),
-        bool(np.nan_to_num(wrong).mean() > 0),
-        {
+        p=above(search, minus_train),
+        control=np.minimum(*both(arms["control"])) if "control" in arms else (),
+        met=mean(wrong) > 0,
+        values={
             "L − H on the search set": search,
             "of its wrong answers": wrong,
             "of its right answers": right,
@@ -229,10 +203,10 @@ def deep_advantage(run: Run) -> float:
 
     Mean over operations but `none` and over the second half of the epochs, summed over cells.
     """
-    cost = run.history.cost_mean.isel(epoch=slice(-(run.config.epochs // 2), None))
+    cost = run.history.cost_mean.isel(epoch=_second_half(run))
     cost = cost.sel(operation=cost.operation != "none").mean(["operation", "epoch"])
     cost = cost.sum("cell", skipna=False)
-    return float(cost.sel(edge="(1,3)") - cost.sel(edge="(2,3)"))
+    return cost.sel(edge="(1,3)") - cost.sel(edge="(2,3)")
 
 
 @claim(
@@ -241,35 +215,25 @@ def deep_advantage(run: Run) -> float:
     short="With its first operation always trained, the deep edge is not worse",
     experiment="training_opportunity",
     chapter="training_opportunity",
-    effect=(
-        "cost of the wide edge (1,3) minus cost of the deep edge (2,3), mean over the second half "
-        "of the epochs: with (1,2) fixed minus with (1,2) free"
-    ),
-    test=(
-        "above 0 across seeds (exact sign flips); also, with (1,2) fixed the deep edge costs, on "
-        "average, no more than the wide one"
-    ),
+    effect="cost of the wide edge (1,3) minus cost of the deep edge (2,3), mean over the second "
+    "half of the epochs: with (1,2) fixed minus with (1,2) free",
+    test="above 0 across seeds (exact sign flips); also, with (1,2) fixed the deep edge costs, on "
+    "average, no more than the wide one",
     control="cost of (1,3) minus cost of (2,3) with (1,2) free",
-    bar=0.0,
-    unit="nat",
-    tested=True,
 )
 def training_opportunity(arms: Arms) -> Evidence:
-    """How much cheaper the deep edge becomes, against the wide one, if (1,2) is fixed; in nats."""
     fixed, free = (each(deep_advantage, arms[arm]) for arm in ("fixed", "free"))
 
-    def compared(advantage: np.ndarray) -> str:
-        return f"{abs(mean(advantage)):.2g} nat {'less' if mean(advantage) >= 0 else 'more'}"
-
+    said = [f"{abs(m):.2g} nat {'less' if m >= 0 else 'more'}" for m in (mean(fixed), mean(free))]
     return Evidence(
         seeds_of(arms["fixed"]),
         fixed - free,
-        f"With (1,2) fixed the deep edge costs {compared(fixed)} than the wide one, with (1,2) "
-        f"free {compared(free)}.",
-        sign_flip(np.nan_to_num(fixed - free)),
-        free,
-        bool(np.nan_to_num(fixed).mean() >= 0),
-        {"(1,3) minus (2,3), fixed": fixed, "(1,3) minus (2,3), free": free},
+        f"With (1,2) fixed the deep edge costs {said[0]} than the wide one, with (1,2) free "
+        f"{said[1]}.",
+        p=above(fixed - free),
+        control=free,
+        met=np.nan_to_num(fixed).mean() >= 0,
+        values={"(1,3) minus (2,3), fixed": fixed, "(1,3) minus (2,3), free": free},
     )
 
 
@@ -279,10 +243,8 @@ def training_opportunity(arms: Arms) -> Evidence:
     short="Deep linear chains learn as the closed form says",
     experiment=None,
     chapter="training",
-    effect=(
-        "largest difference between a mode's strength and its closed form, over time and depths 1 "
-        "to 3, relative to the strength of the target"
-    ),
+    effect="largest difference between a mode's strength and its closed form, over time and depths "
+    "1 to 3, relative to the strength of the target",
     test="at most the bar in every seed: the finite learning rate",
     control="the closed form of depth 2 against a chain of depth 3",
     bar=1e-2,
@@ -290,10 +252,9 @@ def training_opportunity(arms: Arms) -> Evidence:
     tested=False,
 )
 def deep_linear(arms: Arms) -> Evidence:
-    """The largest difference between a chain and its closed form, as a share of the strength."""
     residual, control = _chains(seeds=5)
     return Evidence(
-        list(range(len(residual))),
+        range(len(residual)),
         residual,
         f"Chains of depth 1 to 3 follow it to within {max(residual):.1g} of the strength.",
         control=control,
@@ -301,21 +262,15 @@ def deep_linear(arms: Arms) -> Evidence:
 
 
 @cache
-def _chains(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Residual and control of A7, a share of the strength for each seed; no run changes them."""
+def _chains(seeds: int) -> np.ndarray:
+    """Residual and control of A7, a share of the strength, (2, seeds); no run changes them."""
     strengths, start, lr, steps = (2.0, 1.0), 0.01, 2e-3, 4000
     times = lr * np.arange(steps + 1)
-    exact = {
-        depth: np.stack([learning_curve(times, depth, s, start) for s in strengths], axis=1)
-        for depth in DEPTHS
-    }
-    residual, control = [], []
-    for seed in range(seeds):
-        chains = {
-            depth: train_chain(depth, strengths, start, lr, steps, stream(seed, "chain"))
-            for depth in DEPTHS
-        }
-        off = {depth: np.abs(chains[depth] - exact[depth]) / strengths for depth in DEPTHS}
-        residual.append(max(float(values.max()) for values in off.values()))
-        control.append(float((np.abs(chains[3] - exact[2]) / strengths).max()))
-    return np.array(residual), np.array(control)
+    exact = [np.transpose([learning_curve(times, d, s, start) for s in strengths]) for d in DEPTHS]
+
+    def differences(seed: int) -> tuple[float, float]:
+        made = [train_chain(d, strengths, start, lr, steps, stream(seed, "chain")) for d in DEPTHS]
+        residual, control = np.subtract(made, exact), made[2] - exact[1]
+        return np.abs(residual / strengths).max(), np.abs(control / strengths).max()
+
+    return np.transpose([differences(seed) for seed in range(seeds)])

@@ -20,11 +20,10 @@ class Evidence:
     """What the runs of an experiment say of a claim.
 
     Arguments:
-        seeds: the seeds.
         effect: one number a seed; NaN where a run diverged.
         why: what was seen, in words.
         p: of the test; None if the claim is checked.
-        control: the same number where the claim should not hold, one a seed; empty without one.
+        control: the effect where the claim should not hold; empty without one.
         met: whether what else the claim asks for is there.
         values: what was measured, by name, one number a seed.
     """
@@ -33,7 +32,7 @@ class Evidence:
     effect: np.ndarray
     why: str
     p: float | None = None
-    control: np.ndarray = field(default_factory=lambda: np.array([]))
+    control: Sequence[float] = ()
     met: bool = True
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -43,17 +42,17 @@ class Evidence:
         def text(value: float) -> str:
             if np.isnan(value):
                 return "diverged"
-            digits = 2 if abs(value) < 0.1 else 3
-            return f"{value:.0f}" if float(value).is_integer() else f"{value:.{digits}g}"
+            if float(value).is_integer():
+                return f"{value:.0f}"
+            return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
 
-        rows = dict(self.values) | {"effect": self.effect}
-        rows |= {"control": self.control} if len(self.control) else {}
+        rows = {**self.values, "effect": self.effect, "control": self.control}
+        rows = {name: list(map(text, values)) for name, values in rows.items() if len(values)}
         columns = pandas.Index(self.seeds, name="seed")
-        return pandas.DataFrame.from_dict(
-            {name: list(map(text, values)) for name, values in rows.items()},
-            orient="index",
-            columns=columns,
-        )
+        return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+Measure = Callable[[Arms], Evidence]
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,13 @@ class Claim:
         says: the claim, in our reading if it is the paper's.
         short: the same in a line, for tables.
         experiment: whose runs decide it, a key of EXPERIMENTS; None if it needs no runs.
-        effect: the number for each seed, in words.
-        test: what the claim is decided by, in words.
-        control: the negative control, in words.
+        effect, test, control: the number for each seed, what decides, and the negative control,
+            in words.
+        measure: from the experiment's runs to the evidence.
+        family: the claims that p is corrected for together.
         bar: least mean effect that counts; of a checked claim, the largest residual allowed.
         unit: of the effect.
         tested: by a test across seeds; else checked against the bar.
-        measure: from the experiment's runs to the evidence.
-        family: the claims that p is corrected for together.
         chapter: the notebook that shows the runs, if there is one.
     """
 
@@ -82,28 +80,28 @@ class Claim:
     effect: str
     test: str
     control: str
-    bar: float
-    unit: str
-    tested: bool
-    measure: Callable[[Arms], Evidence]
+    measure: Measure
     family: str
+    bar: float = 0.0
+    unit: str = "nat"
+    tested: bool = True
     chapter: str | None = None
 
     @property
-    def __wrapped__(self) -> Callable[[Arms], Evidence]:
+    def __wrapped__(self) -> Measure:
         """Where the claim was written: a registry looks there."""
         return self.measure
 
     @property
     def text(self) -> str:
         """The claim and what decides it, as Markdown."""
-        sign = "at least" if self.tested else "at most"
+        number, bar = "Residual", f"at most {self.bar:g} {self.unit}"
+        if self.tested:
+            number, bar = "Effect", f"at least {self.bar:g} {self.unit} on average over seeds"
         return (
             f"**{self.id}, the claim.** {self.says}\n\n"
-            f"- *{'Effect' if self.tested else 'Residual'}, seed by seed:* {self.effect}.\n"
-            f"- *Decided by:* {self.test}.\n"
-            f"- *Bar:* {sign} {self.bar:g} {self.unit}"
-            f"{' on average over seeds' if self.tested else ''}.\n"
+            f"- *{number}, seed by seed:* {self.effect}.\n"
+            f"- *Decided by:* {self.test}.\n- *Bar:* {bar}.\n"
             f"- *Negative control:* {self.control}."
         )
 
@@ -112,10 +110,8 @@ CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else
 """Every claim by its id."""
 
 
-def claim(
-    id: str, *, family: str | None = None, **said: Any
-) -> Callable[[Callable[[Arms], Evidence]], Callable[[Arms], Evidence]]:
-    """Registers the decorated function as the measure of a claim.
+def claim(id: str, *, family: str | None = None, **said: Any) -> Callable[[Measure], Measure]:
+    """Registers the decorated function as the measure of a claim, whose words explain it.
 
     Arguments:
         id: its short name, such as "P1".
@@ -124,7 +120,7 @@ def claim(
         said: the other fields of Claim.
     """
 
-    def add(measure: Callable[[Arms], Evidence]) -> Callable[[Arms], Evidence]:
+    def add(measure: Measure) -> Measure:
         own = "paper" if is_built_in(measure) else measure.__module__
         CLAIMS.register(id)(Claim(id=id, measure=measure, family=family or own, **said))
         return measure
@@ -137,9 +133,9 @@ def seeds_of(runs: Sequence[Run]) -> list[int]:
     return [run.config.seed for run in runs]
 
 
-def each(measure: Callable[[Run], float], runs: Sequence[Run]) -> np.ndarray:
-    """A number of each run, in an array; NaN where a run diverged."""
-    return np.array([np.nan if run.diverged else float(measure(run)) for run in runs])
+def each(measure: Callable[..., float], runs: Sequence[Run], *arguments: Any) -> np.ndarray:
+    """The number that a measure gives for each run, in an array; NaN where a run diverged."""
+    return np.array([np.nan if run.diverged else float(measure(run, *arguments)) for run in runs])
 
 
 def mean(values: np.ndarray) -> float:
@@ -148,6 +144,6 @@ def mean(values: np.ndarray) -> float:
     return float(there.mean()) if len(there) else np.nan
 
 
-def both_above(one: np.ndarray, other: np.ndarray) -> float:
-    """p of two effects that must both be above 0: the larger of the two."""
-    return max(sign_flip(np.nan_to_num(one)), sign_flip(np.nan_to_num(other)))
+def above(*effects: np.ndarray) -> float:
+    """p of effects that must all be above 0: the largest. A run that diverged counts as none."""
+    return max(sign_flip(np.nan_to_num(effect)) for effect in effects)

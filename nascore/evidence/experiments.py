@@ -1,11 +1,11 @@
 """The paper's experiments: which searches each of them needs.
 
-An experiment has arms, which differ in one thing, and every arm has the same seeds. Experiments
-share searches: what two of them need is run once (the store sees to it). One of your own is a
-decorated function, in a notebook or in a module that run_experiment finds as "module:name".
+An experiment has arms, which differ in one thing, and every arm has the same seeds. What two
+experiments need is run once (the store sees to it). One of your own is a decorated function, in a
+notebook or in a module that run_experiment finds as "module:name".
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,11 @@ EXPERIMENTS = Registry("experiment", _wrong)
 
 
 def experiment(
-    settings: Mapping[str, Mapping[str, Any]],
-    *,
-    seeds: Mapping[str, int] = SEEDS,
-    **fixed: Any,
+    settings: Mapping[str, Mapping[str, Any]], *, seeds: Mapping[str, int] = SEEDS, **fixed: Any
 ) -> Callable[[Callable[[SearchConfig], dict[str, SearchConfig]]], Callable[..., Configs]]:
-    """Registers the decorated function as an experiment, by its name.
+    """Registers the decorated function, which turns one config into one for each arm, by its name.
 
-    The function gets one config and returns one for each arm. The experiment then gives every arm
-    its seeds: the first is that of the config, the others follow it.
+    The experiment gives every arm its seeds: that of the config, and those that follow it.
 
     Arguments:
         settings: fields of SearchConfig by profile, such as those of nascore.evidence.profiles.
@@ -56,13 +52,15 @@ def experiment(
 
     def add(arms: Callable[[SearchConfig], dict[str, SearchConfig]]) -> Callable[..., Configs]:
         @wraps(arms)
-        def configs(profile: str, number: int | None = None, **changes: Any) -> Configs:
-            base = SearchConfig(**{**settings[profile], **changes, **fixed})
+        def configs(profile: str, number: int | None = None, /, **changes: Any) -> Configs:
+            if profile not in settings:
+                raise ConfigError(unknown("profile", profile, settings))
+            if number is not None and number < 1:
+                raise ConfigError(f"seeds={number}: an experiment needs at least 1.")
+            changes = {field: value for field, value in changes.items() if value is not None}
+            made = arms(SearchConfig(**{**settings[profile], **changes, **fixed}))
             numbers = range(number or seeds[profile])
-            return {
-                arm: [config.replace(seed=config.seed + n) for n in numbers]
-                for arm, config in arms(base).items()
-            }
+            return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in made.items()}
 
         configs.arms, configs.settings = arms, settings
         return EXPERIMENTS.register(arms.__name__)(configs)
@@ -78,10 +76,9 @@ def growing(base):
 
 @experiment(FAILURE, level="bi")
 def bilevel_failure(bilevel):
-    """P3 and A5: the same search on two levels and on one, and on two without label noise.
+    """P3 and A5: the same search on two levels and on one; the control has no label noise.
 
-    The last is the control. Where the profile has no label noise to take away (paper), there is
-    none.
+    Where the profile has no noise to take away (paper), there is no control.
     """
     arms = {"bi-level": bilevel, "single-level": bilevel.replace(level="single")}
     if bilevel.label_noise:
@@ -141,25 +138,14 @@ _REMOVED = {"(0,2)": ["none"], "(0,3)": ["none"]}
 @experiment(SMALL, output_nodes=[3], allowed=_REMOVED, freeze_alpha=True)
 def training_opportunity(free):
     """A6: edge (1,3) against the chain (1,2), (2,3), whose first operation is free or fixed."""
-    fixed = {**_REMOVED, "(1,2)": ["sep_conv_5x5"]}
-    return {"free": free, "fixed": free.replace(allowed=fixed)}
+    return {"free": free, "fixed": free.replace(allowed={**_REMOVED, "(1,2)": ["sep_conv_5x5"]})}
 
 
 def configs_of(
-    name: str,
-    profile: str,
-    *,
-    seeds: int | None = None,
-    changes: Mapping[str, Any] | None = None,
+    name: str, profile: str, *, seeds: int | None = None, changes: Mapping[str, Any] | None = None
 ) -> Configs:
     """The searches of an experiment, arm by arm. Raises ConfigError. Arguments: run_experiment."""
-    configs = EXPERIMENTS[name]
-    if profile not in configs.settings:
-        raise ConfigError(unknown("profile", profile, configs.settings))
-    if seeds is not None and seeds < 1:
-        raise ConfigError(f"seeds={seeds}: an experiment needs at least 1.")
-    changes = {field: value for field, value in (changes or {}).items() if value is not None}
-    return configs(profile, seeds, **changes)
+    return EXPERIMENTS[name](profile, seeds, **(changes or {}))
 
 
 def searches(
@@ -181,6 +167,8 @@ def run_experiment(
 ) -> dict[str, list[Run]]:
     """Runs an experiment, or loads what the store or the book has of it.
 
+    Returns the runs of each arm, by seed. Raises ConfigError before any work.
+
     Arguments:
         name: a key of EXPERIMENTS, or "module:name" of your own.
         profile: one of PROFILES that the experiment has settings for.
@@ -188,13 +176,10 @@ def run_experiment(
         changes: fields of SearchConfig that override the profile; None values are left out.
         store: where records are kept. With a folder, those that come with the book are found, too.
         workers: processes at a time.
-        progress: show a bar.
-
-    Returns the runs of each arm, by seed. Raises ConfigError before any work.
     """
     arms = configs_of(name, profile, seeds=seeds, changes=changes)
-    runs = sweep(flat(arms), store=open_store(store), workers=workers, progress=progress)
-    return _in_arms(arms, runs)
+    runs = iter(sweep(flat(arms), store=open_store(store), workers=workers, progress=progress))
+    return {arm: [next(runs) for _ in configs] for arm, configs in arms.items()}
 
 
 def open_store(store: RunStore | str | Path) -> RunStore:
@@ -207,21 +192,17 @@ def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[
 
     The profile's seeds, and those that follow them as far as all arms have them.
     """
-    if profile not in EXPERIMENTS[name].settings:
+    configs = EXPERIMENTS[name]
+    if profile not in configs.settings:
         return None
-    arms = configs_of(name, profile)
+    arms = configs(profile)
     seeds = max(map(len, arms.values()))
-    while store.has(flat(more := configs_of(name, profile, seeds=seeds + 1))):
+    while store.has(flat(more := configs(profile, seeds + 1))):
         arms, seeds = more, seeds + 1
-    runs = [store.get(config) for config in flat(arms)]
-    return None if None in runs else _in_arms(arms, runs)
+    runs = {arm: [store.get(config) for config in configs] for arm, configs in arms.items()}
+    return None if None in flat(runs) else runs
 
 
-def flat(arms: Configs) -> list[SearchConfig]:
-    """The configs of all arms, one after the other."""
-    return [config for configs in arms.values() for config in configs]
-
-
-def _in_arms(arms: Configs, runs: Sequence[Run]) -> dict[str, list[Run]]:
-    rest = iter(runs)
-    return {arm: [next(rest) for _ in configs] for arm, configs in arms.items()}
+def flat(arms: Mapping[str, list]) -> list:
+    """What all arms have, one after the other."""
+    return [one for arm in arms.values() for one in arm]

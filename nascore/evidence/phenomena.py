@@ -1,15 +1,14 @@
 """The three phenomena (P1 to P3): what decides each of them, and its measure."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
 
 from nascore.engine.random import stream_seed
 from nascore.engine.space import Edge, edge_name
-from nascore.evidence.claims import Arms, Evidence, both_above, claim, each, mean, seeds_of
-from nascore.evidence.significance import below_chance, sign_flip
+from nascore.evidence.claims import Arms, Evidence, above, claim, each, mean, seeds_of
+from nascore.evidence.significance import below_chance
 from nascore.runs.run import Run
 from nascore.theory import topology
 
@@ -49,21 +48,15 @@ def shuffled(run: Run) -> np.ndarray:
     short="Search drops edges first, then grows them back",
     experiment="growing",
     chapter="growing",
-    effect=(
-        "how far the mean of p(none) over edges rises above both its start and its end, minus "
-        "how far it falls below both; and the same for the number of active edges, upside down"
-    ),
-    test=(
-        "both above 0 across seeds: exact sign flips, the larger p. Where all edges start active "
-        "their number cannot rise at first, so its part asks no more than that edges come back"
-    ),
+    effect="how far the mean of p(none) over edges rises above both its start and its end, minus "
+    "how far it falls below both; and the same for the number of active edges, upside down",
+    test="both above 0 across seeds: exact sign flips, the larger p. Where all edges start active "
+    "their number cannot rise at first, so its part asks no more than that edges come back",
     control="the same updates of alpha, epoch by epoch, in shuffled order",
     bar=0.05,
     unit="p(none)",
-    tested=True,
 )
 def growing(arms: Arms) -> Evidence:
-    """How far p(none) rises above its ends, a probability; with the same for active edges."""
     (runs,) = arms.values()
 
     def none(run: Run) -> np.ndarray:
@@ -71,7 +64,6 @@ def growing(arms: Arms) -> Evidence:
 
     risen = each(lambda run: arc(none(run)), runs)
     fallen = each(lambda run: arc(-run.active_edges.values), runs)
-    both = (risen > 0) & (fallen > 0)
     values = {
         "edges at the start": each(lambda run: run.active_edges[0], runs),
         "fewest edges": each(lambda run: run.active_edges.min(), runs),
@@ -87,9 +79,9 @@ def growing(arms: Arms) -> Evidence:
         f"p(none) peaks {mean(risen):.2f} above its ends; on average over seeds the cell goes "
         f"from {mean(values['edges at the start']):.1f} active edges to "
         f"{mean(values['fewest edges']):.1f} and ends with {mean(values['edges at the end']):.1f}. "
-        f"Both rise and fall in {both.sum()} of {len(runs)} seeds.",
-        both_above(risen, fallen),
-        each(lambda run: arc(shuffled(run).mean(axis=1)), runs),
+        f"Both rise and fall in {((risen > 0) & (fallen > 0)).sum()} of {len(runs)} seeds.",
+        p=above(risen, fallen),
+        control=each(lambda run: arc(shuffled(run).mean(axis=1)), runs),
         values=values,
     )
 
@@ -116,45 +108,34 @@ def _relabelled(run: Run) -> float:
     experiment="growing",
     chapter="width_preference",
     effect="p(none) at the end, mean over intermediate edges minus mean over input edges",
-    test=(
-        "above 0 across seeds (exact sign flips), and the depth of the final wirings below that "
-        "of random wirings with as many edges (exact); the larger p"
-    ),
+    test="above 0 across seeds (exact sign flips), and the depth of the final wirings below that "
+    "of random wirings with as many edges (exact); the larger p",
     control="the same difference with input edges, drawn by seed, called intermediate",
     bar=0.1,
     unit="p(none)",
-    tested=True,
 )
 def width_preference(arms: Arms) -> Evidence:
-    """How much higher p(none) ends on intermediate edges than on input edges, a probability."""
     (runs,) = arms.values()
-    edges = runs[0].config.space.input_edges
-    inputs = each(lambda run: none_on(run, run.config.space.input_edges), runs)
-    inner = each(lambda run: none_on(run, run.config.space.intermediate_edges), runs)
-    lost = {edge: mean(each(partial(none_on, edges=[edge]), runs)) for edge in edges}
+    space, ended = runs[0].config.space, [run for run in runs if not run.diverged]
+    inputs, inner = (each(none_on, runs, e) for e in (space.input_edges, space.intermediate_edges))
+    lost = {edge: mean(each(none_on, runs, [edge])) for edge in space.input_edges}
     most = max(lost, key=lost.get)
-    ended = [run for run in runs if not run.diverged]
-    depths = [topology.depth(run.wiring) for run in ended]
-    chance = [topology.chance(run.wiring, topology.depth) for run in ended]
-    expected = [float(options.mean()) for options in chance]
-    p = below_chance(depths, chance) if ended else 1.0
+    chance = {run.config.seed: topology.chance(run.wiring, topology.depth) for run in ended}
+    depths = each(lambda run: topology.depth(run.wiring), runs)
+    expected = each(lambda run: chance[run.config.seed].mean(), runs)
     return Evidence(
         seeds_of(runs),
         inner - inputs,
         f"p(none) ends at {mean(inner):.2f} on intermediate and {mean(inputs):.2f} on input edges; "
         f"of these {edge_name(most)} is lost most, with {lost[most]:.2f}. The final wirings have "
-        f"depth {mean(np.array(depths)):.2f}, random wirings with as many edges "
-        f"{mean(np.array(expected)):.2f}.",
-        max(sign_flip(np.nan_to_num(inner - inputs)), p),
-        each(_relabelled, runs),
+        f"depth {mean(depths):.2f}, random wirings with as many edges {mean(expected):.2f}.",
+        p=max(above(inner - inputs), below_chance(depths[~np.isnan(depths)], chance.values())),
+        control=each(_relabelled, runs),
         values={
             "p(none) on input edges": inputs,
             "p(none) on intermediate edges": inner,
-            **(
-                {"depth at the end": np.array(depths), "depth by chance": np.array(expected)}
-                if len(ended) == len(runs)
-                else {}
-            ),
+            "depth at the end": depths,
+            "depth by chance": expected,
         },
     )
 
@@ -171,31 +152,27 @@ def share_kept(run: Run) -> float:
     experiment="bilevel_failure",
     chapter="bilevel_failure",
     effect="share of the edges that are kept at the end, single-level minus bi-level",
-    test=(
-        "above 0 across seeds (exact sign flips); also, on average, bi-level keeps at most a fifth "
-        "and single-level at least three fifths"
-    ),
+    test="above 0 across seeds (exact sign flips); also, on average, bi-level keeps at most a "
+    "fifth and single-level at least three fifths",
     control="the same with the noise taken from the bi-level searches alone",
     bar=0.4,
     unit="of the edges",
-    tested=True,
 )
 def bilevel_failure(arms: Arms) -> Evidence:
-    """How many more edges single-level search keeps than bi-level search, a share of all edges."""
     kept = {arm: each(share_kept, runs) for arm, runs in arms.items()}
     bi, single = kept["bi-level"], kept["single-level"]
-    why = f"Bi-level keeps {mean(bi):.2f} of the edges, single-level {mean(single):.2f}"
-    why += f", bi-level without noise {mean(kept['control']):.2f}" if "control" in kept else ""
-    why += f". Bi-level drops every edge in {(bi == 0).sum()} of {len(bi)} seeds."
+    without = f", bi-level without noise {mean(kept['control']):.2f}" if "control" in kept else ""
     there = ~np.isnan(single - bi)  # a seed that diverged counts as no effect
     few = np.where(there, bi, 1).mean() <= 0.2
     many = np.where(there, single, 0).mean() >= 0.6
+    edges = len(arms["bi-level"][0].config.space.edges)
     return Evidence(
         seeds_of(arms["bi-level"]),
         single - bi,
-        why,
-        sign_flip(np.nan_to_num(single - bi)),
-        single - kept["control"] if "control" in kept else np.array([]),
-        bool(few and many),
-        {f"edges kept, {arm}": len(arms[arm][0].config.space.edges) * k for arm, k in kept.items()},
+        f"Bi-level keeps {mean(bi):.2f} of the edges, single-level {mean(single):.2f}{without}. "
+        f"Bi-level drops every edge in {(bi == 0).sum()} of {len(bi)} seeds.",
+        p=above(single - bi),
+        control=single - kept["control"] if "control" in kept else (),
+        met=few and many,
+        values={f"edges kept, {arm}": edges * share for arm, share in kept.items()},
     )

@@ -1,6 +1,7 @@
 """Tests across seeds: exact and one-sided, with an interval for the mean."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import numpy as np
@@ -22,20 +23,14 @@ def sign_flip(effects: Sequence[float]) -> float:
     return float(np.mean(sums >= sums[0] - 1e-12 * np.abs(effects).sum()))
 
 
-def below_chance(values: Sequence[float], chance: Sequence[Sequence[float]]) -> float:
-    """p of a sum this low, exact, if each value is a uniform draw from a list of its own.
-
-    Arguments:
-        values: one for each seed.
-        chance: for each seed, the list: all values that chance could give, equally likely.
-    """
+def below_chance(values: Sequence[float], chance: Iterable[Sequence[float]]) -> float:
+    """p of a sum this low, exact, if chance draws each seed's value uniformly from its own list."""
     total = {0.0: 1.0}  # distribution of the sum, put together seed by seed
     for options in chance:
-        longer = {}
+        longer = defaultdict(float)
         found, counts = np.unique(np.round(options, 9), return_counts=True)
         for (so_far, p), (value, count) in product(total.items(), zip(found, counts, strict=True)):
-            key = round(so_far + value, 9)
-            longer[key] = longer.get(key, 0.0) + p * count / len(options)
+            longer[round(so_far + value, 9)] += p * count / len(options)
         total = longer
     reached = float(np.sum(values)) + 1e-6
     return min(1.0, sum(p for value, p in total.items() if value <= reached))

@@ -27,10 +27,9 @@ class Verdict:
 
     Arguments:
         claim: its id.
-        effect: mean over the seeds; of a checked claim, the largest residual.
+        effect: mean over the n seeds; of a checked claim, the largest residual.
         interval: 95 percent interval of the mean; of a checked claim, from 0 to the effect.
         p: corrected for the number of tested claims in the family; None if the claim is checked.
-        n: number of seeds.
         verdict: supported, not supported or undecided.
         why: what was seen, in words.
         control: mean effect of the negative control; NaN without one.
@@ -46,15 +45,13 @@ class Verdict:
     control: float
 
     def __str__(self) -> str:
-        unit = CLAIMS[self.claim].unit
-        if self.p is None:
-            return f"**{self.claim}: {self.verdict}.** {self.why}"
-        low, high = self.interval
-        return (
-            f"**{self.claim}: {self.verdict}.** Effect {self.effect:+.3g} {unit} "
-            f"(95 percent interval {low:+.3g} to {high:+.3g}, n = {self.n}, "
-            f"corrected p = {self.p:.2g}). {self.why}"
-        )
+        numbers, (low, high) = "", self.interval
+        if self.p is not None:
+            numbers = (
+                f"Effect {self.effect:+.3g} {CLAIMS[self.claim].unit} (95 percent interval "
+                f"{low:+.3g} to {high:+.3g}, n = {self.n}, corrected p = {self.p:.2g}). "
+            )
+        return f"**{self.claim}: {self.verdict}.** {numbers}{self.why}"
 
 
 def judge(claim: str, evidence: Evidence) -> Verdict:
@@ -63,17 +60,16 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
     A run that diverged counts as no effect in a test, and fails a check. Raises ConfigError for an
     unknown claim, or a tested one whose evidence has no p.
     """
-    said, n = CLAIMS[claim], len(evidence.effect)
+    said, n, why = CLAIMS[claim], len(evidence.effect), evidence.why
     bar, control = said.bar, float(np.mean(evidence.control)) if len(evidence.control) else np.nan
     if not said.tested:
         worst = float(np.abs(evidence.effect).max())
         verdict = "supported" if worst <= bar and evidence.met else "not supported"
-        return Verdict(claim, worst, (0.0, worst), None, n, verdict, evidence.why, control)
+        return Verdict(claim, worst, (0.0, worst), None, n, verdict, why, control)
     if evidence.p is None:
         raise ConfigError(f"claim {claim!r} is tested: give its Evidence a p, as of sign_flip.")
     effect, tests = np.nan_to_num(evidence.effect), count_tested(said.family)
-    mean, (low, high) = float(effect.mean()), interval(effect)
-    p, why = bonferroni(evidence.p, tests), evidence.why
+    mean, (low, high), p = float(effect.mean()), interval(effect), bonferroni(evidence.p, tests)
     if p <= SIGNIFICANCE and mean >= bar and evidence.met:
         verdict = "supported"
     elif high < bar or not evidence.met:
@@ -103,11 +99,7 @@ def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
 def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
     """The verdicts of every profile that has runs in a store, by profile (the largest first)."""
     cards = {profile: verdicts(profile, store) for profile in reversed(PROFILES)}
-    return {
-        profile: card
-        for profile, card in cards.items()
-        if any(CLAIMS[name].experiment for name in card)
-    }
+    return {p: card for p, card in cards.items() if any(CLAIMS[name].experiment for name in card)}
 
 
 def across(claim: str, arms: Arms) -> pandas.DataFrame:
@@ -118,15 +110,11 @@ def across(claim: str, arms: Arms) -> pandas.DataFrame:
     rows = {}
     for arm, runs in arms.items():
         evidence = CLAIMS[claim].measure({arm: runs})
-        rows[arm] = {name: float(np.mean(values)) for name, values in evidence.values.items()}
-        low, high = interval(np.nan_to_num(evidence.effect))
-        rows[arm] |= {
-            "effect": float(np.nan_to_num(evidence.effect).mean()),
-            "from": low,
-            "to": high,
-            "control": float(np.mean(evidence.control)),
-            "seeds": len(runs),
-        }
+        effect = np.nan_to_num(evidence.effect)
+        low, high = interval(effect)
+        found = {**evidence.values, "effect": effect, "from": low, "to": high}
+        found = {name: float(np.mean(v)) for name, v in found.items()}
+        rows[arm] = found | {"control": float(np.mean(evidence.control)), "seeds": len(runs)}
     return pandas.DataFrame.from_dict(rows, orient="index")
 
 

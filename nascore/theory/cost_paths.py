@@ -1,8 +1,8 @@
 """Which way cost comes: the incoming cost of a node, split by the paths that its output takes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -40,19 +40,16 @@ class PathSplit:
     def path(self, edge: Edge | str, operation: str | None = None) -> Tensor:
         """The cost that one edge passes back to its source, in each cell, (cells,).
 
-        Arguments:
-            edge: such as (2, 3) or "(2,3)".
-            operation: which operation of the edge; may be left out if the mask is one-hot.
-
         Raises ConfigError if there is no such edge or operation, or if the operation is left out
         in a dense mask, where a path is not defined by its edges alone.
+
+        Arguments:
+            edge: such as (2, 3) or "(2,3)".
         """
         edge = parse_edge(edge)
         if edge not in self.space.edges:
-            raise ConfigError(
-                f"edge {edge_name(edge)} is not one of this cell's edges: "
-                f"{' '.join(map(edge_name, self.space.edges))}."
-            )
+            own = " ".join(map(edge_name, self.space.edges))
+            raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges: {own}.")
         e = self.space.edges.index(edge)
         running = [self.space.operations[k] for k in self.mask.running(self.space)[e]]
         if operation is None:
@@ -80,8 +77,24 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
         images: (B, channels, H, W).
         labels: (B,).
     """
-    z = mask.per_cell(len(supernet.cells))
-    with _aliases(supernet) as (readers, outputs):
+    z, space = mask.per_cell(len(supernet.cells)), supernet.space
+    readers: dict[tuple[int, int, int], Tensor] = {}  # what each operation reads, by its place
+    outputs: list[Tensor] = []  # of each cell
+
+    def read(place, module, inputs):
+        if not torch.is_grad_enabled():  # a probed operation teaches its source nothing
+            return None
+        readers[place] = inputs[0].view_as(inputs[0])
+        return readers[place], *inputs[1:]
+
+    def keep_output(module, inputs, x):
+        outputs.append(x.requires_grad_())  # also where nothing arrives, and it is a plain 0
+
+    with ExitStack() as hooks, supernet.unfolded():
+        for place, module in supernet.operations():
+            hooks.enter_context(module.register_forward_pre_hook(partial(read, place)))
+        for cell in supernet.cells:
+            hooks.enter_context(cell.register_forward_hook(keep_output))
         loss = F.cross_entropy(supernet(images, z, mask), labels)
     wanted = [z, *readers.values(), *outputs]
     slope, *gradients = torch.autograd.grad(loss, wanted, materialize_grads=True)
@@ -90,7 +103,6 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
         for (place, x), gradient in zip(readers.items(), gradients, strict=False):
             through[place] = (gradient * x).sum()
         cost = (mask.weight * slope).sum(dim=2)  # (cells, edges)
-        space = supernet.space
         incoming = cost.new_zeros(len(cost), space.nodes)
         for e, (_, j) in enumerate(space.edges):
             incoming[:, j - space.inputs] += cost[:, e]
@@ -100,32 +112,3 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
             per_channel = (gradient * x).sum(dim=(0, 2, 3))  # (C * output nodes,)
             output[c, where] = per_channel.view(len(where), -1).sum(dim=1)
     return PathSplit(space, mask, incoming, output, through)
-
-
-@contextmanager
-def _aliases(supernet: Supernet) -> Iterator[tuple[dict[tuple[int, int, int], Tensor], list]]:
-    """While open, collects what each operation reads, by its place, and each cell's output."""
-    readers, outputs, hooks = {}, [], []
-
-    def read(place):
-        def keep(module, inputs):
-            if not torch.is_grad_enabled():  # a probed operation teaches its source nothing
-                return None
-            readers[place] = inputs[0].view_as(inputs[0])
-            return readers[place], *inputs[1:]
-
-        return keep
-
-    def keep_output(module, inputs, x):
-        outputs.append(x.requires_grad_())  # also where nothing arrives, and it is a plain 0
-
-    for place, module in supernet.operations():
-        hooks.append(module.register_forward_pre_hook(read(place)))
-    for cell in supernet.cells:
-        hooks.append(cell.register_forward_hook(keep_output))
-    try:
-        with supernet.unfolded():
-            yield readers, outputs
-    finally:
-        for hook in hooks:
-            hook.remove()

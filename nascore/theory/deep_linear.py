@@ -1,9 +1,9 @@
 """Deep linear networks: how long a path takes to learn, as a function of its depth (A7).
 
-A chain W_D ... W_1 is trained by gradient descent on half the squared distance to a target map,
-time being learning rate times steps. If it starts balanced (all layers alike) and aligned with the
-target, each singular value s of the target is learned by itself: the strength a(t) of its mode, the
-product of D equal weights, obeys
+A chain W_D ... W_1 is trained by gradient descent on half the squared distance to a target map;
+time is learning rate times steps. If its layers start alike and aligned with the target, each
+singular value s of the target is learned by itself: the strength a(t) of its mode, the product of
+D equal weights, obeys
 
     da/dt = D a^(2 - 2/D) (s - a).
 
@@ -12,6 +12,7 @@ solution for D = 2. The integral for D = 3 and the pair of paths are ours.
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -25,11 +26,10 @@ DEPTHS = (1, 2, 3)
 
 
 def learning_time(a: float, depth: int, strength: float, start: float) -> float:
-    """The time at which a chain has learned a mode up to ``a``, in closed form.
+    """The time at which a chain of D = depth layers has learned a mode up to ``a``.
 
     Arguments:
         a: strength reached, from ``start`` up to, not including, ``strength``.
-        depth: number of layers D: 1, 2 or 3.
         strength: singular value s of the target.
         start: initial strength of the mode, above 0 (for depth 1, also 0).
 
@@ -72,35 +72,26 @@ def learning_curve(times: Sequence[float], depth: int, strength: float, start: f
 
 
 def train_chain(
-    depth: int,
-    strengths: Sequence[float],
-    start: float,
-    lr: float,
-    steps: int,
-    generator: Generator | None = None,
+    depth: int, strengths: Sequence[float], start: float, lr: float, steps: int, rng: Generator
 ) -> np.ndarray:
     """Trains a linear chain of square matrices, and watches its modes, (steps + 1, modes).
 
     Arguments:
-        depth: number of layers, 1 or more.
         strengths: singular values of the target, whose singular vectors are drawn at random.
-        start: initial strength of every mode, in layers that are balanced and aligned.
+        start: initial strength of every mode.
         lr: learning rate. Gradient descent follows the closed form up to an error of its order.
     """
-    frames = _frames(len(strengths), depth + 1, generator)
+    frames = _frames(len(strengths), depth + 1, rng)
     layers = [_layer(left, right, start ** (1 / depth)) for right, left in pairwise(frames)]
+
+    def product() -> Tensor:
+        return reduce(lambda below, layer: layer @ below, layers)
+
+    def watch() -> Tensor:
+        return _modes(product(), frames[-1], frames[0])
+
     target = frames[-1] @ torch.diag(torch.tensor(strengths).double()) @ frames[0].T
-
-    def product(layers: Sequence[Tensor]) -> Tensor:
-        result = layers[0]
-        for layer in layers[1:]:
-            result = layer @ result
-        return result
-
-    def watch(layers: Sequence[Tensor]) -> Tensor:
-        return _modes(product(layers), frames[-1], frames[0])
-
-    return _descend(layers, lambda layers: product(layers) - target, watch, lr, steps)
+    return _descend(layers, lambda: product() - target, watch, lr, steps)
 
 
 def pair_weights(b: np.ndarray, start: float) -> dict[str, np.ndarray]:
@@ -112,8 +103,7 @@ def pair_weights(b: np.ndarray, start: float) -> dict[str, np.ndarray]:
 
         a = c = w exp(b - w),    v^2 = b^2 + a^2 - w^2.
 
-    The deep edges grow by a factor where the wide edge grows by an amount: from a small start, they
-    come late.
+    Deep edges grow by a factor where the wide edge grows by an amount: they come late.
     """
     a = start * np.exp(b - start)
     return {"a": a, "b": b, "c": a, "v": np.sqrt(b**2 + a**2 - start**2)}
@@ -130,11 +120,7 @@ def pair_end(strength: float, start: float) -> dict[str, float]:
 
 
 def train_pair(
-    strengths: Sequence[float],
-    start: float,
-    lr: float,
-    steps: int,
-    generator: Generator | None = None,
+    strengths: Sequence[float], start: float, lr: float, steps: int, rng: Generator
 ) -> dict[str, np.ndarray]:
     """Trains a wide and a deep path to the same node, as in the simplified cell, made linear.
 
@@ -144,26 +130,22 @@ def train_pair(
     Returns the weights `a`, `b`, `c`, `v` mode by mode, each (steps + 1, modes). Arguments as for
     ``train_chain``; ``start`` is the initial weight of every mode in each of the four matrices.
     """
-    x, node1, node2, y = _frames(len(strengths), 4, generator)
+    x, node1, node2, y = _frames(len(strengths), 4, rng)
     ends = {"a": (node1, x), "b": (node2, x), "c": (node2, node1), "v": (y, node2)}
-    layers = [_layer(left, right, start) for left, right in ends.values()]
+    a, b, c, v = layers = [_layer(left, right, start) for left, right in ends.values()]
     target = y @ torch.diag(torch.tensor(strengths).double()) @ x.T
 
-    def error(layers: Sequence[Tensor]) -> Tensor:
-        a, b, c, v = layers
-        return v @ (b + c @ a) - target
-
-    def watch(layers: Sequence[Tensor]) -> Tensor:
+    def watch() -> Tensor:
         return torch.stack([_modes(w, *e) for w, e in zip(layers, ends.values(), strict=True)])
 
-    watched = _descend(layers, error, watch, lr, steps)  # (steps + 1, weights, modes)
-    return {name: watched[:, n] for n, name in enumerate(ends)}
+    watched = _descend(layers, lambda: v @ (b + c @ a) - target, watch, lr, steps)
+    return {name: watched[:, n] for n, name in enumerate(ends)}  # from (steps + 1, weights, modes)
 
 
-def _frames(size: int, number: int, generator: Generator | None) -> list[Tensor]:
+def _frames(size: int, number: int, rng: Generator) -> list[Tensor]:
     """Random orthogonal matrices (size, size): the directions of the modes at each node."""
     shape = (number, size, size)
-    return list(torch.linalg.qr(torch.randn(shape, dtype=torch.float64, generator=generator))[0])
+    return list(torch.linalg.qr(torch.randn(shape, dtype=torch.float64, generator=rng))[0])
 
 
 def _layer(left: Tensor, right: Tensor, weight: float) -> Tensor:
@@ -176,20 +158,13 @@ def _modes(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return (left * (matrix @ right)).sum(dim=0)
 
 
-def _descend(
-    layers: Sequence[Tensor],
-    error: Callable[[Sequence[Tensor]], Tensor],
-    watch: Callable[[Sequence[Tensor]], Tensor],
-    lr: float,
-    steps: int,
-) -> np.ndarray:
-    """Gradient descent on half the squared error; what ``watch`` sees at each step, stacked."""
-    seen = [watch(layers).detach()]
+def _descend(layers: list, error: Callable, watch: Callable, lr: float, steps: int) -> np.ndarray:
+    """Descends on half of |error()|^2 by the layers; what ``watch()`` is at each step, stacked."""
+    seen = [watch().detach()]
     for _ in range(steps):
-        loss = error(layers).square().sum() / 2
-        gradients = torch.autograd.grad(loss, layers)
+        gradients = torch.autograd.grad(error().square().sum() / 2, layers)
         with torch.no_grad():
             for layer, gradient in zip(layers, gradients, strict=True):
                 layer -= lr * gradient
-        seen.append(watch(layers).detach())
+        seen.append(watch().detach())
     return torch.stack(seen).numpy()

@@ -33,27 +33,20 @@ def set_eps(module: nn.Module, eps: float) -> nn.Module:
 
 
 def make_affine(module: nn.Module, generator: Generator) -> nn.Module:
-    """Gives every batch normalisation in a module a random scale and shift; returns the module.
-
-    The shift is of the size of the normalised values: standard normal, as the scale.
-    """
+    """Gives every batch normalisation a standard normal scale and shift; returns the module."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
-            size = (part.num_features,)
-            part.weight = nn.Parameter(torch.randn(size, generator=generator))
-            part.bias = nn.Parameter(torch.randn(size, generator=generator))
+            for name in ("weight", "bias"):
+                values = torch.randn(part.num_features, generator=generator)
+                setattr(part, name, nn.Parameter(values))
     return module
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T > 0 that minimises the cross entropy of ``logits / T``.
+    """The T > 0 that minimises the cross entropy of ``logits / T``; logits (B, classes).
 
     The loss is convex in 1 / T, so T > 1 exactly if L - H > 0. It is 0 if every answer is right
     (sharper is always better) and infinite if the logits point away from the labels on average.
-
-    Arguments:
-        logits: (B, classes).
-        labels: (B,).
     """
     y = logits.detach().double()
     target = y.gather(1, labels.unsqueeze(1)).squeeze(1)  # (B,)

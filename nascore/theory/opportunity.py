@@ -1,12 +1,13 @@
 """Training opportunity: how probable it is that an operation receives a gradient in a step.
 
 In a discrete framework an operation learns only if it is sampled, if its input is reached, and if
-what it computes arrives at the output. That puts intermediate edges at a disadvantage before any
-cost is paid.
+what it computes arrives at the output: a disadvantage of intermediate edges before any cost.
 
 Source: the paper's training-opportunity bias, for the simplified cell; the general form is ours.
 """
 
+from contextlib import ExitStack
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -30,12 +31,11 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
 
         P(i, j, k) = p_k(i, j) P(node i is reached) P(node j leads on to the output),
 
-    where the two events are independent because they rest on different edges. An earlier cell must
-    also be read by a later one that leads on. The probabilities are summed over all patterns of
-    active edges. `none` has 0: there is nothing to train.
+    where the two events rest on different edges. An earlier cell must also be read by a later one
+    that leads on. The probabilities are summed over all patterns of active edges. `none` has 0:
+    there is nothing to train.
 
     Arguments:
-        space: the cell.
         probability: of each operation on each edge, (edges, operations).
         cells: number of cells in a row.
 
@@ -49,32 +49,20 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
     some = probability.sum(axis=1)  # P(the edge is active), (edges,)
     active = np.array(list(product([False, True], repeat=len(space.edges))))  # (patterns, edges)
     weight = np.where(active, some, 1 - some).prod(axis=1)  # (patterns,)
-    reached, leads = _reached(space, active), _leads(space, active)  # (patterns, nodes) each
+    nodes, edges = np.arange(space.inputs + space.nodes), list(enumerate(space.edges))
+    reached = np.tile(nodes < space.inputs, (len(active), 1))  # (patterns, nodes), from an input
+    for e, (i, j) in edges:
+        reached[:, j] |= active[:, e] & reached[:, i]
+    leads = np.tile(np.isin(nodes, space.output_nodes), (len(active), 1))  # the same, to the output
+    for e, (i, j) in reversed(edges):
+        leads[:, i] |= active[:, e] & leads[:, j]
     alive = _cells_alive(space, leads, cells)  # (cells, patterns)
     result = np.zeros((cells, *probability.shape))
-    for e, (i, j) in enumerate(space.edges):
+    for e, (i, j) in edges:
         trained = weight * (active[:, e] & reached[:, i] & leads[:, j])  # (patterns,)
         if some[e] > 0:
             result[:, e] = np.outer(alive @ trained, probability[e] / some[e])
     return result
-
-
-def _reached(space: SearchSpace, active: np.ndarray) -> np.ndarray:
-    """Whether an input node reaches a node, (patterns, nodes)."""
-    reached = np.zeros((len(active), space.inputs + space.nodes), bool)
-    reached[:, : space.inputs] = True
-    for e, (i, j) in enumerate(space.edges):
-        reached[:, j] |= active[:, e] & reached[:, i]
-    return reached
-
-
-def _leads(space: SearchSpace, active: np.ndarray) -> np.ndarray:
-    """Whether a node leads to the cell's output, (patterns, nodes)."""
-    leads = np.zeros((len(active), space.inputs + space.nodes), bool)
-    leads[:, list(space.output_nodes)] = True
-    for e, (i, j) in reversed(list(enumerate(space.edges))):
-        leads[:, i] |= active[:, e] & leads[:, j]
-    return leads
 
 
 def _cells_alive(space: SearchSpace, leads: np.ndarray, cells: int) -> np.ndarray:
@@ -102,23 +90,23 @@ def count_trained(
     """In how many of so many sampled masks each operation did receive a gradient.
 
     A mask is a one-hot sample of softmax(alpha). An operation counts if the loss has a nonzero
-    gradient on what it computed.
+    gradient on what it computed. Returns counts, (cells, edges, operations).
 
     Arguments:
         alpha: (edges, operations).
         images: (B, channels, H, W).
         labels: (B,).
-
-    Returns counts, (cells, edges, operations).
     """
     framework = DSNAS().on(supernet.space)
     counts = torch.zeros(len(supernet.cells), *alpha.shape)
     computed = {}
-    hooks = [
-        module.register_forward_hook(lambda _, x, y, place=place: computed.update({place: y}))
-        for place, module in supernet.operations()
-    ]
-    try:
+
+    def keep(place, module, inputs, output):
+        computed[place] = output
+
+    with ExitStack() as hooks:
+        for place, module in supernet.operations():
+            hooks.enter_context(module.register_forward_hook(partial(keep, place)))
         for _ in range(draws):
             computed.clear()
             mask = framework.mask({"alpha": alpha.detach()}, generator)
@@ -127,7 +115,4 @@ def count_trained(
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True) if outputs else ()
             for place, gradient in zip(computed, gradients, strict=True):
                 counts[place] += gradient is not None and bool((gradient != 0).any())
-    finally:
-        for hook in hooks:
-            hook.remove()
     return counts

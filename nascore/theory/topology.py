@@ -24,23 +24,12 @@ def intermediate_edges(wiring: Wiring) -> int:
 
 def depth(wiring: Wiring) -> int:
     """Edges on the longest path from an input node to an output node; 0 if nothing arrives."""
-    graph = _useful(wiring)
-    return networkx.dag_longest_path_length(graph, weight=None, default_weight=1)
+    return max(_paths(wiring), default=0)
 
 
 def mean_path_length(wiring: Wiring) -> float:
     """Edges on a path from an input node to an output node, mean over all paths; 0 if none is."""
-    graph = _useful(wiring)
-    paths = {node: np.zeros(len(graph) + 1) for node in graph}  # number of paths by their length
-    total = np.zeros(len(graph) + 1)
-    for node in networkx.topological_sort(graph):
-        if node < wiring.space.inputs:
-            paths[node][0] = 1
-        for before in graph.predecessors(node):
-            paths[node][1:] += paths[before][:-1]
-        if node in wiring.space.output_nodes:
-            total += paths[node]
-    return float(total @ np.arange(len(total)) / total.sum()) if total.sum() else 0.0
+    return float(np.mean(_paths(wiring) or 0.0))
 
 
 def distance(one: Wiring, other: Wiring) -> int:
@@ -48,14 +37,12 @@ def distance(one: Wiring, other: Wiring) -> int:
     return len(set(one.active_edges) ^ set(other.active_edges))
 
 
-def _useful(wiring: Wiring) -> networkx.DiGraph:
-    """The active edges on some path from an input node to an output node."""
-    graph = wiring.to_graph()
-    inputs = set(range(wiring.space.inputs))
-    reached = inputs.union(*(networkx.descendants(graph, node) for node in inputs))
-    outputs = reached.intersection(wiring.space.output_nodes)
-    useful = outputs.union(*(networkx.ancestors(graph, node) for node in outputs)) & reached
-    return graph.subgraph(useful)
+def _paths(wiring: Wiring) -> list[int]:
+    """The number of edges on each path from an input node to an output node."""
+    graph, outputs = wiring.to_graph(), wiring.space.output_nodes
+    starts = range(wiring.space.inputs)
+    paths = (path for start in starts for path in networkx.all_simple_paths(graph, start, outputs))
+    return [len(path) - 1 for path in paths]
 
 
 def each_epoch(run: Run, measure: Callable[[Wiring], float]) -> xr.DataArray:
@@ -65,20 +52,12 @@ def each_epoch(run: Run, measure: Callable[[Wiring], float]) -> xr.DataArray:
 
 
 def all_wirings(space: SearchSpace, edges: int) -> Iterator[Wiring]:
-    """Every wiring of a space with this number of active edges, whatever their operation.
-
-    A uniform draw from them is an Erdos-Renyi graph with a fixed number of edges, among the edges
-    that may be active.
-    """
+    """Every wiring with this number of active edges, among those that may be, of any operation."""
     return (_keeping(space, kept) for kept in combinations(_possible(space), edges))
 
 
 def chance(wiring: Wiring, measure: Callable[[Wiring], float]) -> np.ndarray:
-    """A measure of every wiring with as many active edges: its exact null distribution.
-
-    Arguments:
-        measure: such as ``depth``.
-    """
+    """A measure, such as ``depth``, of every wiring with as many active edges: its exact null."""
     wirings = all_wirings(wiring.space, len(wiring.active_edges))
     return np.array([measure(other) for other in wirings], dtype=float)
 
@@ -88,14 +67,10 @@ def random_wirings(
 ) -> list[Wiring]:
     """Wirings drawn from a family of random graphs, with this number of active edges.
 
-    As in randomly wired networks (Xie, Kirillov, Girshick and He, ICCV 2019) an undirected graph
-    of the family becomes a DAG by directing each edge from the lower to the higher node. The
-    parameter of the family is the least that gives enough edges of the cell. What is too many is
-    then removed at random, and what the family cannot give is added at random.
-
-    Arguments:
-        family: a key of FAMILIES.
-        number: how many to draw.
+    As in randomly wired networks (Xie, Kirillov, Girshick and He, ICCV 2019) each edge of a graph
+    of the family, a key of FAMILIES, is directed from the lower to the higher node. Its parameter
+    is the least that gives enough edges of the cell; what is too many is removed at random, what
+    is missing is added at random.
 
     Raises ConfigError for another family, or more edges than the cell has.
     """
@@ -107,11 +82,9 @@ def random_wirings(
     nodes, rng = space.inputs + space.nodes, np.random.default_rng(seed)
     wirings = []
     for _ in range(number):
-        kept = []
         for parameter in range(1, nodes):
             graph = FAMILIES[family](nodes, parameter, int(rng.integers(2**31)))
-            drawn = {(min(edge), max(edge)) for edge in graph.edges}
-            kept = [edge for edge in possible if edge in drawn]
+            kept = [edge for edge in possible if graph.has_edge(*edge)]
             if len(kept) >= edges:
                 break
         others = [edge for edge in possible if edge not in kept]
@@ -122,17 +95,13 @@ def random_wirings(
 
 
 FAMILIES = {
-    "Erdos-Renyi": lambda nodes, parameter, seed: networkx.gnm_random_graph(
-        nodes, nodes * parameter // 2, seed
+    "Erdos-Renyi": lambda n, k, seed: networkx.gnm_random_graph(n, n * k // 2, seed),
+    "Watts-Strogatz": lambda n, k, seed: networkx.watts_strogatz_graph(
+        n, min(k + k % 2, n), 0.75, seed
     ),
-    "Watts-Strogatz": lambda nodes, parameter, seed: networkx.watts_strogatz_graph(
-        nodes, min(parameter + parameter % 2, nodes), 0.75, seed
-    ),
-    "Barabasi-Albert": lambda nodes, parameter, seed: networkx.barabasi_albert_graph(
-        nodes, parameter, seed
-    ),
+    "Barabasi-Albert": networkx.barabasi_albert_graph,
 }
-"""Random graphs by family, from the number of nodes, a density from 1 to nodes - 1, and a seed."""
+"""Random graphs by family, from the number of nodes n, a density k from 1 to n - 1, and a seed."""
 
 
 def _possible(space: SearchSpace) -> list[Edge]:
