@@ -4,6 +4,7 @@ Frameworks, operations, normalisations and datasets are found in the same way. A
 imports a plug-in by its name, and the address of a run holds a digest of its source.
 """
 
+import ast
 import hashlib
 import inspect
 import sys
@@ -155,15 +156,31 @@ _OUTSIDE = {"nascore", "torch", "pydantic", "typing", "builtins", "abc", "collec
 def _source(part: Any) -> str:
     try:
         return inspect.getsource(part)
-    except (OSError, TypeError):  # a class of a notebook has no file, but its methods have cells
-        return "\n".join(f"{name} = {_text(value)}" for name, value in sorted(vars(part).items()))
+    except (OSError, TypeError):  # a class of a notebook has no file, but its methods have a cell
+        return _source_in_cell(part) or _values(part)
 
 
-def _text(value: Any) -> str:
-    function = inspect.unwrap(getattr(value, "__func__", value))
-    if inspect.isfunction(function):
-        return inspect.getsource(function)
-    return repr(value) if isinstance(value, bool | int | float | str | tuple | dict) else ""
+def _source_in_cell(part: type) -> str | None:
+    """The source of a class from the cell that its methods stand in; None if it has none."""
+    for value in vars(part).values():
+        function = inspect.unwrap(getattr(value, "__func__", value))
+        if getattr(function, "__qualname__", "").startswith(f"{part.__qualname__}."):
+            text = "".join(inspect.findsource(function)[0])
+            classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+            return ast.get_source_segment(text, [c for c in classes if c.name == part.__name__][-1])
+    return None
+
+
+def _values(part: type) -> str:
+    """What a class without methods says: its options, with types and defaults, and its values."""
+    fields = vars(part).get("__pydantic_fields__", {})
+    said = {
+        name: (field.annotation, field.metadata, field.get_default(call_default_factory=True))
+        for name, field in fields.items()
+    }
+    plain = bool | int | float | str | tuple
+    said |= {name: value for name, value in vars(part).items() if isinstance(value, plain)}
+    return f"{part.__qualname__} {sorted((n, repr(v)) for n, v in said.items() if n[0] != '_')}"
 
 
 def _module(plugin: Any) -> str:
