@@ -8,6 +8,7 @@ import ast
 import hashlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
@@ -68,7 +69,7 @@ class Registry(Mapping[str, Any]):
         if plugin is None or _module(plugin) != module:
             plugin = getattr(imported, attribute, None)
         if plugin is None:
-            raise ConfigError(f"{self.kind} {name!r}: {module} has no {attribute!r}.")
+            raise ConfigError(self._not_in(imported, name, attribute))
         return self._accept(name, plugin)
 
     def __contains__(self, name: object) -> bool:
@@ -93,7 +94,9 @@ class Registry(Mapping[str, Any]):
             short = name.rpartition(":")[2]
         else:
             names = [name for name, known in self._known.items() if known is plugin]
-            short = names[0] if names else getattr(inspect.unwrap(plugin), "__qualname__", "?")
+            short = (
+                names[0] if names else getattr(inspect.unwrap(plugin), "__qualname__", repr(plugin))
+            )
             self._accept(short, plugin)
         return short if is_built_in(plugin) else f"{_module(plugin)}:{short}"
 
@@ -121,10 +124,28 @@ class Registry(Mapping[str, Any]):
         except ConfigError:
             raise
         except Exception as error:  # an import runs any code
-            raise ConfigError(
-                f"{self.kind} {name!r}: cannot import {module!r} ({type(error).__name__}: {error})."
-                " It must lie in the working folder or be installed, also where workers run."
-            ) from error
+            if not module or module.endswith(".py"):
+                why = "write it as 'module:name', without .py."
+            elif isinstance(error, ModuleNotFoundError) and error.name == module:
+                why = (
+                    f"there is no module {module!r}. It must lie in the working folder or be "
+                    "installed, also where workers run."
+                )
+            else:
+                why = f"cannot import {module!r}, {failure(module, error)}"
+            raise ConfigError(f"{self.kind} {name!r}: {why}") from error
+
+    def _not_in(self, module: Any, name: str, attribute: str) -> str:
+        """The message for a name that a module does not have."""
+        if module.__name__ == "__main__":
+            what = f"{self.kind} {name!r} is of a notebook or a script."
+            return f"{what} Define {attribute} here first, at the top level."
+        there = [
+            key
+            for key, value in vars(module).items()
+            if key[0] != "_" and _module(value) == module.__name__ and self.check(value) is None
+        ]
+        return f"{self.kind} {name!r}: {unknown('name', attribute, there)}"
 
 
 def is_built_in(plugin: Any) -> bool:
@@ -135,6 +156,22 @@ def is_built_in(plugin: Any) -> bool:
 def needs_this_process(name: str) -> bool:
     """Whether a plug-in is defined in a notebook or script, where no other process finds it."""
     return name.startswith("__main__:")
+
+
+def failure(plugin: Any, error: Exception) -> str:
+    """An error that a plug-in raised, with the last line of its own that led there.
+
+    Arguments:
+        plugin: or the name of its module.
+    """
+    module = plugin if isinstance(plugin, str) else _module(plugin)
+    said = f"{type(error).__name__}: {error}"
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") == module
+    ]
+    return f"line {lines[-1]} of {module}: {said}" if lines else said
 
 
 def source_digest(plugin: Any) -> str:
@@ -184,7 +221,7 @@ def _values(part: type) -> str:
 
 
 def _module(plugin: Any) -> str:
-    return inspect.unwrap(plugin).__module__
+    return getattr(inspect.unwrap(plugin), "__module__", None) or ""
 
 
 def _place(plugin: Any) -> str:

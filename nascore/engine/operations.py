@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nascore.engine.cpu import folded
 from nascore.engine.cpu.depthwise import Depthwise
 from nascore.errors import ConfigError
-from nascore.plugins import Registry, is_built_in
+from nascore.plugins import Registry, failure, is_built_in
 
 EPS = 1e-5
 GROUPS = 4  # of norm="group"
@@ -121,7 +121,7 @@ def _try(what: str, plugin: Callable, channels: int, *more: Norm) -> None:
     except Exception as error:  # the plug-in is any code
         raise ConfigError(
             f"{what} fails for channels={channels} and a map of shape {tuple(x.shape)}: "
-            f"{type(error).__name__}: {error}"
+            f"{failure(plugin, error)}"
         ) from error
     if getattr(y, "shape", None) != x.shape:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__

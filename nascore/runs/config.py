@@ -161,7 +161,7 @@ class SearchConfig(BaseModel):
         options = dict(options)
         if isinstance(framework, Framework):
             if options:
-                raise ConfigError(f"framework_options={options!r} with {framework}: give one.")
+                raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
             framework, options = type(framework), framework.model_dump(exclude_defaults=True)
         name = FRAMEWORKS.name_of(framework)
         moved = {key: fields[key] for key in _MOVED if key in fields}

@@ -13,7 +13,7 @@ from nascore.engine.cost import pull_back
 from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace
 from nascore.errors import ConfigError, explain
-from nascore.plugins import Registry
+from nascore.plugins import Registry, failure
 
 
 class Formulas(NamedTuple):
@@ -199,23 +199,43 @@ def make_framework(name: str, **options: Any) -> Framework:
 
 
 def check(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
-    """Draws a mask on the CPU and pulls a cost of 0 back, so that mistakes show before any work.
+    """Does on the CPU what a step asks of a framework, so that mistakes show before any work.
 
     Arguments:
         framework: on its space.
         parameters: what it learns, at the start.
 
-    Raises ConfigError: a shape is wrong, or no cost would reach what is learned.
+    Raises ConfigError: a method fails, a shape is wrong, or no cost would reach what is learned.
     """
-    name, space = type(framework).__name__, framework.space
     own = {key: p.detach().cpu().requires_grad_() for key, p in parameters.items()}
-    mask = framework.mask(own, Generator().manual_seed(0))
-    shape = (len(space.edges), len(space.operations))
-    for what in ("weight", "score", "cost_weight"):
-        found = tuple(getattr(mask, what).shape)
-        if found != shape:
-            raise ConfigError(f"framework {name}: {what} of its mask is {found}, not {shape}.")
     try:
-        pull_back(mask.score, torch.zeros_like(mask.score), list(own.values()))
+        _check(framework, own)
     except ConfigError as error:
-        raise ConfigError(f"framework {name}: {error}") from None
+        raise ConfigError(f"framework {type(framework).__name__}: {error}") from None
+    except Exception as error:  # a framework of one's own is any code
+        what = f"framework {type(framework).__name__} fails, {failure(type(framework), error)}"
+        raise ConfigError(what) from error
+
+
+def _check(framework: Framework, own: Mapping[str, Tensor]) -> None:
+    mask = framework.mask(own, Generator().manual_seed(0))
+    if not isinstance(mask, Mask):
+        raise ConfigError(f"draw returns {type(mask).__name__}, not a Mask.")
+    edges, operations = shape = len(framework.space.edges), len(framework.space.operations)
+    restricted, state, loss = framework.restricted(own), framework.state(), torch.tensor(1.0)
+    cost = torch.zeros(1, edges, operations)
+    tensors = {f"{what} of its mask": getattr(mask, what) for what in _OF_MASK}
+    tensors["probability"] = framework.probability(**restricted)
+    tensors["cost"] = framework.cost(mask, cost, loss, **state)
+    for what, tensor in tensors.items():
+        if tuple(tensor.shape) != shape:
+            raise ConfigError(f"{what} is {tuple(tensor.shape)}, not {shape}: (edges, operations).")
+    penalty = framework.penalty(**restricted)
+    if penalty is not None and penalty.shape != ():
+        raise ConfigError(f"penalty is {tuple(penalty.shape)}, not a scalar.")
+    if (then := set(framework.next_state(loss, **state))) != set(state):
+        raise ConfigError(f"next_state returns {sorted(then)}, but state has {sorted(state)}.")
+    pull_back(mask.score, torch.zeros_like(mask.score), list(own.values()))
+
+
+_OF_MASK = ("weight", "score", "cost_weight")
