@@ -286,3 +286,32 @@ def test_a_mask_that_cannot_work_is_refused_before_any_work(alpha):
 def test_unknown_framework():
     with pytest.raises(ConfigError, match="unknown framework 'dart'. Did you mean 'darts'"):
         make_framework("dart")
+
+
+@pytest.mark.parametrize(
+    "method, message",
+    [
+        (lambda self, alpha, generator: alpha.softmax(dim=1), "draw returns Tensor, not a Mask"),
+        (lambda self, alpha, generator: alpha.sofmax(), "fails, line .*: AttributeError: 'Tensor'"),
+        (lambda self, alpha: None, "fails, TypeError: .* argument 'generator'"),
+    ],
+)
+def test_a_draw_that_fails_is_named(method, message, alpha):
+    kind = type("Mine", (DARTS,), {"draw": method, "__module__": __name__})
+    with pytest.raises(ConfigError, match=f"framework Mine:? {message}"):
+        check(kind().on(SearchSpace()), {"alpha": alpha()})
+
+
+@pytest.mark.parametrize(
+    "name, method, message",
+    [
+        ("probability", lambda self, alpha: alpha[0], r"probability is \(8,\), not \(5, 8\)"),
+        ("cost", lambda self, mask, cost, loss: cost, r"cost is \(1, 5, 8\), not \(5, 8\)"),
+        ("penalty", lambda self, alpha: alpha, r"penalty is \(5, 8\), not a scalar"),
+        ("next_state", lambda self, loss: {"b": loss}, r"next_state returns \['b'\], but state"),
+    ],
+)
+def test_what_a_step_could_not_use_is_named(name, method, message, alpha):
+    kind = type("Mine", (DARTS,), {name: method, "__module__": __name__})
+    with pytest.raises(ConfigError, match=f"framework Mine: {message}"):
+        check(kind().on(SearchSpace()), {"alpha": alpha()})
