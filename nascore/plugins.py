@@ -4,9 +4,11 @@ A worker process imports a plug-in by its name, and the address of a run holds a
 source.
 """
 
+import ast
 import hashlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
@@ -70,7 +72,7 @@ class Registry(Mapping[str, Any]):
         if plugin is None or _module(plugin) != module:
             plugin = getattr(imported, attribute, None)
         if plugin is None:
-            raise ConfigError(f"{self.kind} {name!r}: {module} has no {attribute!r}.")
+            raise ConfigError(self._not_in(imported, name, attribute))
         return self._accept(name, plugin)
 
     def __contains__(self, name: object) -> bool:
@@ -94,7 +96,9 @@ class Registry(Mapping[str, Any]):
             short = name.rpartition(":")[2]
         else:
             names = [name for name, known in self._known.items() if known is plugin]
-            short = names[0] if names else getattr(inspect.unwrap(plugin), "__qualname__", "?")
+            short = (
+                names[0] if names else getattr(inspect.unwrap(plugin), "__qualname__", repr(plugin))
+            )
             self._accept(short, plugin)
         return short if is_built_in(plugin) else f"{_module(plugin)}:{short}"
 
@@ -122,10 +126,28 @@ class Registry(Mapping[str, Any]):
         except ConfigError:
             raise
         except Exception as error:  # an import runs any code
-            raise ConfigError(
-                f"{self.kind} {name!r}: cannot import {module!r} ({type(error).__name__}: {error})."
-                " It must lie in the working folder or be installed, also where workers run."
-            ) from error
+            if not module or module.endswith(".py"):
+                why = "write it as 'module:name', without .py."
+            elif isinstance(error, ModuleNotFoundError) and error.name == module:
+                why = (
+                    f"there is no module {module!r}. It must lie in the working folder or be "
+                    "installed, also where workers run."
+                )
+            else:
+                why = f"cannot import {module!r}, {failure(module, error)}"
+            raise ConfigError(f"{self.kind} {name!r}: {why}") from error
+
+    def _not_in(self, module: Any, name: str, attribute: str) -> str:
+        """The message for a name that a module does not have."""
+        if module.__name__ == "__main__":
+            what = f"{self.kind} {name!r} is of a notebook or a script."
+            return f"{what} Define {attribute} here first, at the top level."
+        there = [
+            key
+            for key, value in vars(module).items()
+            if key[0] != "_" and _module(value) == module.__name__ and self.check(value) is None
+        ]
+        return f"{self.kind} {name!r}: {unknown('name', attribute, there)}"
 
 
 def needs_to_be_callable(plugin: Any) -> str | None:
@@ -141,6 +163,22 @@ def is_built_in(plugin: Any) -> bool:
 def needs_this_process(name: str) -> bool:
     """Whether a plug-in is defined in a notebook or script, where no other process finds it."""
     return name.startswith("__main__:")
+
+
+def failure(plugin: Any, error: Exception) -> str:
+    """An error that a plug-in raised, with the last line of its own that led there.
+
+    Arguments:
+        plugin: or the name of its module.
+    """
+    module = plugin if isinstance(plugin, str) else _module(plugin)
+    said = f"{type(error).__name__}: {error}"
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") == module
+    ]
+    return f"line {lines[-1]} of {module}: {said}" if lines else said
 
 
 def source_digest(plugin: Any) -> str:
@@ -162,19 +200,35 @@ _OUTSIDE = {"nascore", "torch", "pydantic", "typing", "builtins", "abc", "collec
 def _source(part: Any) -> str:
     try:
         return inspect.getsource(part)
-    except (OSError, TypeError):  # a class of a notebook has no file, but its methods have cells
-        return "\n".join(f"{name} = {_text(value)}" for name, value in sorted(vars(part).items()))
+    except (OSError, TypeError):  # a class of a notebook has no file, but its methods have a cell
+        return _source_in_cell(part) or _values(part)
 
 
-def _text(value: Any) -> str:
-    function = inspect.unwrap(getattr(value, "__func__", value))
-    if inspect.isfunction(function):
-        return inspect.getsource(function)
-    return repr(value) if isinstance(value, bool | int | float | str | tuple | dict) else ""
+def _source_in_cell(part: type) -> str | None:
+    """The source of a class from the cell that its methods stand in; None if it has none."""
+    for value in vars(part).values():
+        function = inspect.unwrap(getattr(value, "__func__", value))
+        if getattr(function, "__qualname__", "").startswith(f"{part.__qualname__}."):
+            text = "".join(inspect.findsource(function)[0])
+            classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+            return ast.get_source_segment(text, [c for c in classes if c.name == part.__name__][-1])
+    return None
+
+
+def _values(part: type) -> str:
+    """What a class without methods says: its options, with types and defaults, and its values."""
+    fields = vars(part).get("__pydantic_fields__", {})
+    said = {
+        name: (field.annotation, field.metadata, field.get_default(call_default_factory=True))
+        for name, field in fields.items()
+    }
+    plain = bool | int | float | str | tuple
+    said |= {name: value for name, value in vars(part).items() if isinstance(value, plain)}
+    return f"{part.__qualname__} {sorted((n, repr(v)) for n, v in said.items() if n[0] != '_')}"
 
 
 def _module(plugin: Any) -> str:
-    return inspect.unwrap(plugin).__module__
+    return getattr(inspect.unwrap(plugin), "__module__", None) or ""
 
 
 def _place(plugin: Any) -> str:

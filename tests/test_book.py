@@ -32,6 +32,7 @@ PAGES = (
     "notebooks/cost",
     "notebooks/theorems",
     "notebooks/training",
+    "notebooks/add_your_own",
     "notebooks/cost_over_training",
     "notebooks/sum_rule",
     "notebooks/right_and_wrong",

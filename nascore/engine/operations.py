@@ -18,7 +18,7 @@ from nascore.engine.cpu import folded
 from nascore.engine.cpu.depthwise import Depthwise
 from nascore.engine.space import OPERATIONS
 from nascore.errors import ConfigError
-from nascore.plugins import Registry, is_built_in, needs_to_be_callable
+from nascore.plugins import Registry, failure, is_built_in, needs_to_be_callable
 
 EPS = 1e-5
 GROUPS = 4  # of norm="group"
@@ -100,8 +100,8 @@ def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
     except ConfigError:
         raise
     except Exception as error:  # the plug-in is any code
-        fault = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{what} fails for channels={channels} and {given}: {fault}") from error
+        why = failure(plugin, error)
+        raise ConfigError(f"{what} fails for channels={channels} and {given}: {why}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{what} makes no torch.nn.Module, but {module!r}.")
     if getattr(y, "shape", None) != x.shape:

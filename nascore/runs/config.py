@@ -134,7 +134,7 @@ class SearchConfig(BaseModel):
             raise ConfigError(f"framework_options={options!r}: give names and values.")
         if isinstance(framework, Framework):
             if options:
-                raise ConfigError(f"framework_options={options!r} with {framework}: give one.")
+                raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
             framework, options = type(framework), framework.model_dump(exclude_defaults=True)
         name = FRAMEWORKS.name_of(framework)
         own = FRAMEWORKS[name].model_fields

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nascore.errors import ConfigError, DataError
 from nascore.folders import ensure_writable
-from nascore.plugins import Registry
+from nascore.plugins import Registry, failure, is_built_in
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
@@ -74,12 +74,17 @@ class Dataset:
             if not fine:
                 raise DataError(f"dataset {self.name!r} has {found} instead of {allowed}.")
 
-        parts, n, top = self.read(), self.examples, self.classes - 1
-        found = type(parts).__name__
-        if isinstance(parts, tuple):
-            found = f"({', '.join(type(part).__name__ for part in parts)})"
-        fine = isinstance(parts, tuple) and len(parts) == 2
-        check(fine, found, "a tuple of images and labels")
+        try:
+            parts = self.read()
+        except Exception as error:
+            if is_built_in(self):
+                raise
+            what = f"dataset {self.name!r} cannot be read, {failure(self, error)}"
+            raise DataError(what) from error
+        n, top = self.examples, self.classes - 1
+        kinds = [type(part).__name__ for part in parts] if isinstance(parts, tuple) else []
+        found = f"({', '.join(kinds)})" if kinds else type(parts).__name__
+        check(len(kinds) == 2, found, "a tuple of images and labels")
         images, labels = map(np.asarray, parts)
         fine = images.ndim == 4 and images.shape[:2] == (n, self.channels) and images.size > 0
         shape = f"({n}, {self.channels}, height, width)"

@@ -152,11 +152,15 @@ class Run:
             raise RecordError(f"{path}: no such file.")
         try:
             history = xr.load_dataset(path, engine="h5netcdf")
-            config = SearchConfig(**json.loads(history.attrs.pop("config")))
+            config = _read_config(path, json.loads(history.attrs.pop("config")))
             provenance = json.loads(history.attrs.pop("provenance"))
             if history.attrs.pop("hash") not in (config.hash, config.old_hash):
-                plug_ins = ", ".join(config.plug_ins) or "its config"
-                raise ValueError(f"{plug_ins} does not have the hash that it was saved with")
+                if config.plug_ins:
+                    raise RecordError(
+                        f"{path}: the source of {', '.join(config.plug_ins)} has changed since. "
+                        "Undo the change to read the record, or search again: that makes another."
+                    )
+                raise ValueError("its config does not have the hash that it was saved with")
             extra = config.make_framework().recorded
             expected = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
             for name, variable in expected.to_xarray().variables.items():
@@ -165,7 +169,20 @@ class Run:
                     raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
                 if name in expected.coordinates and (found.values != variable.values).any():
                     raise ValueError(f"{name} is {list(found.values)}")
+        except RecordError:
+            raise
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             message = f"{path} is not a whole record of a run ({error}). Delete it and run again."
             raise RecordError(message) from None
         return cls(config, history, provenance)
+
+
+def _read_config(path: Path, fields: dict) -> SearchConfig:
+    """The config in a record. Raises RecordError if a plug-in that it names is not to be had."""
+    try:
+        return SearchConfig(**fields)
+    except ConfigError as error:
+        named = [fields[name] for name in ("framework", "dataset", "norm")] + fields["operations"]
+        if any(":" in name for name in named):
+            raise RecordError(f"{path} is whole, but cannot be read here: {error}") from None
+        raise

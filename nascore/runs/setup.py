@@ -1,19 +1,22 @@
 """What a search starts from: data, supernet, framework, architecture, random streams."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
 import torch
 from torch import Generator, Tensor
 
-from nascore.engine import frameworks
+from nascore.engine.cost import pull_back
+from nascore.engine.frameworks import Framework
+from nascore.engine.mask import Mask
 from nascore.engine.random import stream, stream_seed
 from nascore.engine.space import SearchSpace
 from nascore.engine.step import Learner
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch
 from nascore.errors import ConfigError
+from nascore.plugins import failure
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import Split, load_splits
 from nascore.runs.datasets import DATASETS
@@ -53,7 +56,7 @@ class Setup:
         return self.learner.supernet
 
     @property
-    def framework(self) -> frameworks.Framework:
+    def framework(self) -> Framework:
         return self.learner.framework
 
     @property
@@ -135,7 +138,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     if config.freeze_alpha:
         alpha.zero_()  # uniform masks
     parameters = framework.parameters(alpha)
-    frameworks.check(framework, parameters)
+    check_framework(framework, parameters)
     parameters = {name: p.detach().to(device, dtype) for name, p in parameters.items()}
     architecture = {name: p.requires_grad_() for name, p in parameters.items()}
     theta, decay = list(supernet.parameters()), config.arch_weight_decay
@@ -180,3 +183,43 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name!r} is not available here: {error}") from None
     return device
+
+
+def check_framework(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
+    """Does on the CPU what a step asks of a framework, so that mistakes show before any work.
+
+    Arguments:
+        framework: on its space.
+        parameters: what it learns, at the start, by name.
+
+    Raises ConfigError: a method fails, a shape is wrong, or no cost would reach what is learned.
+    """
+    name = f"framework {type(framework).__name__}"
+    learned = {key: p.detach().cpu().requires_grad_() for key, p in parameters.items()}
+    try:
+        with torch.enable_grad():
+            _try_framework(framework, learned)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except Exception as error:  # a framework of one's own is any code
+        raise ConfigError(f"{name} fails, {failure(type(framework), error)}") from error
+
+
+def _try_framework(framework: Framework, learned: Mapping[str, Tensor]) -> None:
+    mask = framework.mask(learned, Generator().manual_seed(0))
+    if not isinstance(mask, Mask):
+        raise ConfigError(f"draw returns {type(mask).__name__}, not a Mask.")
+    edges, operations = shape = len(framework.space.edges), len(framework.space.operations)
+    restricted, state, loss = framework.restricted(learned), framework.state(), torch.tensor(1.0)
+    tensors = {f"{p} of its mask": getattr(mask, p) for p in ("weight", "score", "cost_weight")}
+    tensors["probability"] = framework.probability(**restricted)
+    tensors["cost"] = framework.cost(mask, torch.zeros(1, edges, operations), loss, **state)
+    for what, tensor in tensors.items():
+        if tuple(tensor.shape) != shape:
+            raise ConfigError(f"{what} is {tuple(tensor.shape)}, not {shape}: (edges, operations).")
+    penalty = framework.penalty(**restricted)
+    if penalty is not None and penalty.shape != ():
+        raise ConfigError(f"penalty is {tuple(penalty.shape)}, not a scalar.")
+    if (then := set(framework.next_state(loss, **state))) != set(state):
+        raise ConfigError(f"next_state returns {sorted(then)}, but state has {sorted(state)}.")
+    pull_back(mask.score, torch.zeros_like(mask.score), list(learned.values()))

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch.func import functional_call
 
 from nascore import SearchConfig, SearchSpace, Wiring, search
-from nascore.engine.frameworks import check, make_framework
+from nascore.engine.frameworks import make_framework
 from nascore.engine.mask import Mask
 from nascore.engine.step import Learner
 from nascore.errors import ConfigError
 from nascore.methods import PCDARTS
-from nascore.runs.setup import set_up
+from nascore.runs.setup import check_framework, set_up
 
 SPACES = {
     "minimal": SearchSpace.minimal(),
@@ -226,7 +226,7 @@ def test_what_it_learns_is_recorded_as_it_says(learner, batch):
     assert torch.allclose(recorded["probability"], one.architecture["alpha"].softmax(dim=1))
     start = one.framework.parameters(torch.ones(5, 8))
     assert torch.equal(start["beta"], torch.zeros(5))
-    check(one.framework, start)
+    check_framework(one.framework, start)
 
 
 @pytest.mark.parametrize("level", ["single", "bi"])

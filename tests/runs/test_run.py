@@ -1,10 +1,13 @@
+import importlib
 import json
+import linecache
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from nascore import Run, SearchConfig
+from nascore import Run, SearchConfig, search
 from nascore.errors import ConfigError, RecordError
 from nascore.runs.history import VARIABLES, History
 
@@ -138,3 +141,28 @@ def test_summary_names_config_epochs_wiring_and_provenance(run):
     text = str(run)
     for part in ("level = bi", "L-H", "final wiring", "(2,3)", "torch = "):
         assert part in text
+
+
+def test_a_record_whose_plug_in_is_another_or_away_is_kept(tmp_path, tiny, monkeypatch):
+    """Nothing is wrong with the file: the message must not ask to delete it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    source = "from nascore.engine import DARTS\nclass Mine(DARTS):\n    luck: int = 1\n"
+    module = tmp_path / "a_plug_in_of_mine.py"
+    module.write_text(source)
+    config = tiny.replace(framework="a_plug_in_of_mine:Mine", epochs=1)
+    path = search(config, progress=False).save(tmp_path / "run.nc")
+    assert Run.load(path).config == config
+
+    linecache.clearcache()
+    module.write_text(source.replace("1", "2"))
+    with pytest.raises(RecordError, match="source of a_plug_in_of_mine:Mine has changed") as error:
+        Run.load(path)
+    assert "Delete" not in str(error.value)
+
+    module.unlink()
+    monkeypatch.delitem(sys.modules, "a_plug_in_of_mine")
+    importlib.invalidate_caches()
+    with pytest.raises(RecordError, match="no module 'a_plug_in_of_mine'") as error:
+        Run.load(path)
+    assert "is whole" in str(error.value) and "Delete" not in str(error.value)

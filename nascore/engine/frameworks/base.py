@@ -9,7 +9,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from torch import Generator, Tensor
 
-from nascore.engine.cost import pull_back
 from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace
 from nascore.errors import ConfigError, explain
@@ -170,23 +169,3 @@ def make_framework(name: str, **options: Any) -> Framework:
     except ValidationError as error:
         lines = [explain(wrong, "option", kind.model_fields) for wrong in error.errors()]
         raise ConfigError(f"framework {name!r}: " + "\n".join(lines)) from None
-
-
-def check(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
-    """Draws a mask on the CPU and pulls a cost of 0 back, so that mistakes show before any work.
-
-    Raises ConfigError: a shape is wrong, or no cost would reach what is learned.
-    """
-    what = f"framework {type(framework).__name__}"
-    learned = {name: p.detach().cpu().requires_grad_() for name, p in parameters.items()}
-    with torch.enable_grad():
-        mask = framework.mask(learned, Generator().manual_seed(0))
-    shape = (len(framework.space.edges), len(framework.space.operations))
-    for part in ("weight", "score", "cost_weight"):
-        found = tuple(getattr(mask, part).shape)
-        if found != shape:
-            raise ConfigError(f"{what}: {part} of its mask is {found}, not {shape}.")
-    try:
-        pull_back(mask.score, torch.zeros_like(mask.score), list(learned.values()))
-    except ConfigError as error:
-        raise ConfigError(f"{what}: {error}") from None

@@ -15,7 +15,6 @@ from nascore.engine.frameworks import (
     SNAS,
     Framework,
     ProxylessNAS,
-    check,
     framework,
     make_framework,
 )
@@ -23,6 +22,7 @@ from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel, stream
 from nascore.engine.step import Learner
 from nascore.errors import ConfigError
+from nascore.runs.setup import check_framework
 
 RESTRICTED = SearchSpace(allowed={"(0,2)": ["none"], "(1,3)": ["skip_connect", "sep_conv_3x3"]})
 
@@ -276,9 +276,9 @@ def test_a_mask_that_cannot_work_is_refused_before_any_work(alpha):
             return Mask(alpha.softmax(dim=1).sum(dim=0), alpha)
 
     with pytest.raises(ConfigError, match="Deaf: the score does not depend on alpha"):
-        check(Deaf().on(SearchSpace()), {"alpha": alpha()})
+        check_framework(Deaf().on(SearchSpace()), {"alpha": alpha()})
     with pytest.raises(ConfigError, match=r"Flat: weight of its mask is \(8,\), not \(5, 8\)"):
-        check(Flat().on(SearchSpace()), {"alpha": alpha()})
+        check_framework(Flat().on(SearchSpace()), {"alpha": alpha()})
     with pytest.raises(ConfigError, match="does not depend on alpha"):
         pull_back(DARTS().draw(alpha()).score, torch.zeros(5, 8).double(), [alpha()])
 
@@ -286,3 +286,32 @@ def test_a_mask_that_cannot_work_is_refused_before_any_work(alpha):
 def test_unknown_framework():
     with pytest.raises(ConfigError, match="unknown framework 'dart'. Did you mean 'darts'"):
         make_framework("dart")
+
+
+@pytest.mark.parametrize(
+    "method, message",
+    [
+        (lambda self, alpha, generator: alpha.softmax(dim=1), "draw returns Tensor, not a Mask"),
+        (lambda self, alpha, generator: alpha.sofmax(), "fails, line .*: AttributeError: 'Tensor'"),
+        (lambda self, alpha: None, "fails, TypeError: .* argument 'generator'"),
+    ],
+)
+def test_a_draw_that_fails_is_named(method, message, alpha):
+    kind = type("Mine", (DARTS,), {"draw": method, "__module__": __name__})
+    with pytest.raises(ConfigError, match=f"framework Mine:? {message}"):
+        check_framework(kind().on(SearchSpace()), {"alpha": alpha()})
+
+
+@pytest.mark.parametrize(
+    "name, method, message",
+    [
+        ("probability", lambda self, alpha: alpha[0], r"probability is \(8,\), not \(5, 8\)"),
+        ("cost", lambda self, mask, cost, loss: cost, r"cost is \(1, 5, 8\), not \(5, 8\)"),
+        ("penalty", lambda self, alpha: alpha, r"penalty is \(5, 8\), not a scalar"),
+        ("next_state", lambda self, loss: {"b": loss}, r"next_state returns \['b'\], but state"),
+    ],
+)
+def test_what_a_step_could_not_use_is_named(name, method, message, alpha):
+    kind = type("Mine", (DARTS,), {name: method, "__module__": __name__})
+    with pytest.raises(ConfigError, match=f"framework Mine: {message}"):
+        check_framework(kind().on(SearchSpace()), {"alpha": alpha()})

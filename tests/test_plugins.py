@@ -1,0 +1,226 @@
+"""Plug-ins: what a name finds, what is said where it finds nothing, when the source is another."""
+
+import sys
+from types import ModuleType
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from nascore.engine import FRAMEWORKS, Framework, Mask
+from nascore.engine.frameworks import GDAS
+from nascore.errors import ConfigError
+from nascore.plugins import Registry, failure, is_built_in, needs_this_process, source_digest
+
+
+class Base(Framework):
+    def draw(self, alpha, generator=None):
+        score = alpha.log_softmax(dim=1)
+        return Mask(score.detach().exp(), score)
+
+
+class Inherits(Base):
+    luck: float = 1.0
+
+
+def a_function():
+    return 1
+
+
+CELL = """
+from nascore.engine import Framework
+from nascore.engine.frameworks import GDAS
+from pydantic import Field
+
+class Mine(Framework):
+    luck: list[float] = Field(default_factory=lambda: [{luck}])
+
+    def draw(self, alpha, generator=None):
+        return alpha
+
+class Cooler(GDAS):
+    temperature: float = {luck}
+
+def function():
+    return {luck}
+"""
+
+
+@pytest.fixture
+def registry():
+    """Of what can be called."""
+
+    def check(plugin):
+        return None if callable(plugin) else "it is not callable."
+
+    return Registry("trick", check)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module into the working folder, and forgets it after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    written = []
+
+    def write(text, name="a_module_of_mine"):
+        (tmp_path / f"{name}.py").write_text(text)
+        sys.modules.pop(name, None)
+        written.append(name)
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """Runs code as a cell of a notebook, whose module has no file; returns its names."""
+    shell = InteractiveShell.instance()
+
+    def run(code):
+        own = ModuleType("__main__")
+        monkeypatch.setitem(sys.modules, "__main__", own)
+        monkeypatch.setattr(shell, "user_module", own)
+        shell.user_ns = vars(own)
+        shell.run_cell(code, store_history=True).raise_error()
+        return vars(own)
+
+    yield run
+    InteractiveShell.clear_instance()
+
+
+def test_a_registered_name_finds_its_plug_in(registry):
+    registry.register("one")(a_function)
+    assert registry["one"] is a_function and "one" in registry and list(registry) == ["one"]
+    assert registry.register("one")(a_function) is a_function  # as when a cell runs again
+    with pytest.raises(
+        ConfigError, match=r"trick 'one' is registered twice: it is .*a_function al"
+    ):
+        registry.register("one")(Base)
+    registry.register("one", replace=True)(Base)
+    assert registry["one"] is Base
+    with pytest.raises(ConfigError, match="trick 'a:b': a name has no colon"):
+        registry.register("a:b")
+    with pytest.raises(ConfigError, match="trick 'five': it is not callable"):
+        registry.register("five")(5)
+
+
+def test_a_name_of_a_module_finds_its_attribute_and_what_it_registered(registry, module):
+    module("def trick(): pass")
+    found = registry["a_module_of_mine:trick"]
+    assert found.__name__ == "trick"
+    assert registry.name_of(found) == registry.name_of("a_module_of_mine:trick")
+    assert registry.name_of(found) == "a_module_of_mine:trick"
+    registry.register("short")(found)
+    assert registry["a_module_of_mine:short"] is found
+    assert registry.name_of("short") == "a_module_of_mine:short"
+
+
+def test_built_in_plug_ins_have_plain_names_and_no_digest():
+    assert FRAMEWORKS.name_of(GDAS) == "gdas" and FRAMEWORKS.digest("gdas") is None
+    assert is_built_in(GDAS) and not is_built_in(Base)
+    assert needs_this_process("__main__:Mine") and not needs_this_process("my_module:Mine")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("trik", "unknown trick 'trik'. Allowed: none. Or give one of your own as 'module:name'."),
+        ("a_module_of_mine", "unknown trick 'a_module_of_mine'"),
+        (
+            "a_module_of_mine:trik",
+            "trick 'a_module_of_mine:trik': unknown name 'trik'. Did you mean 'trick'? "
+            "Allowed: other, trick.",
+        ),
+        ("a_module_of_mine:number", "trick 'a_module_of_mine:number': it is not callable."),
+        ("a_module_of_mine.py:trick", "write it as 'module:name', without .py."),
+        (":trick", "write it as 'module:name'"),
+        (
+            "no_such_module:trick",
+            "trick 'no_such_module:trick': there is no module 'no_such_module'. It must lie in the "
+            "working folder or be installed, also where workers run.",
+        ),
+        (
+            "broken:trick",
+            "cannot import 'broken', line 2 of broken: ModuleNotFoundError: "
+            "No module named 'no_such_module'",
+        ),
+        ("unreadable:trick", "cannot import 'unreadable', SyntaxError: "),
+        (
+            "__main__:Gone",
+            "trick '__main__:Gone' is of a notebook or a script. Define Gone here first",
+        ),
+    ],
+)
+def test_what_a_name_does_not_find_is_told(registry, module, name, message):
+    module("def trick(): pass\ndef other(): pass\ndef _hidden(): pass\nnumber = 5")
+    module("\nimport no_such_module", "broken")
+    module("class X(", "unreadable")
+    with pytest.raises(ConfigError) as error:
+        registry[name]
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_of_the_package_in_a_module_is_told_as_it_is(registry, module):
+    module("from nascore.errors import ConfigError\nraise ConfigError('mine')")
+    with pytest.raises(ConfigError, match="^mine$"):
+        registry["a_module_of_mine:trick"]
+
+
+def test_what_has_no_name_is_refused(registry):
+    def local():
+        pass
+
+    with pytest.raises(ConfigError, match="unknown name 'test_what_has_no_name"):
+        registry[f"{__name__}:{local.__qualname__}"]
+    with pytest.raises(ConfigError, match="trick '5': it is not callable"):
+        registry.name_of(5)
+
+
+def test_a_failure_names_the_line_of_the_plug_in(module):
+    module("def outer():\n    return inner()\n\ndef inner():\n    return len(5)")
+    import a_module_of_mine
+
+    with pytest.raises(TypeError) as error:
+        a_module_of_mine.outer()
+    said = failure(a_module_of_mine.outer, error.value)
+    assert said == "line 5 of a_module_of_mine: TypeError: object of type 'int' has no len()"
+    assert failure("elsewhere", ValueError("no")) == "ValueError: no"
+
+
+def test_edited_source_has_another_digest(module):
+    digests = set()
+    for luck in (1, 2, 1):
+        module(f"def trick():\n    return {luck}")
+        digests.add(Registry("trick").digest("a_module_of_mine:trick"))
+    assert len(digests) == 2
+
+
+def test_the_digest_holds_what_a_class_inherits(monkeypatch):
+    before = source_digest(Inherits)
+    assert before not in (source_digest(Base), source_digest(a_function))
+    monkeypatch.setattr(
+        "nascore.plugins.inspect.getsource", lambda part: "edited" if part is Base else "same"
+    )
+    edited = source_digest(Inherits)
+    monkeypatch.setattr("nascore.plugins.inspect.getsource", lambda part: "same")
+    assert source_digest(Inherits) != edited
+
+
+@pytest.mark.filterwarnings("ignore")  # IPython's own
+@pytest.mark.parametrize("name", ["Mine", "Cooler", "function"])
+def test_what_a_cell_defines_has_a_digest_of_its_source(cell, name):
+    """The same in every process: what pydantic keeps of a class would hold addresses."""
+    first, again, edited = (cell(CELL.format(luck=luck))[name] for luck in (1.0, 1.0, 2.0))
+    assert first is not again
+    assert source_digest(first) == source_digest(again) != source_digest(edited)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_digest_of_a_cell_is_that_of_the_class_alone(cell):
+    """What else stands in the cell may change."""
+    mine = cell(CELL.format(luck=1.0))["Mine"]
+    beside = cell(CELL.format(luck=1.0).replace("return 1.0", "return 3.0"))["Mine"]
+    assert source_digest(mine) == source_digest(beside)
