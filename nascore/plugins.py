@@ -76,15 +76,18 @@ class Registry(Mapping[str, Any]):
         return self._accept(name, plugin)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known or name in list(self)
+        return name in self._known or name in self._all()
 
     def __iter__(self) -> Iterator[str]:
-        if self.home is not None:
-            import_module(self.home)
-        return iter(self._known)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(list(self))
+        return len(self._all())
+
+    def _all(self) -> dict[str, Any]:
+        if self.home is not None:
+            import_module(self.home)
+        return self._known
 
     def name_of(self, plugin: Any) -> str:
         """The name that finds a plug-in, here and in another process, from a name or the plug-in.
