@@ -32,6 +32,7 @@ def mean_cost(run: Run, epochs: slice, cells: slice = slice(None)) -> float:
     control="the same in the cells before the last, whose costs add up to little (A4)",
 )
 def cost_at_init_and_convergence(arms: Arms) -> Evidence:
+    """The smaller of the cost at the start and minus that at the end, by seed, in nats."""
     (runs,) = arms.values()
     when = slice(0, 1), slice(-max(1, runs[0].config.epochs // 10), None)
     start, end = (each(mean_cost, runs, epochs) for epochs in when)
@@ -65,6 +66,7 @@ def _largest(values: xr.DataArray) -> float:
     tested=False,
 )
 def sum_rule(arms: Arms) -> Evidence:
+    """Largest difference between output cost and L - H over epochs, by seed, in nats."""
     (runs,) = arms.values()
 
     def difference(run: Run, split: str) -> float:
@@ -97,6 +99,8 @@ def sum_rule(arms: Arms) -> Evidence:
     tested=False,
 )
 def path_cost(arms: Arms) -> Evidence:
+    """Largest cost that passes an intermediate edge, of the output cost, by seed."""
+
     def passed(run: Run) -> float:
         output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
         return _largest(of_all_edges(run).isel(cell=-1) - output) / _largest(output)
@@ -132,6 +136,7 @@ def of_all_edges(run: Run) -> xr.DataArray:
     tested=False,
 )
 def cell_sums(arms: Arms) -> Evidence:
+    """Largest cost of the cells before the last, of the last cell's, by seed."""
     (runs,) = arms.values()
 
     def share(run: Run, all_edges: bool) -> float:
@@ -174,6 +179,8 @@ def later_cost(run: Run, split: str, outcome: str | None = None) -> float:
     control="bi-level search without label noise",
 )
 def right_and_wrong(arms: Arms) -> Evidence:
+    """The smaller of L - H on the search set and minus that on the training set, in nats."""
+
     def both(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
         return each(later_cost, runs, "search"), -each(later_cost, runs, "train")
 
@@ -222,6 +229,7 @@ def deep_advantage(run: Run) -> float:
     control="cost of (1,3) minus cost of (2,3) with (1,2) free",
 )
 def training_opportunity(arms: Arms) -> Evidence:
+    """Cost of (1,3) minus that of (2,3), (1,2) fixed minus free, by seed, in nats."""
     fixed, free = (each(deep_advantage, arms[arm]) for arm in ("fixed", "free"))
 
     said = [f"{abs(m):.2g} nat {'less' if m >= 0 else 'more'}" for m in (mean(fixed), mean(free))]
@@ -252,6 +260,7 @@ def training_opportunity(arms: Arms) -> Evidence:
     tested=False,
 )
 def deep_linear(arms: Arms) -> Evidence:
+    """Largest distance of a mode from its closed form, of its strength, by seed."""
     residual, control = _chains(seeds=5)
     return Evidence(
         range(len(residual)),

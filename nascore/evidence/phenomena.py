@@ -57,6 +57,7 @@ def shuffled(run: Run) -> np.ndarray:
     unit="p(none)",
 )
 def growing(arms: Arms) -> Evidence:
+    """How far p(none), averaged over edges, rises above its ends, by seed."""
     (runs,) = arms.values()
 
     def none(run: Run) -> np.ndarray:
@@ -115,6 +116,7 @@ def _relabelled(run: Run) -> float:
     unit="p(none)",
 )
 def width_preference(arms: Arms) -> Evidence:
+    """p(none) at the end on intermediate edges minus on input edges, by seed."""
     (runs,) = arms.values()
     space, ended = runs[0].config.space, [run for run in runs if not run.diverged]
     inputs, inner = (each(none_on, runs, e) for e in (space.input_edges, space.intermediate_edges))
@@ -159,6 +161,7 @@ def share_kept(run: Run) -> float:
     unit="of the edges",
 )
 def bilevel_failure(arms: Arms) -> Evidence:
+    """Share of the edges that are kept, single-level minus bi-level, by seed."""
     kept = {arm: each(share_kept, runs) for arm, runs in arms.items()}
     bi, single = kept["bi-level"], kept["single-level"]
     without = f", bi-level without noise {mean(kept['control']):.2f}" if "control" in kept else ""

@@ -34,6 +34,7 @@ class DrNAS(Framework):
     )
 
     def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        """A Dirichlet sample Z and s = log Z, each (edges, operations)."""
         log_g = torch._standard_gamma(_concentration(alpha), generator=generator).log()
         score = log_g.masked_fill(alpha == -torch.inf, -torch.inf).log_softmax(dim=1)
         return Mask(score.detach().exp(), score)

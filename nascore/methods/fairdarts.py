@@ -38,6 +38,7 @@ class FairDARTS(Framework):
     )
 
     def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+        """The gates Z = sigmoid(alpha) and s = log Z, each (edges, operations)."""
         return Mask(alpha.detach().sigmoid(), F.logsigmoid(alpha))
 
     def probability(self, alpha: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ class GDAS(Framework):
         return self.model_copy(update={"temperature": now})
 
     def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        """The maximum Z of a relaxed sample q, and s = log q, each (edges, operations)."""
         noisy = alpha.log_softmax(dim=1) + gumbel(alpha, generator)
         score = (noisy / self.temperature).log_softmax(dim=1)  # log q
         sampled = score.argmax(dim=1)

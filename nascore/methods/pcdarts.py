@@ -48,6 +48,7 @@ class PCDARTS(Framework):
         return {"alpha": alpha, "beta": alpha.new_zeros(len(alpha))}
 
     def draw(self, alpha: Tensor, beta: Tensor, generator: Generator | None = None) -> Mask:
+        """Z = p q and s = log Z, (edges, operations), from alpha and from beta (edges,)."""
         nodes = beta.split(list(self.space.intermediate_nodes))  # node j has j edges
         log_q = torch.cat([edges.log_softmax(dim=0) for edges in nodes])
         score = alpha.log_softmax(dim=1) + log_q.unsqueeze(1)

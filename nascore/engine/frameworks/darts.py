@@ -24,5 +24,6 @@ class DARTS(Framework):
     )
 
     def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+        """Z = softmax(alpha) and s = log Z, each (edges, operations)."""
         score = alpha.log_softmax(dim=1)
         return Mask(score.detach().exp(), score)

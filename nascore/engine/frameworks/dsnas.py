@@ -19,5 +19,6 @@ class DSNAS(Framework):
     )
 
     def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        """A one-hot sample Z of p = softmax(alpha) and s = log p, each (edges, operations)."""
         score = alpha.log_softmax(dim=1)
         return Mask.sample((score.detach() + gumbel(alpha, generator)).argmax(dim=1), score)

@@ -28,6 +28,7 @@ class ProxylessNAS(Framework):
     )
 
     def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        """The gates g, s = log q, and q as the cost's weight, each (edges, operations)."""
         log_p = alpha.log_softmax(dim=1)
         noisy = log_p.detach() + gumbel(alpha, generator)
         pair = noisy.topk(min(2, alpha.shape[1]), dim=1).indices  # (edges, 2)

@@ -35,6 +35,7 @@ class SNAS(Framework):
         return self.model_copy(update={"temperature": now})
 
     def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        """A relaxed sample Z of softmax(alpha) and s = log Z, each (edges, operations)."""
         noisy = alpha.log_softmax(dim=1) + gumbel(alpha, generator)
         score = (noisy / self.temperature).log_softmax(dim=1)
         return Mask(score.detach().exp(), score)
