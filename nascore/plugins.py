@@ -150,7 +150,12 @@ class Registry(Mapping[str, Any]):
             for key, value in vars(module).items()
             if key[0] != "_" and _module(value) == module.__name__ and self.check(value) is None
         ]
-        return f"{self.kind} {name!r}: {unknown('name', attribute, there)}"
+        why = (
+            unknown("name", attribute, there)
+            if there
+            else f"{module.__name__} has no {attribute!r}."
+        )
+        return f"{self.kind} {name!r}: {why}"
 
 
 def needs_to_be_callable(plugin: Any) -> str | None:

@@ -7,8 +7,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from nascore.engine import FRAMEWORKS, Framework, Mask
-from nascore.engine.frameworks import GDAS
 from nascore.errors import ConfigError
+from nascore.methods import GDAS
 from nascore.plugins import Registry, failure, is_built_in, needs_this_process, source_digest
 
 
@@ -28,7 +28,7 @@ def a_function():
 
 CELL = """
 from nascore.engine import Framework
-from nascore.engine.frameworks import GDAS
+from nascore.methods import GDAS
 from pydantic import Field
 
 class Mine(Framework):

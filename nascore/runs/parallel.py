@@ -4,6 +4,7 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,6 +95,12 @@ def _ended(
         jobs = [executor.submit(_run, config, store) for config in configs]
         try:
             yield from (job.result() for job in as_completed(jobs))
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a worker ended abruptly. In a script, call sweep under "
+                'if __name__ == "__main__": as workers import the script; else memory may have '
+                "run out: use fewer workers."
+            ) from None
         except BaseException:
             for job in jobs:
                 job.cancel()

@@ -146,7 +146,7 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     [
         (("grow",), "unknown experiment 'grow'. Did you mean 'growing'"),
         (("growing", "labtop"), "unknown profile 'labtop'. Did you mean 'laptop'"),
-        (("no_module_has_this_name:mine",), "cannot import 'no_module_has_this_name'"),
+        (("no_module_has_this_name:mine",), "no module 'no_module_has_this_name'"),
     ],
 )
 def test_unknown_names(arguments, message):

@@ -331,3 +331,12 @@ def test_the_source_of_a_dataset_is_told_from_another(module):
         digests.add(DATASETS.digest(f"{module(text)}:mine"))
     assert len(digests) == 3 and None not in digests
     assert DATASETS.digest("digits") is None
+
+
+def test_a_dataset_that_fails_names_its_line():
+    @dataset("fails", examples=4, classes=2, channels=1)
+    def fails():
+        return [].pop()
+
+    with pytest.raises(DataError, match=r"'fails' cannot be read, line \d+ of .*: IndexError: pop"):
+        DATASETS["fails"].load()

@@ -121,7 +121,7 @@ def test_a_framework_of_ones_own_in_worker_processes(tiny, tmp_path, monkeypatch
     linecache.checkcache()
     importlib.reload(importlib.import_module("my_frameworks"))
     assert config.hash != before and RunStore(store).get(config) is None
-    with pytest.raises(RecordError, match="my_frameworks:Sharp does not have the hash"):
+    with pytest.raises(RecordError, match="source of my_frameworks:Sharp has changed"):
         next(iter(RunStore(store)))
 
 
