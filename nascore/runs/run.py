@@ -84,17 +84,17 @@ class Run:
         """
         return count_active(self.history.probability)
 
-    @property
+    @cached_property
     def output_cost(self) -> xr.DataArray:
         """L - H, the cost at the output (T2), mean over examples in nats, (epoch, split)."""
         return self._mean(self.history.loss - self.history.entropy)
 
-    @property
+    @cached_property
     def mean_loss(self) -> xr.DataArray:
         """L, mean over examples in nats, (epoch, split)."""
         return self._mean(self.history.loss)
 
-    @property
+    @cached_property
     def mean_entropy(self) -> xr.DataArray:
         """H, mean over examples in nats, (epoch, split)."""
         return self._mean(self.history.entropy)

@@ -107,9 +107,9 @@ def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
 @pytest.mark.slow
 def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
     store = RunStore(tmp_path)
-    run_experiment("growing", "smoke", seeds=2, store=store, progress=False)
+    run_experiment("growing", "smoke", seeds=2, store=store, workers=0, progress=False)
     assert load_experiment("growing", "smoke", store) is None  # the third seed is missing
-    made = run_experiment("growing", "smoke", store=store, progress=False)
+    made = run_experiment("growing", "smoke", store=store, workers=0, progress=False)
     loaded = load_experiment("growing", "smoke", store)
     assert [run.provenance for run in loaded["single-level"]] == [
         run.provenance for run in made["single-level"]
@@ -132,11 +132,11 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     book = tmp_path / "book" / "records"
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()
-    run_experiment("growing", "smoke", seeds=1, store=RunStore(book), progress=False)
+    run_experiment("growing", "smoke", seeds=1, store=RunStore(book), workers=0, progress=False)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     monkeypatch.chdir(notebooks)
-    run_experiment("growing", "smoke", seeds=2, store="runs", progress=False)
+    run_experiment("growing", "smoke", seeds=2, store="runs", workers=0, progress=False)
     assert len(list((notebooks / "runs").glob("*.nc"))) == 1
     assert len(list(book.glob("*"))) == 1
 
@@ -183,7 +183,9 @@ def own(monkeypatch):
 def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatch):
     (tmp_path / "own_experiments.py").write_text(MINE % TINY)
     monkeypatch.syspath_prepend(tmp_path)
-    runs = run_experiment("own_experiments:mine", "smoke", store=tmp_path / "r", progress=False)
+    runs = run_experiment(
+        "own_experiments:mine", "smoke", store=tmp_path / "r", workers=0, progress=False
+    )
     assert {arm: [run.config.seed for run in there] for arm, there in runs.items()} == {
         "one cell": [0, 1],
         "two cells": [0, 1],

@@ -28,17 +28,17 @@ def test_same_bits_whatever_the_number_of_workers(tiny, tmp_path):
 
 
 def test_what_the_store_has_is_not_run_again(tiny, tmp_path):
-    first = sweep([tiny, tiny], store=tmp_path, progress=False)
+    first = sweep([tiny, tiny], store=tmp_path, workers=0, progress=False)
     assert len(list(tmp_path.iterdir())) == 1  # the record, and no checkpoint
-    again = sweep([tiny], store=RunStore(tmp_path), progress=False)
+    again = sweep([tiny], store=RunStore(tmp_path), workers=0, progress=False)
     assert first[0].provenance == first[1].provenance == again[0].provenance
 
 
 def test_fresh_runs_again_and_replaces_each_record_when_its_new_one_is_whole(tiny, tmp_path):
     store, bad = RunStore(tmp_path), tiny.replace(device="cuda:99")
-    first, _ = sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
+    first, _ = sweep([tiny, tiny.replace(seed=1)], store=store, workers=0, progress=False)
     before = store.path(tiny).stat().st_ino
-    (again,) = sweep([tiny], store=store, fresh=True, progress=False)
+    (again,) = sweep([tiny], store=store, fresh=True, workers=0, progress=False)
     assert store.path(tiny).stat().st_ino != before  # written beside the old one, then moved there
     assert histories([first])[0].identical(histories([again])[0])
     assert store.get(tiny).provenance == again.provenance
@@ -49,12 +49,12 @@ def test_fresh_runs_again_and_replaces_each_record_when_its_new_one_is_whole(tin
 
 def test_records_that_are_shipped_are_found_and_left_alone(tiny, tmp_path):
     shipped, own = tmp_path / "shipped", tmp_path / "own"
-    (first,) = sweep([tiny], store=shipped, progress=False)
+    (first,) = sweep([tiny], store=shipped, workers=0, progress=False)
     store = RunStore(own, shipped)
-    found, _ = sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
+    found, _ = sweep([tiny, tiny.replace(seed=1)], store=store, workers=0, progress=False)
     assert found.provenance == first.provenance
     assert [len(list(RunStore(folder))) for folder in (shipped, own)] == [1, 1]
-    sweep([tiny], store=store, fresh=True, progress=False)
+    sweep([tiny], store=store, fresh=True, workers=0, progress=False)
     assert RunStore(shipped).get(tiny).provenance == first.provenance
     assert RunStore(own).get(tiny) is not None
 
@@ -150,6 +150,6 @@ def test_on_a_dask_cluster(tiny, tmp_path):
         )
         with pytest.raises(ConfigError, match="cuda:99"):
             sweep([tiny.replace(device="cuda:99")], scheduler=address, progress=False)
-    local = sweep([tiny, tiny.replace(seed=1)], progress=False)
+    local = sweep([tiny, tiny.replace(seed=1)], workers=0, progress=False)
     for ours, theirs in zip(histories([run, other]), histories(local), strict=True):
         assert ours.identical(theirs)
