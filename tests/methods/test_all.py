@@ -88,7 +88,8 @@ def test_it_learns_on_both_levels(name, level, tiny):
 @levels
 def test_resume_is_bit_equal(name, level, tiny, tmp_path):
     """Two epochs, save, load, two more = four at once: all that has been learned or recorded."""
-    config = tiny.replace(level=level, framework=name, search_examples=64, epochs=4, augment=True)
+    small = tiny.replace(cells=1, batch_size=48, epochs=4, augment=True)
+    config = small.replace(level=level, framework=name, search_examples=64)
     whole, first, second = (Searcher(config) for _ in range(3))
     whole.finish(progress=False)
     for epoch in range(3):
