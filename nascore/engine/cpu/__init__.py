@@ -1,1 +1,1 @@
-"""What only makes a CPU faster: nothing here changes what is computed. It imports torch alone."""
+"""What only makes a CPU faster: nothing here changes what is computed. Can be skipped."""
