@@ -42,7 +42,7 @@ def experiment(
     Arguments:
         settings: fields of SearchConfig by profile, such as those of nascore.evidence.profiles.
         seeds: number of seeds in each arm, by profile.
-        fixed: fields that make the experiment what it is; no change overrides them.
+        fixed: fields that make the experiment what it is; to change them is an error.
 
     Raises ConfigError for settings of a profile without a number of seeds.
     """
@@ -58,7 +58,12 @@ def experiment(
             if number is not None and number < 1:
                 raise ConfigError(f"seeds={number}: an experiment needs at least 1.")
             changes = {field: value for field, value in changes.items() if value is not None}
+            asked = SearchConfig(**{**settings[profile], **changes})
             made = arms(SearchConfig(**{**settings[profile], **changes, **fixed}))
+            for field in set(changes) & set(SearchConfig.model_fields):
+                if all(getattr(c, field) != getattr(asked, field) for c in made.values()):
+                    what = f"{field}={changes[field]!r}: experiment {arms.__name__!r}"
+                    raise ConfigError(f"{what} sets {field} itself. Leave it out.")
             numbers = range(number or seeds[profile])
             return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in made.items()}
 

@@ -1,5 +1,3 @@
-import doctest
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +5,6 @@ from torch import nn
 
 from nascore import Run, SearchSpace, Wiring, search
 from nascore.book import plots
-from nascore.engine import operations
 from nascore.engine.cpu import folded
 from nascore.engine.mask import Mask
 from nascore.engine.operations import (
@@ -251,9 +248,3 @@ def test_a_normalisation_says_which_channels_it_takes(channels):
     with pytest.raises(ConfigError, match=f"must be 8, 12, 16, ..., not {channels}"):
         build_norm("group", channels)
     assert build_norm("group", 12).num_groups == 4
-
-
-def test_the_examples_in_the_docstrings():
-    """With names of their own, so that they register from outside the package."""
-    result = doctest.testmod(operations, extraglobs={"__name__": __name__})
-    assert result.attempted >= 3 and not result.failed

@@ -204,13 +204,27 @@ def test_an_experiment_of_a_notebook_is_found_by_its_name(own):
     def mine(base):
         return {"batch": base, "none": base.replace(norm="none")}
 
-    arms = configs_of("mine", "laptop", seeds=4, changes={"epochs": 3, "seed": 7, "level": "bi"})
+    arms = configs_of("mine", "laptop", seeds=4, changes={"epochs": 3, "seed": 7})
     assert [config.seed for config in arms["none"]] == [7, 8, 9, 10]
     assert {config.epochs for config in flat(arms)} == {3}
-    assert {config.level for config in flat(arms)} == {"single"}  # what is fixed stays
+    assert {config.level for config in flat(arms)} == {"single"}
     assert len(mine("laptop")["batch"]) == SEEDS["laptop"]
 
 
 def test_settings_without_a_number_of_seeds(own):
     with pytest.raises(ConfigError, match="say how many for profile 'mine'"):
         experiment({"mine": TINY}, seeds={"smoke": 1})
+
+
+@pytest.mark.parametrize(
+    "name, field, value",
+    [
+        ("failure_of_dsnas", "framework", "snas"),
+        ("across_frameworks", "framework", "gdas"),
+        ("label_noise", "label_noise", 0.2),
+    ],
+)
+def test_a_change_that_would_do_nothing_is_refused(name, field, value):
+    with pytest.raises(ConfigError, match=f"experiment '{name}' sets {field} itself"):
+        EXPERIMENTS[name]("smoke", **{field: value})
+    assert EXPERIMENTS[name]("smoke", channels=8)  # and any other one is taken

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore import SearchSpace
+from nascore import SearchSpace, search
 from nascore.engine.cost import pull_back
 from nascore.engine.frameworks import (
     DARTS,
@@ -315,3 +315,27 @@ def test_what_a_step_could_not_use_is_named(name, method, message, alpha):
     kind = type("Mine", (DARTS,), {name: method, "__module__": __name__})
     with pytest.raises(ConfigError, match=f"framework Mine: {message}"):
         check_framework(kind().on(SearchSpace()), {"alpha": alpha()})
+
+
+class Controller(Framework):
+    """Learns no alpha: the scores are a product of two small matrices."""
+
+    def parameters(self, alpha):
+        draw = torch.Generator().manual_seed(0)
+        left = torch.randn(len(alpha), 2, generator=draw)
+        return {"left": left, "right": torch.randn(2, alpha.shape[1], generator=draw)}
+
+    def draw(self, left, right, generator):
+        score = (left @ right).log_softmax(dim=1)
+        sampled = score.detach().exp().multinomial(1, generator=generator)
+        return Mask.sample(sampled[:, 0], score)
+
+    def probability(self, left, right):
+        return (left @ right).softmax(dim=1)
+
+
+def test_a_framework_need_not_learn_an_alpha(tiny):
+    run = search(tiny.replace(framework=Controller), progress=False)
+    assert run.history.alpha.isnull().all()
+    moved = run.history.probability[-1] - run.history.probability[0]
+    assert float(abs(moved).max()) > 0.01 and run.wiring.space == tiny.space
