@@ -85,6 +85,12 @@ def test_every_page_is_there_and_shows_results(site):
         assert f"notebooks/{name}.ipynb" in text and "colab.research.google.com" in text
 
 
+def test_no_table_is_left_as_text(site):
+    """A table in Markdown that a cell returns is no table on the page, but a line of bars."""
+    for page in site.glob("**/*.html"):
+        assert "<p>| " not in page.read_text(), page
+
+
 def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
     """Every profile that has runs is a column; every cell is computed anew from the records."""
     root = site.parent.parent
