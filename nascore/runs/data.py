@@ -36,25 +36,50 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(
-        self, size: int, generator: Generator | None, augment: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Epoch after epoch in random order: images (size, channels, H, W) and labels (size,).
-
-        Batches are full; what does not fill one at the end of an epoch is left out of it.
-        """
-        while True:
-            order = torch.randperm(len(self), generator=generator, device=self.labels.device)
-            for rows in order[: len(self) // size * size].split(size):
-                images = self.images[rows]
-                if augment:
-                    images = crop_and_flip(images, generator)
-                yield images.contiguous(memory_format=self.layout), self.labels[rows]
+    def batches(self, size: int, generator: Generator | None, augment: bool = False) -> "Batches":
+        """Batches to learn from, without an end."""
+        return Batches(self, size, generator, augment)
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every example once, in order, in pieces of about ``size``."""
         pieces = max(1, round(len(self) / size))
         return zip(self.images.tensor_split(pieces), self.labels.tensor_split(pieces), strict=True)
+
+
+class Batches:
+    """Epoch after epoch in random order: images (size, channels, H, W) and labels (size,).
+
+    Batches are full; what does not fill one at the end of an epoch is left out of it.
+
+    Arguments:
+        split: the examples.
+        size: examples in a batch.
+        generator: draws the order and the augmentation.
+        augment: whether images are cropped and flipped at random.
+    """
+
+    def __init__(self, split: Split, size: int, generator: Generator | None, augment: bool):
+        self.split, self.size, self.generator, self.augment = split, size, generator, augment
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        """Leaves out what is left of this epoch."""
+        device = self.split.labels.device
+        self.left = torch.empty(0, dtype=torch.long, device=device)  # rows, in their order
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        split, size = self.split, self.size
+        if len(self.left) < size:
+            device = split.labels.device
+            self.left = torch.randperm(len(split), generator=self.generator, device=device)
+        rows, self.left = self.left[:size], self.left[size:]
+        images = split.images[rows]
+        if self.augment:
+            images = crop_and_flip(images, self.generator)
+        return images.contiguous(memory_format=split.layout), split.labels[rows]
 
 
 def crop_and_flip(images: Tensor, generator: Generator | None) -> Tensor:

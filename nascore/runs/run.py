@@ -3,6 +3,7 @@
 A record is a run in one netCDF file, which any HDF5 reader opens.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +13,22 @@ import numpy as np
 import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
-from nascore.errors import ConfigError, RecordError
+from nascore.errors import ConfigError, DamagedRecord, RecordError
 from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
-from nascore.runs.history import History, count_active, most_probable, over_outcomes
+from nascore.runs.data import SPLITS
+from nascore.runs.history import (
+    RANGES,
+    History,
+    count_active,
+    most_probable,
+    over_outcomes,
+    probability_of_none,
+)
+from nascore.runs.provenance import PROVENANCE
+
+SEAL = b"\nSHA-256 of all before: "
+SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a record
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +71,14 @@ class Run:
         probability = self.history.probability.sel(epoch=epoch)
         if probability.isnull().any():
             raise RecordError(f"run {self.config.hash} has no wiring at epoch {epoch}: diverged.")
-        return Wiring(self.config.space, tuple(most_probable(probability).values.tolist()))
+        names = self.config.space.operations
+        return Wiring(self.config.space, tuple(names[k] for k in most_probable(probability)))
 
     @cached_property
     def diverged(self) -> bool:
         """Whether alpha, or the loss on the training set, is no number at the end."""
-        loss = self.mean_loss.sel(split="train")[-1]
-        return bool(self.active_edges[-1].isnull() or not np.isfinite(loss))
+        loss = self.mean_loss.values[-1, SPLITS.index("train")]
+        return bool(np.isnan(self.active_edges.values[-1]) or not np.isfinite(loss))
 
     @cached_property
     def none_probability(self) -> xr.DataArray:
@@ -72,9 +86,7 @@ class Run:
 
         NaN where alpha has diverged.
         """
-        probability = self.history.probability
-        none = probability.where(probability.operation == "none", 0)
-        return none.sum("operation").where(probability.notnull().all("operation"))
+        return probability_of_none(self.history.probability)
 
     @cached_property
     def active_edges(self) -> xr.DataArray:
@@ -87,7 +99,8 @@ class Run:
     @cached_property
     def output_cost(self) -> xr.DataArray:
         """L - H, the cost at the output (T2), mean over examples in nats, (epoch, split)."""
-        return self._mean(self.history.loss - self.history.entropy)
+        loss = self.history.loss
+        return self._mean(loss.copy(data=loss.values - self.history.entropy.values))
 
     @cached_property
     def mean_loss(self) -> xr.DataArray:
@@ -133,48 +146,102 @@ class Run:
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all, and returns its path."""
         path = Path(path)
-        history = self.history.assign_attrs(
+        record = self.history.assign_attrs(
             config=self.config.model_dump_json(),
             hash=self.config.hash,
             provenance=json.dumps(self.provenance),
         )
+        record.attrs["sha256"] = _digest(record)
         packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
-        encoding = {name: packed for name in history.data_vars}
+        encoding = {name: packed for name in record.data_vars}
         with whole_file(path) as part:
-            history.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+            record.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+            content = part.read_bytes()
+            part.write_bytes(content + SEAL + hashlib.sha256(content).digest())
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
-        """Reads a file that ``save`` wrote. Raises RecordError if it is damaged or no record."""
+        """Reads a file that ``save`` wrote.
+
+        Raises DamagedRecord if it is not what was written, and RecordError if it is missing, cannot
+        be read, or needs a plug-in that is not to be had.
+        """
         path = Path(path)
-        if not path.exists():
-            raise RecordError(f"{path}: no such file.")
+        _check_seal(path)
         try:
-            history = xr.load_dataset(path, engine="h5netcdf")
-            config = _read_config(path, json.loads(history.attrs.pop("config")))
-            provenance = json.loads(history.attrs.pop("provenance"))
-            if history.attrs.pop("hash") not in (config.hash, config.old_hash):
+            record = xr.load_dataset(path, engine="h5netcdf")
+            if record.attrs.pop("sha256") != (digest := _digest(record)):
+                raise ValueError(f"its contents have the SHA-256 {digest[:12]}..., not their own")
+            config = _read_config(path, json.loads(record.attrs.pop("config")))
+            provenance = json.loads(record.attrs.pop("provenance"))
+            if record.attrs.pop("hash") not in (config.hash, config.old_hash):
                 if config.plug_ins:
                     raise RecordError(
                         f"{path}: the source of {', '.join(config.plug_ins)} has changed since. "
                         "Undo the change to read the record, or search again: that makes another."
                     )
                 raise ValueError("its config does not have the hash that it was saved with")
-            extra = config.make_framework().recorded
-            expected = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
-            for name, variable in expected.to_xarray().variables.items():
-                found = history.variables[name]
-                if (found.dims, found.shape) != (variable.dims, variable.shape):
-                    raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
-                if name in expected.coordinates and (found.values != variable.values).any():
-                    raise ValueError(f"{name} is {list(found.values)}")
-        except RecordError:
+            _check_history(config, record)
+            for name in PROVENANCE:
+                provenance[name]
+        except (RecordError, MemoryError):
             raise
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            message = f"{path} is not a whole record of a run ({error}). Delete it and run again."
-            raise RecordError(message) from None
-        return cls(config, history, provenance)
+        except Exception as error:  # HDF5 raises many kinds for a damaged file
+            raise DamagedRecord(f"{path} is not a whole record of a run ({error}).") from None
+        return cls(config, record, provenance)
+
+
+def _digest(record: xr.Dataset) -> str:
+    """The SHA-256 of a record: every array's name, type, shape and bytes, config and provenance."""
+    digest = hashlib.sha256()
+    for name in ("config", "hash", "provenance"):
+        digest.update(record.attrs[name].encode())
+    for name, variable in sorted(record.variables.items()):
+        values = variable.values
+        values = values.astype("U") if values.dtype.kind == "O" else values  # text, as HDF5 has it
+        values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _check_seal(path: Path) -> None:
+    """Compares a file with the SHA-256 at its end, so that HDF5 reads no damaged one.
+
+    HDF5 may wait for ever over one. A record that another program has written again has no seal:
+    what it holds is checked by its other SHA-256. Raises RecordError.
+    """
+    if not path.exists():
+        raise RecordError(f"{path}: no such file.")
+    if not path.is_file():
+        raise RecordError(f"{path} is not a file. Give the path of a record.")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
+    content, seal = raw[:-SEALED], raw[-SEALED:]
+    if seal.startswith(SEAL) and seal != SEAL + hashlib.sha256(content).digest():
+        raise DamagedRecord(f"{path} is not a whole record of a run: its SHA-256 is another.")
+
+
+def _check_history(config: SearchConfig, record: xr.Dataset) -> None:
+    """Raises ValueError for a history of another form than a config makes, or out of its range."""
+    extra = config.make_framework().recorded
+    expected = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
+    for name, variable in expected.to_xarray().variables.items():
+        found = record.variables[name]
+        if (found.dims, found.shape) != (variable.dims, variable.shape):
+            raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
+        if name in expected.coordinates:
+            if (found.values != variable.values).any():
+                raise ValueError(f"{name} is {list(found.values)}")
+            continue
+        if found.dtype != variable.dtype:
+            raise ValueError(f"{name} is of type {found.dtype}, not {variable.dtype}")
+        low, high = RANGES.get(name, (-np.inf, np.inf))
+        if (found.values < low).any() or (found.values > high).any():
+            raise ValueError(f"{name} is not from {low:g} to {high:g}")
 
 
 def _read_config(path: Path, fields: dict) -> SearchConfig:

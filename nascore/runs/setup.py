@@ -18,7 +18,7 @@ from nascore.engine.unrolled import Batch
 from nascore.errors import ConfigError
 from nascore.plugins import failure
 from nascore.runs.config import SearchConfig
-from nascore.runs.data import Split, load_splits
+from nascore.runs.data import Batches, Split, load_splits
 from nascore.runs.datasets import DATASETS
 
 _GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
@@ -73,7 +73,7 @@ class Setup:
         """Steps of an epoch."""
         return len(self.splits["train"]) // self.batch_size
 
-    def batches(self, split: str) -> Iterator[Batch]:
+    def batches(self, split: str) -> Batches:
         """Batches to learn from: images (B, channels, H, W) and labels (B,), without an end."""
         return self.splits[split].batches(self.batch_size, self.streams[split], self.augment)
 
