@@ -26,7 +26,7 @@ Configs = dict[str, list[SearchConfig]]
 
 EXPERIMENTS = Registry(
     "experiment",
-    lambda made: None if hasattr(made, "settings") else "decorate it with @experiment.",
+    lambda own: None if hasattr(own, "settings") else "decorate it with @experiment(settings).",
 )
 """Every experiment by its name."""
 

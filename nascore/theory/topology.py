@@ -68,7 +68,7 @@ def random_wirings(
 
     As in randomly wired networks (Xie, Kirillov, Girshick and He, ICCV 2019) each edge of a graph
     of the family, a key of FAMILIES, is directed from the lower to the higher node. Its parameter
-    is the least that gives enough edges; too many or too few are made up for at random.
+    is the least that gives enough edges; what is too many or missing is removed or added at random.
 
     Raises ConfigError for another family, or more edges than the cell has.
     """
