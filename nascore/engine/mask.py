@@ -56,9 +56,8 @@ class Mask:
     def of(cls, wiring: Wiring, dtype: torch.dtype | None = None) -> "Mask":
         """The one-hot mask of a wiring. Its score does not depend on any alpha."""
         chosen = [wiring.space.operations.index(name) for name in wiring.operations]
-        weight = torch.zeros(len(chosen), len(wiring.space.operations), dtype=dtype)
-        weight[range(len(chosen)), chosen] = 1
-        return cls(weight, weight, [[k] for k in chosen], one_hot=True)
+        score = torch.zeros(len(chosen), len(wiring.space.operations), dtype=dtype)
+        return cls.sample(torch.tensor(chosen), score)
 
     def per_cell(self, cells: int) -> Tensor:
         """Z once for each cell: a leaf that collects its gradient, (cells, edges, operations)."""

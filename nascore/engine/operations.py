@@ -179,9 +179,6 @@ class Skip(Weighted):
     def __init__(self, channels: int, norm: Norm):
         super().__init__(nn.Identity())
 
-    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        return x if z is None else z * x
-
     def fold(self, source: folded.Source, z: Tensor) -> folded.Term:
         return source.identity(z)
 

@@ -32,9 +32,9 @@ class PCDARTS(Framework):
 
     share: PositiveInt = 4
 
-    dense: ClassVar = True
-    unrolls: ClassVar = True
-    formulas: ClassVar = Formulas(
+    dense = True
+    unrolls = True
+    formulas = Formulas(
         mask="softmax(alpha) softmax(beta), beta over the edges into a node",
         score="log Z",
         gradient="C_m - p_m sum_k C_k",
