@@ -21,11 +21,9 @@ from nascore.errors import ConfigError
 from nascore.plugins import Registry, failure, is_built_in, needs_to_be_callable
 
 EPS = 1e-5
-GROUPS = 4  # of norm="group"
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation for so many channels."""
-
 
 NORMS = Registry("norm", needs_to_be_callable)
 """The normalisations that follow every convolution and pool, by name."""
@@ -121,7 +119,6 @@ class Weighted(nn.Module):
         return x if z is None else z * x
 
 
-@normalisation("batch")
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation. A weight z is its scale, so that z and its gradient cost nothing."""
 
@@ -129,9 +126,8 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(channels, eps=EPS, affine=False, track_running_stats=False)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        if z is None:
-            return super().forward(x)
-        return F.batch_norm(x, None, None, z.repeat(x.shape[1]), training=True, eps=self.eps)
+        scale = None if z is None else z.repeat(x.shape[1])
+        return F.batch_norm(x, None, None, scale, training=True, eps=self.eps)
 
     def fold(self, v: Tensor, weight: Tensor, z: Tensor) -> folded.Term:
         return folded.term(v, weight, z, self.eps)
@@ -148,31 +144,23 @@ class GroupNorm(nn.GroupNorm):
         return F.group_norm(x, self.num_groups, scale, eps=self.eps)
 
 
-@normalisation("layer")
-def layer_norm(channels: int) -> nn.Module:
-    return GroupNorm(1, channels)
+def four_groups(channels: int) -> nn.Module:
+    if channels % 4 or channels == 4:
+        allowed = "channels must be 8, 12, 16, ..."
+        raise ConfigError(f"norm='group' makes 4 groups: {allowed}, not {channels}.")
+    return GroupNorm(4, channels)
 
 
-@normalisation("group")
-def group_norm(channels: int) -> nn.Module:
-    if channels % GROUPS or channels == GROUPS:
-        raise ConfigError(
-            f"norm='group' makes {GROUPS} groups: channels must be 8, 12, 16, ..., not {channels}."
-        )
-    return GroupNorm(GROUPS, channels)
+for name, build in {
+    "batch": BatchNorm,
+    "layer": lambda channels: GroupNorm(1, channels),
+    "group": four_groups,
+    "instance": lambda channels: nn.InstanceNorm2d(channels, eps=EPS),
+    "none": lambda channels: nn.Identity(),
+}.items():
+    normalisation(name)(build)
 
 
-@normalisation("instance")
-def instance_norm(channels: int) -> nn.Module:
-    return nn.InstanceNorm2d(channels, eps=EPS)
-
-
-@normalisation("none")
-def no_norm(channels: int) -> nn.Module:
-    return nn.Identity()
-
-
-@operation("skip_connect")
 class Skip(Weighted):
     """x, or z x."""
 
@@ -201,16 +189,6 @@ max_pool = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
 avg_pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
 
 
-@operation("max_pool_3x3")
-def max_pool_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Pool(max_pool, norm(channels))
-
-
-@operation("avg_pool_3x3")
-def avg_pool_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Pool(avg_pool, norm(channels))
-
-
 class Separable(nn.Module):
     """ReLU, depthwise convolution, pointwise convolution, normalisation."""
 
@@ -237,21 +215,17 @@ class Chain(nn.Sequential):
         return source.then(self[0]).through(self[1], z)
 
 
-@operation("sep_conv_3x3")
-def sep_conv_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Chain(Separable(channels, 3, 1, norm), Separable(channels, 3, 1, norm))
+def twice(channels: int, kernel: int, norm: Norm) -> nn.Module:
+    return Chain(Separable(channels, kernel, 1, norm), Separable(channels, kernel, 1, norm))
 
 
-@operation("dil_conv_3x3")
-def dil_conv_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Separable(channels, 3, 2, norm)
-
-
-@operation("dil_conv_5x5")
-def dil_conv_5x5(channels: int, norm: Norm) -> nn.Module:
-    return Separable(channels, 5, 2, norm)
-
-
-@operation("sep_conv_5x5")
-def sep_conv_5x5(channels: int, norm: Norm) -> nn.Module:
-    return Chain(Separable(channels, 5, 1, norm), Separable(channels, 5, 1, norm))
+for name, build in {
+    "skip_connect": Skip,
+    "max_pool_3x3": lambda channels, norm: Pool(max_pool, norm(channels)),
+    "avg_pool_3x3": lambda channels, norm: Pool(avg_pool, norm(channels)),
+    "sep_conv_3x3": lambda channels, norm: twice(channels, 3, norm),
+    "dil_conv_3x3": lambda channels, norm: Separable(channels, 3, 2, norm),
+    "dil_conv_5x5": lambda channels, norm: Separable(channels, 5, 2, norm),
+    "sep_conv_5x5": lambda channels, norm: twice(channels, 5, norm),
+}.items():
+    operation(name)(build)
