@@ -87,16 +87,6 @@ class _Depthwise(torch.autograd.Function):
 
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
     """The gradient of a depthwise convolution on a weight of this shape."""
-    return torch.ops.aten.convolution_backward(
-        grad,
-        x,
-        weight.contiguous(),
-        None,
-        (1, 1),
-        padding,
-        (1, 1),
-        False,
-        (0, 0),
-        len(weight),
-        (False, True, False),
-    )[1]
+    tensors, stride, dilation = (grad, x, weight.contiguous(), None), (1, 1), (1, 1)
+    shape = (stride, padding, dilation, False, (0, 0), len(weight))
+    return torch.ops.aten.convolution_backward(*tensors, *shape, (False, True, False))[1]
