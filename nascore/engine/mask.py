@@ -41,13 +41,7 @@ class Mask:
 
     @classmethod
     def sample(cls, sampled: Tensor, score: Tensor, **settings) -> "Mask":
-        """A mask that runs one operation on each edge.
-
-        Arguments:
-            sampled: index of the operation, (edges,).
-            score: (edges, operations).
-            settings: further arguments of a mask.
-        """
+        """A mask that runs one operation on each edge, by its index in ``sampled``, (edges,)."""
         weight = F.one_hot(sampled, score.shape[1]).to(score.dtype)
         active = [[k] for k in sampled.tolist()]  # the one host synchronisation of a step
         return cls(weight, score, active, one_hot=True, **settings)

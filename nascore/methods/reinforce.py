@@ -11,7 +11,7 @@ from nascore.engine.mask import Mask
 
 @framework("reinforce")
 class REINFORCE(DSNAS):
-    """The masks of DSNAS with a global reward: the same loss meets the score on every edge.
+    """DSNAS with a global reward: the same loss meets the score on every edge.
 
     dE[L]/dalpha = E[(L - b) dlog p(Z)/dalpha] for any b that the present mask has no part in. Here
     b starts as the first loss and then follows: b <- decay b + (1 - decay) L after each step.

@@ -6,7 +6,6 @@ the cost on the batch that theta learns from, bi-level search on a batch of the 
 """
 
 from nascore.engine.frameworks.base import FRAMEWORKS as FRAMEWORKS
-from nascore.engine.frameworks.base import Formulas as Formulas
 from nascore.engine.frameworks.base import Framework as Framework
 from nascore.engine.frameworks.base import framework as framework
 from nascore.engine.frameworks.base import make_framework as make_framework
