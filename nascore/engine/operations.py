@@ -20,8 +20,6 @@ from nascore.engine.space import OPERATIONS
 from nascore.errors import ConfigError
 from nascore.plugins import Registry, failure, is_built_in, needs_to_be_callable
 
-EPS = 1e-5
-
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation for so many channels."""
 
@@ -123,7 +121,7 @@ class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation. A weight z is its scale, so that z and its gradient cost nothing."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, eps=EPS, affine=False, track_running_stats=False)
+        super().__init__(channels, affine=False, track_running_stats=False)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         scale = None if z is None else z.repeat(x.shape[1])
@@ -136,9 +134,6 @@ class BatchNorm(nn.BatchNorm2d):
 class GroupNorm(nn.GroupNorm):
     """Group normalisation, with z as its scale."""
 
-    def __init__(self, groups: int, channels: int):
-        super().__init__(groups, channels, eps=EPS, affine=False)
-
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         scale = None if z is None else z.repeat(x.shape[1])
         return F.group_norm(x, self.num_groups, scale, eps=self.eps)
@@ -148,14 +143,14 @@ def four_groups(channels: int) -> nn.Module:
     if channels % 4 or channels == 4:
         allowed = "channels must be 8, 12, 16, ..."
         raise ConfigError(f"norm='group' makes 4 groups: {allowed}, not {channels}.")
-    return GroupNorm(4, channels)
+    return GroupNorm(4, channels, affine=False)
 
 
 for name, build in {
     "batch": BatchNorm,
-    "layer": lambda channels: GroupNorm(1, channels),
+    "layer": lambda channels: GroupNorm(1, channels, affine=False),
     "group": four_groups,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, eps=EPS),
+    "instance": lambda channels: nn.InstanceNorm2d(channels),
     "none": lambda channels: nn.Identity(),
 }.items():
     normalisation(name)(build)

@@ -220,10 +220,7 @@ class Wiring:
         return cls(space, tuple(given.get(edge, "none") for edge in space.edges))
 
     def to_graph(self) -> "networkx.DiGraph":
-        """The wiring as a networkx graph of its active edges, with ``operation`` on each edge.
-
-        Every node of the cell is in the graph, also one that no active edge touches.
-        """
+        """All nodes of the cell and its active edges, with ``operation`` on each edge."""
         import networkx  # here, so that the command line does not wait for it
 
         graph = networkx.DiGraph()

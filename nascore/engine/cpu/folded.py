@@ -145,12 +145,9 @@ def preprocess(module: nn.Sequential, x: Tensor) -> Tensor:
 
 
 class Source:
-    """A node that edges leave: what they all need of it is computed once.
+    """A node x, (B, C, H, W), that edges leave: what they all need of it is computed once.
 
     ``identity``, ``pool`` and ``separable`` are what an operation's ``fold`` is made of.
-
-    Arguments:
-        x: the node, (B, C, H, W).
     """
 
     def __init__(self, x: Tensor):
