@@ -2,16 +2,16 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
-from nascore.engine.frameworks.base import Formulas, framework
-from nascore.engine.frameworks.dsnas import DSNAS
+from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
+from nascore.engine.random import gumbel
 
 
 @framework("reinforce")
-class REINFORCE(DSNAS):
-    """DSNAS with a global reward: the same loss meets the score on every edge.
+class REINFORCE(Framework):
+    """Discrete, with a global reward: the same loss meets the score on every edge.
 
     dE[L]/dalpha = E[(L - b) dlog p(Z)/dalpha] for any b that the present mask has no part in. Here
     b starts as the first loss and then follows: b <- decay b + (1 - decay) L after each step.
@@ -32,6 +32,11 @@ class REINFORCE(DSNAS):
         gradient="(L - b) (delta_km - p_m), k the sampled one, b a moving average of L",
         source="Zoph and Le, 2017 (arXiv:1611.01578)",
     )
+
+    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+        """A one-hot sample Z of p = softmax(alpha) and s = log p, each (edges, operations)."""
+        score = alpha.log_softmax(dim=1)
+        return Mask.sample((score.detach() + gumbel(alpha, generator)).argmax(dim=1), score)
 
     def state(self) -> dict[str, Tensor]:
         return {"baseline": torch.tensor(torch.nan)}  # no loss seen yet
