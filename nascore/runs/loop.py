@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from nascore.engine.cpu.memory import keep_freed_memory
-from nascore.runs import checkpoint as checkpoints
+from nascore.errors import RecordError
+from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
 from nascore.runs.history import History
@@ -26,18 +27,14 @@ _MODULES = ("supernet", "theta_optimiser", "alpha_optimiser")  # that torch save
 def search(
     config: SearchConfig, *, progress: bool = True, checkpoint: str | Path | None = None
 ) -> Run:
-    """Searches a wiring.
-
-    Arguments:
-        config: every setting.
-        progress: show a progress bar.
-        checkpoint: a file that keeps the state of the search. If it exists, the search goes on
-            from there, bit for bit as if it had never stopped. It stays after the end, until the
-            run is saved elsewhere: a RunStore removes it then.
+    """Searches a wiring. Raises ConfigError, DataError or RecordError before any work starts.
 
     On a CPU, the process keeps the memory that the search has freed.
 
-    Returns the run. Raises ConfigError, DataError or RecordError before any work starts.
+    Arguments:
+        checkpoint: a file that keeps the state of the search. If it exists, the search goes on
+            from there, bit for bit as if it had never stopped. It stays after the end, until the
+            run is saved elsewhere: a RunStore removes it then.
 
     >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=1)
     >>> search(config, progress=False).wiring.active_edges
@@ -56,29 +53,21 @@ def search(
 
 
 class Searcher:
-    """A search in progress.
-
-    Arguments:
-        config: every setting.
-    """
+    """A search in progress."""
 
     def __init__(self, config: SearchConfig):
-        self.setup = set_up(config)
+        self.config, self.setup = config, set_up(config)
         self.framework = self.setup.framework  # before any schedule
         space, extra = self.setup.space, self.framework.recorded
         self.history = History(space, epochs=config.epochs, cells=config.cells, extra=extra)
         self.address = config.address  # that a checkpoint must be of
-        self.rates = [config.learning_rate(n) for n in range(1, config.epochs + 1)]  # of theta
         self.epochs_done = -1  # epoch 0, before training, is still to be measured
         self.seconds = 0.0
 
     def run_epoch(self, epoch: int, tick=lambda: None) -> None:
         """One pass over the training set; then every split that nothing learned from is watched.
 
-        In epoch 0 nothing is learned: every split is watched.
-
-        Arguments:
-            tick: is called after every step.
+        In epoch 0 nothing is learned. ``tick`` is called after every step.
         """
         start, setup, learner = time.perf_counter(), self.setup, self.setup.learner
         statistics = EpochStatistics(setup.space, len(setup.supernet.cells), setup.device)
@@ -107,24 +96,26 @@ class Searcher:
 
     def _set_schedules(self, epoch: int) -> None:
         """Theta's learning rate and the framework's schedule, for an epoch from 1 on."""
-        learner, last = self.setup.learner, len(self.rates) - 1
+        learner, last = self.setup.learner, self.config.epochs - 1
         (group,) = learner.theta_optimiser.param_groups
-        group["lr"] = self.rates[epoch - 1]
+        group["lr"] = self.config.learning_rate(epoch)
         self.history.write(epoch, {"learning_rate": group["lr"]})
         learner.framework = self.framework.at((epoch - 1) / last if last else 1.0)
 
     def finish(self, progress: bool = True, checkpoint: str | Path | None = None) -> None:
         """Runs all epochs that are left."""
-        epochs, steps, saved = len(self.rates), self.setup.steps, time.monotonic()
+        epochs, steps, saved = self.config.epochs, self.setup.steps, time.monotonic()
         done = max(self.epochs_done, 0) * steps
         with tqdm(total=epochs * steps, initial=done, disable=not progress, unit="step") as bar:
             for epoch in range(self.epochs_done + 1, epochs + 1):
                 bar.set_description(f"epoch {epoch}/{epochs}")
                 self.run_epoch(epoch, bar.update)
                 if progress:
-                    loss, cost, active = self.history.latest(epoch, self.setup.alpha_split)
-                    edges = f"active edges {active:.0f}/{len(self.setup.space.edges)}"
-                    bar.set_postfix_str(f"loss {loss:.3f}, L-H {cost:+.3f}, {edges}")
+                    run = Run(self.config, self.history.to_xarray(), {})
+                    now = {"epoch": epoch, "split": self.setup.alpha_split}
+                    loss, cost = run.mean_loss.sel(now).item(), run.output_cost.sel(now).item()
+                    edges = f"{run.active_edges[epoch].item():.0f}/{len(self.setup.space.edges)}"
+                    bar.set_postfix_str(f"loss {loss:.3f}, L-H {cost:+.3f}, active edges {edges}")
                 due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
                 if checkpoint is not None and (due or epoch == epochs):
                     self.save(checkpoint)
@@ -143,13 +134,30 @@ class Searcher:
             "streams": {name: stream.get_state() for name, stream in self.setup.streams.items()},
             "history": {name: torch.from_numpy(a) for name, a in self.history.arrays.items()},
         }
-        checkpoints.save(checkpoint, state)
+        with whole_file(Path(checkpoint)) as part:
+            torch.save(state, part)
 
     def load(self, checkpoint: str | Path) -> None:
-        """Takes over the state in a checkpoint. Raises RecordError if it is unfit."""
-        learner = self.setup.learner
-        state = checkpoints.load(checkpoint, self.setup.device, self.address)
-        checkpoints.set_streams(self.setup.streams, state["streams"])
+        """Takes over the state in a checkpoint.
+
+        Raises RecordError if it is damaged, or of another config or kind of device.
+        """
+        learner, device = self.setup.learner, self.setup.device
+        try:
+            state = torch.load(checkpoint, map_location=device, weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            message = f"{checkpoint} is not a whole checkpoint ({error}). Delete it to start anew."
+            raise RecordError(message) from None
+        if state["address"] != self.address:
+            raise RecordError(f"{checkpoint} belongs to another config. Delete it to start anew.")
+        try:
+            for name, saved in state["streams"].items():
+                self.setup.streams[name].set_state(saved.cpu())
+        except RuntimeError as error:
+            raise RecordError(
+                f"{checkpoint} was made on another kind of device than {device} ({error}). "
+                "Go on there, or delete it to start anew."
+            ) from None
         self.epochs_done, self.seconds = state["epochs_done"], state["seconds"]
         learner.state = state["state"]
         for name in _MODULES:

@@ -15,17 +15,12 @@ from nascore.engine.space import Wiring, edge_name
 from nascore.errors import ConfigError, RecordError
 from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
-from nascore.runs.history import History, count_active, most_probable, over_outcomes
+from nascore.runs.history import History, most_probable
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """One search: its config, its history and its provenance.
-
-    Arguments:
-        config: what was asked.
-        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to change.
-        provenance: versions, device, wall time and memory of the process that made it.
 
     >>> from nascore import SearchConfig, search
     >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, epochs=2)
@@ -39,7 +34,7 @@ class Run:
     """
 
     config: SearchConfig
-    history: xr.Dataset
+    history: xr.Dataset  # see VARIABLES; not to change
     provenance: dict
 
     @property
@@ -68,21 +63,17 @@ class Run:
 
     @cached_property
     def none_probability(self) -> xr.DataArray:
-        """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate.
-
-        NaN where alpha has diverged.
-        """
+        """p(none), (epoch, edge): 0 if it is not a candidate, NaN where alpha has diverged."""
         probability = self.history.probability
         none = probability.where(probability.operation == "none", 0)
         return none.sum("operation").where(probability.notnull().all("operation"))
 
     @cached_property
     def active_edges(self) -> xr.DataArray:
-        """Number of edges whose most probable operation is not `none`, (epoch,).
-
-        NaN where alpha has diverged.
-        """
-        return count_active(self.history.probability)
+        """Number of edges that `none` does not win, (epoch,); NaN where alpha has diverged."""
+        probability = self.history.probability
+        active = (most_probable(probability) != "none").sum("edge")
+        return active.where(probability.notnull().all(["edge", "operation"]))
 
     @cached_property
     def output_cost(self) -> xr.DataArray:
@@ -106,7 +97,10 @@ class Run:
         return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
 
     def _mean(self, values: xr.DataArray) -> xr.DataArray:
-        return over_outcomes(values, self.history.examples)
+        """The mean over examples of means by outcome: NaN if one diverged, or without examples."""
+        examples = self.history.examples
+        total = values.where(examples > 0, 0) * examples
+        return total.sum("outcome", skipna=False) / examples.sum("outcome")
 
     def __str__(self) -> str:
         lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
@@ -132,12 +126,9 @@ class Run:
 
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all, and returns its path."""
-        path = Path(path)
-        history = self.history.assign_attrs(
-            config=self.config.model_dump_json(),
-            hash=self.config.hash,
-            provenance=json.dumps(self.provenance),
-        )
+        path, provenance = Path(path), json.dumps(self.provenance)
+        config, address = self.config.model_dump_json(), self.config.hash
+        history = self.history.assign_attrs(config=config, hash=address, provenance=provenance)
         packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
         encoding = {name: packed for name in history.data_vars}
         with whole_file(path) as part:
@@ -155,11 +146,9 @@ class Run:
             config = _read_config(path, json.loads(history.attrs.pop("config")))
             provenance = json.loads(history.attrs.pop("provenance"))
             if history.attrs.pop("hash") not in (config.hash, config.old_hash):
-                if config.plug_ins:
-                    raise RecordError(
-                        f"{path}: the source of {', '.join(config.plug_ins)} has changed since. "
-                        "Undo the change to read the record, or search again: that makes another."
-                    )
+                if own := ", ".join(config.plug_ins):
+                    changed = f"{path}: the source of {own} has changed since."
+                    raise RecordError(f"{changed} Undo that to read the record, or search again.")
                 raise ValueError("its config does not have the hash that it was saved with")
             extra = config.make_framework().recorded
             expected = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
