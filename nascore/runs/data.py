@@ -19,19 +19,12 @@ PADDING = 4  # of the random crop
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a dataset, on the device.
+    """One part of a dataset, on the device."""
 
-    Arguments:
-        images: (n, channels, H, W), normalised.
-        labels: (n,).
-        index: (n,), the position of each example in the dataset, on the CPU.
-        layout: of images and batches in memory.
-    """
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-    layout: torch.memory_format = torch.channels_last
+    images: Tensor  # (n, channels, H, W), normalised
+    labels: Tensor  # (n,)
+    index: Tensor  # (n,), the position of each example in the dataset, on the CPU
+    layout: torch.memory_format = torch.channels_last  # of images and batches
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,13 +87,11 @@ def load_splits(
         name: of a dataset, as in a config.
         sizes: examples of each split.
         seed: draws the permutation and the labels that are replaced.
-        device: where the tensors live.
         image_size: height and width. Larger images are pooled, smaller ones padded with zeros;
             those that are not square are padded to a square first, so that nothing is stretched.
             None keeps the native size, square or not.
         label_noise: share of the labels that are replaced by a uniformly random one.
-        dtype: of the images.
-        layout: of images and batches in memory.
+        dtype, layout: of images and batches.
 
     Raises DataError if a file is missing, damaged, or cannot be written, or if the dataset does
     not return what it has to.

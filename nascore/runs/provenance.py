@@ -12,13 +12,7 @@ from nascore.engine.cpu.memory import peak_memory
 
 
 def provenance(device: torch.device, started: datetime, wall_seconds: float) -> dict:
-    """How a run was made, as in a record: versions, device, time, peak memory of the process.
-
-    Arguments:
-        device: that the run was made on.
-        started: when.
-        wall_seconds: how long it took.
-    """
+    """How a run was made, as in a record: versions, device, time, peak memory of the process."""
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
     else:

@@ -30,12 +30,10 @@ class Setup:
 
     Arguments:
         learner: supernet, framework, architecture and both optimisers.
-        splits: the data, by split.
         streams: random streams by purpose: "train", "search", "mask", "watch".
         alpha_split: the split that alpha learns from, where the cost is measured.
         learning_splits: the splits that something learns from, in the order of a step, each with
             arguments of ``Learner.step``: what learns, and whether the cost is measured.
-        batch_size: examples in a batch.
         augment: whether batches to learn from are augmented.
     """
 
@@ -139,15 +137,16 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
         alpha.zero_()  # uniform masks
     parameters = framework.parameters(alpha)
     check_framework(framework, parameters)
-    parameters = {name: p.detach().to(device, dtype) for name, p in parameters.items()}
-    architecture = {name: p.requires_grad_() for name, p in parameters.items()}
+    learned = {
+        name: p.detach().to(device, dtype).requires_grad_() for name, p in parameters.items()
+    }
     theta, decay = list(supernet.parameters()), config.arch_weight_decay
     sgd = torch.optim.SGD(theta, config.lr, config.momentum, weight_decay=config.weight_decay)
-    adam = torch.optim.Adam(parameters.values(), config.arch_lr, (0.5, 0.999), weight_decay=decay)
+    adam = torch.optim.Adam(learned.values(), config.arch_lr, (0.5, 0.999), weight_decay=decay)
     learner = Learner(
         supernet,
         framework,
-        architecture,
+        learned,
         {name: value.to(device, dtype) for name, value in framework.state().items()},
         sgd,
         adam,
@@ -187,10 +186,6 @@ def _device(name: str) -> torch.device:
 
 def check_framework(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
     """Does on the CPU what a step asks of a framework, so that mistakes show before any work.
-
-    Arguments:
-        framework: on its space.
-        parameters: what it learns, at the start, by name.
 
     Raises ConfigError: a method fails, a shape is wrong, or no cost would reach what is learned.
     """

@@ -11,13 +11,7 @@ from nascore.runs.history import OUTCOMES, History
 
 
 class EpochStatistics:
-    """What the steps of one epoch saw.
-
-    Arguments:
-        space: the search space.
-        cells: number of cells.
-        device: where the numbers are kept.
-    """
+    """What the steps of one epoch saw."""
 
     def __init__(self, space: SearchSpace, cells: int, device: torch.device):
         shape = (cells, len(space.edges), len(space.operations))
