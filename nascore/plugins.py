@@ -40,8 +40,8 @@ class Registry(Mapping[str, Any]):
     def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
         """Decorates a plug-in, so that it is found by this name.
 
-        The same definition may come again, as when a cell of a notebook is run again. Raises
-        ConfigError if the name is in use for another one and not to be replaced.
+        Raises ConfigError if another one has it, unless that is to be replaced. The same definition
+        may come again, as when a cell of a notebook is run again.
         """
         if ":" in name:
             raise ConfigError(f"{self.kind} {name!r}: a name has no colon. Leave the module out.")
@@ -52,8 +52,7 @@ class Registry(Mapping[str, Any]):
                 twice = f"{self.kind} {name!r} is registered twice: it is {_place(there)} already."
                 advice = f"Choose another name for {_place(plugin)}, or replace=True."
                 raise ConfigError(f"{twice} {advice}")
-            self._accept(name, plugin)
-            self._known[name] = plugin
+            self._known[name] = self._accept(name, plugin)
             return plugin
 
         return add

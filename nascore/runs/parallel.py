@@ -58,13 +58,13 @@ def sweep(
     with tempfile.TemporaryDirectory() as folder:
         store = store if isinstance(store, RunStore) else RunStore(store or folder)
         store = RunStore(store.folder.resolve(), store.shipped)  # a worker may be elsewhere
-        store.ensure_writable()
         wanted: dict[str, SearchConfig] = {}
         for config in configs:
             wanted.setdefault(config.hash, config)
         found = {name: None if fresh else store.get(config) for name, config in wanted.items()}
         missing = [config for name, config in wanted.items() if found[name] is None]
         have = len(found) - len(missing)
+        store.ensure_writable()
         shown = {"desc": "searches", "unit": "run", "disable": not progress}
         with tqdm(total=len(found), initial=have, **shown) as bar:
             for _ in _ended(missing, RunStore(store.folder), workers, scheduler):

@@ -34,7 +34,7 @@ class Run:
     """
 
     config: SearchConfig
-    history: xr.Dataset  # see VARIABLES; not to change
+    history: xr.Dataset  # dims epoch, cell, edge, operation, split, outcome; not to change
     provenance: dict
 
     @property

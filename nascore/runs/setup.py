@@ -34,16 +34,14 @@ class Setup:
         alpha_split: the split that alpha learns from, where the cost is measured.
         learning_splits: the splits that something learns from, in the order of a step, each with
             arguments of ``Learner.step``: what learns, and whether the cost is measured.
-        augment: whether batches to learn from are augmented.
     """
 
+    config: SearchConfig
     learner: Learner
     splits: dict[str, Split]
     streams: dict[str, Generator | None]
     alpha_split: str
     learning_splits: dict[str, dict[str, bool]]
-    batch_size: int
-    augment: bool
 
     @property
     def space(self) -> SearchSpace:
@@ -69,11 +67,12 @@ class Setup:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return len(self.splits["train"]) // self.batch_size
+        return len(self.splits["train"]) // self.config.batch_size
 
     def batches(self, split: str) -> Iterator[Batch]:
         """Batches to learn from: images (B, channels, H, W) and labels (B,), without an end."""
-        return self.splits[split].batches(self.batch_size, self.streams[split], self.augment)
+        size, augment = self.config.batch_size, self.config.augment
+        return self.splits[split].batches(size, self.streams[split], augment)
 
     def batch(self, split: str = "train") -> Batch:
         """The next batch to learn from."""
@@ -81,7 +80,7 @@ class Setup:
 
     def chunks(self, split: str) -> Iterator[Batch]:
         """All examples of a split once, in order, in pieces of about a batch."""
-        return self.splits[split].chunks(self.batch_size)
+        return self.splits[split].chunks(self.config.batch_size)
 
 
 def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
@@ -105,16 +104,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     dataset = DATASETS[config.dataset]
     last = device.type == "cpu" if config.channels_last is None else config.channels_last
     layout = torch.channels_last if last else torch.contiguous_format
-    splits = load_splits(
-        config.dataset,
-        config.sizes,
-        seed=seed,
-        device=device,
-        image_size=config.image_size,
-        label_noise=config.label_noise,
-        dtype=dtype,
-        layout=layout,
-    )
+    splits = load_splits(config, device, dtype, layout)
     framework = config.make_framework().on(space)
     with _GLOBAL_RANDOMNESS, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "theta"))
@@ -161,13 +151,12 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
         learning = {"search": {"alpha": not config.freeze_alpha}}
         learning |= {} if config.freeze_theta else {"train": {"theta": True, "measure": False}}
     return Setup(
+        config,
         learner,
         splits,
         {name: stream(seed, name, device) for name in ("train", "search", "mask", "watch")},
         alpha_split="train" if config.level == "single" else "search",
         learning_splits=learning,
-        batch_size=config.batch_size,
-        augment=config.augment,
     )
 
 
