@@ -53,9 +53,7 @@ class History:
     """Collects a history, epoch by epoch. What is never written stays NaN (or 0 if a count).
 
     Arguments:
-        space: gives the edges and the operations.
         epochs: those of training; epoch 0, before it, is one more.
-        cells: number of cells.
         extra: further variables, in the form of VARIABLES: what a framework learns besides alpha.
 
     Raises ConfigError if a further variable has a name that is taken or an unknown dimension.
@@ -64,12 +62,8 @@ class History:
     >>> beta = ("epoch", "edge"), "f4", "weight of the edge before the softmax", "1"
     >>> history = History(SearchSpace.minimal(), epochs=3, cells=2, extra={"beta": beta})
     >>> history.write(0, {"beta": [1, 2, 3, 4, 5], "learning_rate": 0.1})
-    >>> history.write(0, {"loss": [0.5, 2], "entropy": [0.3, 1], "examples": [6, 2]}, "train")
     >>> history.to_xarray().beta.sel(epoch=0, edge="(1,3)").item()
     4.0
-    >>> loss, output_cost, _ = history.latest(0, "train")
-    >>> round(loss, 3), round(output_cost, 3)
-    (0.875, 0.4)
     """
 
     def __init__(
@@ -99,10 +93,7 @@ class History:
     def write(self, epoch: int, values: Mapping[str, Any], split: str | None = None) -> None:
         """Stores values of one epoch (and of one split), as the types that the schema says.
 
-        Arguments:
-            epoch: 0 is before training.
-            values: tensors, arrays or numbers by variable, without the dims epoch and split.
-            split: train, search or valid, for the variables that have this dim.
+        They are tensors, arrays or numbers by variable, without the dims epoch and split.
         """
         where = epoch if split is None else (epoch, SPLITS.index(split))
         for name, value in values.items():

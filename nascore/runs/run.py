@@ -35,11 +35,6 @@ SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a recor
 class Run:
     """One search: its config, its history and its provenance.
 
-    Arguments:
-        config: what was asked.
-        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to change.
-        provenance: versions, device, wall time and memory of the process that made it.
-
     >>> from nascore import SearchConfig, search
     >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, epochs=2)
     >>> run = search(config, progress=False)
@@ -52,7 +47,7 @@ class Run:
     """
 
     config: SearchConfig
-    history: xr.Dataset
+    history: xr.Dataset  # dims epoch, cell, edge, operation, split, outcome; not to change
     provenance: dict
 
     @property
@@ -82,19 +77,15 @@ class Run:
 
     @cached_property
     def none_probability(self) -> xr.DataArray:
-        """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate.
-
-        NaN where alpha has diverged.
-        """
+        """p(none), (epoch, edge): 0 if it is not a candidate, NaN where alpha has diverged."""
         return probability_of_none(self.history.probability)
 
     @cached_property
     def active_edges(self) -> xr.DataArray:
-        """Number of edges whose most probable operation is not `none`, (epoch,).
-
-        NaN where alpha has diverged.
-        """
-        return count_active(self.history.probability)
+        """Number of edges that `none` does not win, (epoch,); NaN where alpha has diverged."""
+        probability = self.history.probability
+        active = (most_probable(probability) != "none").sum("edge")
+        return active.where(probability.notnull().all(["edge", "operation"]))
 
     @cached_property
     def output_cost(self) -> xr.DataArray:
@@ -119,7 +110,10 @@ class Run:
         return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
 
     def _mean(self, values: xr.DataArray) -> xr.DataArray:
-        return over_outcomes(values, self.history.examples)
+        """The mean over examples of means by outcome: NaN if one diverged, or without examples."""
+        examples = self.history.examples
+        total = values.where(examples > 0, 0) * examples
+        return total.sum("outcome", skipna=False) / examples.sum("outcome")
 
     def __str__(self) -> str:
         lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
@@ -176,11 +170,9 @@ class Run:
             config = _read_config(path, json.loads(record.attrs.pop("config")))
             provenance = json.loads(record.attrs.pop("provenance"))
             if record.attrs.pop("hash") not in (config.hash, config.old_hash):
-                if config.plug_ins:
-                    raise RecordError(
-                        f"{path}: the source of {', '.join(config.plug_ins)} has changed since. "
-                        "Undo the change to read the record, or search again: that makes another."
-                    )
+                if own := ", ".join(config.plug_ins):
+                    changed = f"{path}: the source of {own} has changed since."
+                    raise RecordError(f"{changed} Undo that to read the record, or search again.")
                 raise ValueError("its config does not have the hash that it was saved with")
             _check_history(config, record)
             for name in PROVENANCE:

@@ -107,16 +107,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     dataset = DATASETS[config.dataset]
     last = device.type == "cpu" if config.channels_last is None else config.channels_last
     layout = torch.channels_last if last else torch.contiguous_format
-    splits = load_splits(
-        config.dataset,
-        config.sizes,
-        seed=seed,
-        device=device,
-        image_size=config.image_size,
-        label_noise=config.label_noise,
-        dtype=dtype,
-        layout=layout,
-    )
+    splits = load_splits(config, device, dtype, layout)
     framework = config.make_framework().on(space)
     with _GLOBAL_RANDOMNESS, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "theta"))
@@ -139,15 +130,16 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
         alpha.zero_()  # uniform masks
     parameters = framework.parameters(alpha)
     check_framework(framework, parameters)
-    parameters = {name: p.detach().to(device, dtype) for name, p in parameters.items()}
-    architecture = {name: p.requires_grad_() for name, p in parameters.items()}
+    learned = {
+        name: p.detach().to(device, dtype).requires_grad_() for name, p in parameters.items()
+    }
     theta, decay = list(supernet.parameters()), config.arch_weight_decay
     sgd = torch.optim.SGD(theta, config.lr, config.momentum, weight_decay=config.weight_decay)
-    adam = torch.optim.Adam(parameters.values(), config.arch_lr, (0.5, 0.999), weight_decay=decay)
+    adam = torch.optim.Adam(learned.values(), config.arch_lr, (0.5, 0.999), weight_decay=decay)
     learner = Learner(
         supernet,
         framework,
-        architecture,
+        learned,
         {name: value.to(device, dtype) for name, value in framework.state().items()},
         sgd,
         adam,
@@ -187,10 +179,6 @@ def _device(name: str) -> torch.device:
 
 def check_framework(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
     """Does on the CPU what a step asks of a framework, so that mistakes show before any work.
-
-    Arguments:
-        framework: on its space.
-        parameters: what it learns, at the start, by name.
 
     Raises ConfigError: a method fails, a shape is wrong, or no cost would reach what is learned.
     """
