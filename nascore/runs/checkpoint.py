@@ -39,7 +39,10 @@ def load(path: str | Path, device: torch.device) -> dict[str, Any]:
     digest, content = raw[:DIGEST], raw[DIGEST:]
     if hashlib.sha256(content).digest() != digest:
         raise RecordError(f"{path} is not a whole checkpoint. Delete it to start anew.")
-    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    if not isinstance(state, dict):
+        raise RecordError(f"{path} is not a checkpoint. Delete it to start anew.")
+    return state
 
 
 def misfit(expected: Any, found: Any, name: str = "state") -> str | None:
@@ -52,6 +55,8 @@ def misfit(expected: Any, found: Any, name: str = "state") -> str | None:
     if isinstance(expected, Tensor):
         forms = [f"{tuple(t.shape)} of {t.dtype}" for t in (found, expected)]
         return None if forms[0] == forms[1] else f"{name} is {forms[0]}, not {forms[1]}"
+    if isinstance(expected, list):
+        expected, found = dict(enumerate(expected)), dict(enumerate(found))
     if not isinstance(expected, dict):
         return None
     for key in expected.keys() ^ found.keys():

@@ -83,9 +83,7 @@ class Run:
     @cached_property
     def active_edges(self) -> xr.DataArray:
         """Number of edges that `none` does not win, (epoch,); NaN where alpha has diverged."""
-        probability = self.history.probability
-        active = (most_probable(probability) != "none").sum("edge")
-        return active.where(probability.notnull().all(["edge", "operation"]))
+        return count_active(self.history.probability)
 
     @cached_property
     def output_cost(self) -> xr.DataArray:
@@ -110,10 +108,7 @@ class Run:
         return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
 
     def _mean(self, values: xr.DataArray) -> xr.DataArray:
-        """The mean over examples of means by outcome: NaN if one diverged, or without examples."""
-        examples = self.history.examples
-        total = values.where(examples > 0, 0) * examples
-        return total.sum("outcome", skipna=False) / examples.sum("outcome")
+        return over_outcomes(values, self.history.examples)
 
     def __str__(self) -> str:
         lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
@@ -134,7 +129,12 @@ class Run:
             for edge, name, p in zip(wiring.space.edges, wiring.operations, none, strict=True):
                 lines.append(f"  {edge_name(edge)} {name:14s} {p:.2f}")
         lines += ["", "provenance"]
-        lines += [f"  {name} = {value}" for name, value in self.provenance.items()]
+        *once, (_, parts) = self.provenance.items()
+        lines += [f"  {name} = {value}" for name, value in once]
+        for part in parts if len(parts) > 1 else ():
+            lines.append(
+                f"  from {part['started']} on for {part['wall_seconds']} s: {part['code']}"
+            )
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
@@ -175,8 +175,7 @@ class Run:
                     raise RecordError(f"{changed} Undo that to read the record, or search again.")
                 raise ValueError("its config does not have the hash that it was saved with")
             _check_history(config, record)
-            for name in PROVENANCE:
-                provenance[name]
+            provenance = {name: provenance[name] for name in PROVENANCE}
         except (RecordError, MemoryError):
             raise
         except Exception as error:  # HDF5 raises many kinds for a damaged file

@@ -7,7 +7,7 @@ from nascore import search
 from nascore.engine.frameworks import FRAMEWORKS
 from nascore.engine.mask import Mask
 from nascore.engine.step import Learner
-from nascore.errors import ConfigError, RecordError
+from nascore.errors import ConfigError
 from nascore.runs.loop import Searcher
 from nascore.runs.setup import set_up
 
