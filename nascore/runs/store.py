@@ -89,7 +89,7 @@ class RunStore:
         return path
 
     def __iter__(self) -> Iterator[Run]:
-        """Every run of the folder, read anew; the shipped ones are left out, damaged ones as in get."""
+        """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
         for path in sorted(self.folder.glob("*.nc")):
             try:
                 yield Run.load(path)
