@@ -78,6 +78,11 @@ class Run:
         loss = self.mean_loss.values[-1, SPLITS.index("train")]
         return bool(np.isnan(self.active_edges.values[-1]) or not np.isfinite(loss))
 
+    @property
+    def last_epoch(self) -> int:
+        """The epoch in which the search ended: before the config's last one if it met a NaN."""
+        return int(np.isfinite(self.history.seconds.values).sum()) - 1
+
     @cached_property
     def none_probability(self) -> xr.DataArray:
         """p(none), (epoch, edge): 0 if it is not a candidate, NaN where alpha has diverged."""
@@ -125,7 +130,7 @@ class Run:
             active = f"{self.active_edges.values[n]:12.0f}"
             lines.append(f"  {n:5d}  {loss:6.3f}  {cost:+6.3f}  {accuracy:8.3f}  {active}")
         if self.active_edges.isnull()[-1]:
-            lines += ["", "no final wiring: the run diverged"]
+            lines += ["", f"no final wiring: the run diverged in epoch {self.last_epoch}"]
         else:
             wiring, none = self.wiring, self.none_probability[-1].values
             lines += ["", f"final wiring ({len(wiring.active_edges)} active edges), p(none)"]
