@@ -96,7 +96,7 @@ def _json(text: str) -> Any:
     """The value of a JSON text; any other text as it is."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, too many digits, too deep
         return text
 
 

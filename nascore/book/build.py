@@ -102,10 +102,8 @@ def build_book(
             missing = [config for config in searches(profile) if store.find(config) is None]
             if missing:
                 sweep(missing, store=store, workers=2)
-            os.environ.setdefault(
-                "OMP_NUM_THREADS", "1"
-            )  # threads of two would wait for each other
-            # The scorecard, near the end, reads most: it had better start early.
+            # Threads of two would wait for each other. The scorecard, near the end, reads most.
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
             _execute_all(chosen[::-1], executed, given, together=2)
         write_execution_record([executed / notebook.name for notebook in notebooks], executed)
         jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]

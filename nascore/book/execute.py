@@ -37,9 +37,10 @@ class Kernel(AsyncKernelManager):
 def kill_kernels() -> None:
     """Kills every kernel of this process with what it started; their notebooks fail at once."""
     for kernel in list(Kernel.started):
-        if kernel.has_kernel:
-            with suppress(ProcessLookupError, TypeError):  # it has just ended
-                os.killpg(kernel.provisioner.pgid, signal.SIGKILL)
+        process = getattr(kernel.provisioner, "process", None)
+        if process is not None and process.poll() is None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 class CellError(RuntimeError):

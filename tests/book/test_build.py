@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from nascore import folders
 from nascore.book import build as bookbuild
+from nascore.book.execute import CellError
 from nascore.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -246,6 +248,27 @@ def test_a_full_disk_ends_the_build_at_once(project, monkeypatch):
     with pytest.raises(OSError, match="No space left on device: '.*page.ipynb'"):
         bookbuild.build_book(root, "smoke", ["page"])
     assert len(begun) == 1
+
+
+def test_after_a_failure_no_other_notebook_goes_on(tmp_path, monkeypatch):
+    """What is under way is killed, its report is not kept, and nothing else begins."""
+    killed, begun = threading.Event(), []
+
+    def execute(notebook, copy, _):
+        begun.append(notebook.stem)
+        report = copy.with_suffix(".error.txt")
+        if notebook.stem == "fails":
+            raise CellError("fails.ipynb, cell 1: no", report, "Traceback")
+        assert killed.wait(30)
+        raise CellError("killed.ipynb, cell 1: its kernel died", report, "")
+
+    monkeypatch.setattr(bookbuild, "execute", execute)
+    monkeypatch.setattr(bookbuild, "kill_kernels", killed.set)
+    notebooks = [tmp_path / f"{name}.ipynb" for name in ("killed", "fails", "later", "last")]
+    with pytest.raises(CellError, match="fails.ipynb, cell 1: no. The traceback is in"):
+        bookbuild._execute_all(notebooks, tmp_path, dict.fromkeys(notebooks), together=2)
+    assert "last" not in begun
+    assert [path.name for path in tmp_path.iterdir()] == ["fails.error.txt"]
 
 
 def book_command(root):
