@@ -161,7 +161,7 @@ def _interruptible() -> Iterator[None]:
         yield
     except SystemExit:
         print(
-            "Interrupted. What has ended is kept: the same command goes on from there.",
+            "Interrupted. Searches that have ended are kept: the same command goes on from there.",
             file=sys.stderr,
         )
         raise

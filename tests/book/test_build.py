@@ -319,5 +319,6 @@ def test_no_kernel_stays_when_the_build_is_stopped(project, number):
         assert command.returncode == -number
         return
     assert command.returncode == 128 + number
-    assert err == "Interrupted. What has ended is kept: the same command goes on from there.\n"
+    kept = "Searches that have ended are kept: the same command goes on from there."
+    assert err == f"Interrupted. {kept}\n"
     assert list((root / "book" / "_executed").iterdir()) == []
