@@ -11,4 +11,4 @@ from nascore.runs import DATASETS
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
     for registry in (FRAMEWORKS, OPERATIONS, NORMS, DATASETS, EXPERIMENTS, CLAIMS):
-        monkeypatch.setattr(registry, "_known", dict(registry))  # with what it imports first
+        monkeypatch.setattr(registry, "_known", dict(registry._known))
