@@ -11,4 +11,5 @@ from nascore.runs import DATASETS
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
     for registry in (FRAMEWORKS, OPERATIONS, NORMS, DATASETS, EXPERIMENTS, CLAIMS):
-        monkeypatch.setattr(registry, "_known", dict(registry._known))
+        names = list(registry)  # all of the package's own are registered by now
+        monkeypatch.setattr(registry, "_known", {name: registry[name] for name in names})

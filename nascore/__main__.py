@@ -143,9 +143,7 @@ def sweep(
 @app.command()
 def book(
     profile: Profile = "laptop",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Execute only this notebook; repeatable.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this notebook; repeatable.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A parameter of the notebooks, name=value; repeatable."),

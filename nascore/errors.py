@@ -1,5 +1,6 @@
 """What went wrong, said so that the reader can mend it: what was given, what is allowed."""
 
+import signal
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -14,7 +15,24 @@ class DataError(RuntimeError):
 
 
 class RecordError(RuntimeError):
-    """A file is not a whole, valid record of a run."""
+    """A record or a checkpoint cannot be used."""
+
+
+class DamagedRecord(RecordError):
+    """A file that is not what was written: nothing in it can be trusted."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Work was told to stop, and has stopped in good order. Says how to go on.
+
+    Arguments:
+        message: what was kept, and how to go on.
+        signum: the signal that asked.
+    """
+
+    def __init__(self, message: str, signum: int = signal.SIGINT):
+        super().__init__(message)
+        self.signum = signum
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

@@ -40,8 +40,8 @@ class Registry(Mapping[str, Any]):
     def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
         """Decorates a plug-in, so that it is found by this name.
 
-        The same definition may come again, as when a cell of a notebook is run again. Raises
-        ConfigError if the name is in use for another one and not to be replaced.
+        Raises ConfigError if another one has it, unless that is to be replaced. The same definition
+        may come again, as when a cell of a notebook is run again.
         """
         if ":" in name:
             raise ConfigError(f"{self.kind} {name!r}: a name has no colon. Leave the module out.")
@@ -49,12 +49,10 @@ class Registry(Mapping[str, Any]):
         def add(plugin: Any) -> Any:
             there = self._known.get(name)
             if there is not None and not replace and _place(there) != _place(plugin):
-                raise ConfigError(
-                    f"{self.kind} {name!r} is registered twice: it is {_place(there)} already. "
-                    f"Choose another name for {_place(plugin)}, or replace=True."
-                )
-            self._accept(name, plugin)
-            self._known[name] = plugin
+                twice = f"{self.kind} {name!r} is registered twice: it is {_place(there)} already."
+                advice = f"Choose another name for {_place(plugin)}, or replace=True."
+                raise ConfigError(f"{twice} {advice}")
+            self._known[name] = self._accept(name, plugin)
             return plugin
 
         return add
@@ -65,7 +63,8 @@ class Registry(Mapping[str, Any]):
             return self._known[name]
         module, colon, attribute = str(name).partition(":")
         if not colon:
-            message = unknown(self.kind, name, self._own())
+            own = [known for known, plugin in self._known.items() if is_built_in(plugin)]
+            message = unknown(self.kind, name, own)
             raise ConfigError(f"{message} Or give one of your own as 'module:name'.")
         imported = self._imported(module, name)
         plugin = self._known.get(attribute)
@@ -95,13 +94,10 @@ class Registry(Mapping[str, Any]):
         Raises ConfigError if it is unknown or not of the kind.
         """
         if isinstance(plugin, str):
-            name, plugin = plugin, self[plugin]
-            short = name.rpartition(":")[2]
+            short, plugin = plugin.rpartition(":")[2], self[plugin]
         else:
             names = [name for name, known in self._known.items() if known is plugin]
-            short = (
-                names[0] if names else getattr(inspect.unwrap(plugin), "__qualname__", repr(plugin))
-            )
+            short = names[0] if names else _qualified(plugin)
             self._accept(short, plugin)
         return short if is_built_in(plugin) else f"{_module(plugin)}:{short}"
 
@@ -109,9 +105,6 @@ class Registry(Mapping[str, Any]):
         """Twelve hexadecimal digits of a plug-in's source; None for what comes with the package."""
         plugin = self[name]
         return None if is_built_in(plugin) else source_digest(plugin)
-
-    def _own(self) -> list[str]:
-        return [name for name, plugin in self._known.items() if is_built_in(plugin)]
 
     def _accept(self, name: str, plugin: Any) -> Any:
         wrong = self.check(plugin)
@@ -132,10 +125,8 @@ class Registry(Mapping[str, Any]):
             if not module or module.endswith(".py"):
                 why = "write it as 'module:name', without .py."
             elif isinstance(error, ModuleNotFoundError) and error.name == module:
-                why = (
-                    f"there is no module {module!r}. It must lie in the working folder or be "
-                    "installed, also where workers run."
-                )
+                lies = "It must lie in the working folder or be installed, also where workers run."
+                why = f"there is no module {module!r}. {lies}"
             else:
                 why = f"cannot import {module!r}, {failure(module, error)}"
             raise ConfigError(f"{self.kind} {name!r}: {why}") from error
@@ -150,12 +141,8 @@ class Registry(Mapping[str, Any]):
             for key, value in vars(module).items()
             if key[0] != "_" and _module(value) == module.__name__ and self.check(value) is None
         ]
-        why = (
-            unknown("name", attribute, there)
-            if there
-            else f"{module.__name__} has no {attribute!r}."
-        )
-        return f"{self.kind} {name!r}: {why}"
+        why = f"{module.__name__} has no {attribute!r}."
+        return f"{self.kind} {name!r}: {unknown('name', attribute, there) if there else why}"
 
 
 def needs_to_be_callable(plugin: Any) -> str | None:
@@ -168,17 +155,8 @@ def is_built_in(plugin: Any) -> bool:
     return _module(plugin).partition(".")[0] == "nascore"
 
 
-def needs_this_process(name: str) -> bool:
-    """Whether a plug-in is defined in a notebook or script, where no other process finds it."""
-    return name.startswith("__main__:")
-
-
 def failure(plugin: Any, error: Exception) -> str:
-    """An error that a plug-in raised, with the last line of its own that led there.
-
-    Arguments:
-        plugin: or the name of its module.
-    """
+    """An error of a plug-in (or module, by name), with the last line of its own that led there."""
     module = plugin if isinstance(plugin, str) else _module(plugin)
     said = f"{type(error).__name__}: {error}"
     lines = [
@@ -187,6 +165,11 @@ def failure(plugin: Any, error: Exception) -> str:
         if frame.f_globals.get("__name__") == module
     ]
     return f"line {lines[-1]} of {module}: {said}" if lines else said
+
+
+def twelve_digits(text: str) -> str:
+    """Twelve hexadecimal digits that stand for a text, the same on every machine."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def source_digest(plugin: Any) -> str:
@@ -198,8 +181,7 @@ def source_digest(plugin: Any) -> str:
     parts = [plugin]
     if inspect.isclass(plugin):
         parts = [part for part in plugin.__mro__ if part.__module__.split(".")[0] not in _OUTSIDE]
-    text = "\n".join(map(_source, parts))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return twelve_digits("\n".join(map(_source, parts)))
 
 
 _OUTSIDE = {"nascore", "torch", "pydantic", "typing", "builtins", "abc", "collections"}
@@ -239,5 +221,9 @@ def _module(plugin: Any) -> str:
     return getattr(inspect.unwrap(plugin), "__module__", None) or ""
 
 
+def _qualified(plugin: Any) -> str:
+    return getattr(inspect.unwrap(plugin), "__qualname__", repr(plugin))
+
+
 def _place(plugin: Any) -> str:
-    return f"{_module(plugin)}.{getattr(inspect.unwrap(plugin), '__qualname__', '?')}"
+    return f"{_module(plugin)}.{_qualified(plugin)}"

@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nascore.engine import FRAMEWORKS, Framework, Mask
 from nascore.errors import ConfigError
 from nascore.methods import GDAS
-from nascore.plugins import Registry, failure, is_built_in, needs_this_process, source_digest
+from nascore.plugins import Registry, failure, is_built_in, source_digest
 
 
 class Base(Framework):
@@ -120,7 +120,6 @@ def test_a_name_of_a_module_finds_its_attribute_and_what_it_registered(registry,
 def test_built_in_plug_ins_have_plain_names_and_no_digest():
     assert FRAMEWORKS.name_of(GDAS) == "gdas" and FRAMEWORKS.digest("gdas") is None
     assert is_built_in(GDAS) and not is_built_in(Base)
-    assert needs_this_process("__main__:Mine") and not needs_this_process("my_module:Mine")
 
 
 @pytest.mark.parametrize(

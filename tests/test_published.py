@@ -10,7 +10,6 @@ from nascore import Run, RunStore
 from nascore.errors import DataError
 from nascore.evidence.experiments import EXPERIMENTS, load_experiment, searches
 from nascore.evidence.verdicts import CLAIMS, verdicts
-from nascore.runs.data import SPLITS, load_splits
 from nascore.runs.datasets import DATASETS
 from nascore.runs.history import VARIABLES
 from nascore.runs.parallel import sweep
@@ -76,7 +75,7 @@ def test_a_short_record_is_made_again(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("NASCORE_MIRROR", str(tmp_path))  # nothing is downloaded
     try:
-        load_splits("fashion-mnist", dict.fromkeys(SPLITS, 1), seed=0, device="cpu")
+        DATASETS["fashion-mnist"].load()
     except DataError as error:
         pytest.skip(f"needs {DATASETS['fashion-mnist'].examples} images: {error}")
     (again,) = sweep([first.config], store=tmp_path, progress=False)

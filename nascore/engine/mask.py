@@ -41,13 +41,7 @@ class Mask:
 
     @classmethod
     def sample(cls, sampled: Tensor, score: Tensor, **settings) -> "Mask":
-        """A mask that runs one operation on each edge.
-
-        Arguments:
-            sampled: index of the operation, (edges,).
-            score: (edges, operations).
-            settings: further arguments of a mask.
-        """
+        """A mask that runs one operation on each edge, by its index in ``sampled``, (edges,)."""
         weight = F.one_hot(sampled, score.shape[1]).to(score.dtype)
         active = [[k] for k in sampled.tolist()]  # the one host synchronisation of a step
         return cls(weight, score, active, one_hot=True, **settings)
@@ -56,9 +50,8 @@ class Mask:
     def of(cls, wiring: Wiring, dtype: torch.dtype | None = None) -> "Mask":
         """The one-hot mask of a wiring. Its score does not depend on any alpha."""
         chosen = [wiring.space.operations.index(name) for name in wiring.operations]
-        weight = torch.zeros(len(chosen), len(wiring.space.operations), dtype=dtype)
-        weight[range(len(chosen)), chosen] = 1
-        return cls(weight, weight, [[k] for k in chosen], one_hot=True)
+        score = torch.zeros(len(chosen), len(wiring.space.operations), dtype=dtype)
+        return cls.sample(torch.tensor(chosen), score)
 
     def per_cell(self, cells: int) -> Tensor:
         """Z once for each cell: a leaf that collects its gradient, (cells, edges, operations)."""

@@ -20,12 +20,8 @@ from nascore.engine.space import OPERATIONS
 from nascore.errors import ConfigError
 from nascore.plugins import Registry, failure, is_built_in, needs_to_be_callable
 
-EPS = 1e-5
-GROUPS = 4  # of norm="group"
-
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation for so many channels."""
-
 
 NORMS = Registry("norm", needs_to_be_callable)
 """The normalisations that follow every convolution and pool, by name."""
@@ -121,17 +117,15 @@ class Weighted(nn.Module):
         return x if z is None else z * x
 
 
-@normalisation("batch")
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation. A weight z is its scale, so that z and its gradient cost nothing."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, eps=EPS, affine=False, track_running_stats=False)
+        super().__init__(channels, affine=False, track_running_stats=False)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        if z is None:
-            return super().forward(x)
-        return F.batch_norm(x, None, None, z.repeat(x.shape[1]), training=True, eps=self.eps)
+        scale = None if z is None else z.repeat(x.shape[1])
+        return F.batch_norm(x, None, None, scale, training=True, eps=self.eps)
 
     def fold(self, v: Tensor, weight: Tensor, z: Tensor) -> folded.Term:
         return folded.term(v, weight, z, self.eps)
@@ -140,47 +134,33 @@ class BatchNorm(nn.BatchNorm2d):
 class GroupNorm(nn.GroupNorm):
     """Group normalisation, with z as its scale."""
 
-    def __init__(self, groups: int, channels: int):
-        super().__init__(groups, channels, eps=EPS, affine=False)
-
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         scale = None if z is None else z.repeat(x.shape[1])
         return F.group_norm(x, self.num_groups, scale, eps=self.eps)
 
 
-@normalisation("layer")
-def layer_norm(channels: int) -> nn.Module:
-    return GroupNorm(1, channels)
+def four_groups(channels: int) -> nn.Module:
+    if channels % 4 or channels == 4:
+        allowed = "channels must be 8, 12, 16, ..."
+        raise ConfigError(f"norm='group' makes 4 groups: {allowed}, not {channels}.")
+    return GroupNorm(4, channels, affine=False)
 
 
-@normalisation("group")
-def group_norm(channels: int) -> nn.Module:
-    if channels % GROUPS or channels == GROUPS:
-        raise ConfigError(
-            f"norm='group' makes {GROUPS} groups: channels must be 8, 12, 16, ..., not {channels}."
-        )
-    return GroupNorm(GROUPS, channels)
+for name, build in {
+    "batch": BatchNorm,
+    "layer": lambda channels: GroupNorm(1, channels, affine=False),
+    "group": four_groups,
+    "instance": lambda channels: nn.InstanceNorm2d(channels),
+    "none": lambda channels: nn.Identity(),
+}.items():
+    normalisation(name)(build)
 
 
-@normalisation("instance")
-def instance_norm(channels: int) -> nn.Module:
-    return nn.InstanceNorm2d(channels, eps=EPS)
-
-
-@normalisation("none")
-def no_norm(channels: int) -> nn.Module:
-    return nn.Identity()
-
-
-@operation("skip_connect")
 class Skip(Weighted):
     """x, or z x."""
 
     def __init__(self, channels: int, norm: Norm):
         super().__init__(nn.Identity())
-
-    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        return x if z is None else z * x
 
     def fold(self, source: folded.Source, z: Tensor) -> folded.Term:
         return source.identity(z)
@@ -202,16 +182,6 @@ class Pool(nn.Module):
 
 max_pool = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
 avg_pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
-
-
-@operation("max_pool_3x3")
-def max_pool_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Pool(max_pool, norm(channels))
-
-
-@operation("avg_pool_3x3")
-def avg_pool_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Pool(avg_pool, norm(channels))
 
 
 class Separable(nn.Module):
@@ -240,21 +210,17 @@ class Chain(nn.Sequential):
         return source.then(self[0]).through(self[1], z)
 
 
-@operation("sep_conv_3x3")
-def sep_conv_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Chain(Separable(channels, 3, 1, norm), Separable(channels, 3, 1, norm))
+def twice(channels: int, kernel: int, norm: Norm) -> nn.Module:
+    return Chain(Separable(channels, kernel, 1, norm), Separable(channels, kernel, 1, norm))
 
 
-@operation("dil_conv_3x3")
-def dil_conv_3x3(channels: int, norm: Norm) -> nn.Module:
-    return Separable(channels, 3, 2, norm)
-
-
-@operation("dil_conv_5x5")
-def dil_conv_5x5(channels: int, norm: Norm) -> nn.Module:
-    return Separable(channels, 5, 2, norm)
-
-
-@operation("sep_conv_5x5")
-def sep_conv_5x5(channels: int, norm: Norm) -> nn.Module:
-    return Chain(Separable(channels, 5, 1, norm), Separable(channels, 5, 1, norm))
+for name, build in {
+    "skip_connect": Skip,
+    "max_pool_3x3": lambda channels, norm: Pool(max_pool, norm(channels)),
+    "avg_pool_3x3": lambda channels, norm: Pool(avg_pool, norm(channels)),
+    "sep_conv_3x3": lambda channels, norm: twice(channels, 3, norm),
+    "dil_conv_3x3": lambda channels, norm: Separable(channels, 3, 2, norm),
+    "dil_conv_5x5": lambda channels, norm: Separable(channels, 5, 2, norm),
+    "sep_conv_5x5": lambda channels, norm: twice(channels, 5, norm),
+}.items():
+    operation(name)(build)

@@ -161,10 +161,8 @@ class SearchSpace:
                 edges = " ".join(map(edge_name, self.edges))
                 raise ConfigError(f"{what}: the cell does not have this edge. Its edges: {edges}.")
             if isinstance(names, str) or not names:
-                raise ConfigError(
-                    f"{what}={names!r}: give a list of at least one operation, ['none'] to remove "
-                    "the edge."
-                )
+                hint = "a list of at least one operation, ['none'] to remove the edge"
+                raise ConfigError(f"{what}={names!r}: give {hint}.")
             names = [full.get(name, name) for name in names]
             for name in set(names) - set(self.operations):
                 raise ConfigError(f"{what}: {unknown('operation', name, self.operations)}")
@@ -176,30 +174,22 @@ class SearchSpace:
         if given is None:
             return tuple(inner)
         if not given or not set(given) <= set(inner):
-            raise ConfigError(
-                f"output_nodes={list(given)}: choose among the intermediate nodes {inner}."
-            )
+            raise ConfigError(f"output_nodes={list(given)}: choose among the inner nodes {inner}.")
         return tuple(sorted(set(given)))
 
 
 @dataclass(frozen=True)
 class Wiring:
-    """One operation for every edge of a space. An edge is active if its operation is not `none`.
-
-    Arguments:
-        space: the space that the wiring belongs to.
-        operations: the operation of each edge, in the order of ``space.edges``.
-    """
+    """One operation for each of ``space.edges``. An edge is active if its one is not `none`."""
 
     space: SearchSpace
     operations: tuple[str, ...]
 
     def __post_init__(self):
-        if len(self.operations) != len(self.space.edges):
-            raise ConfigError(
-                f"{len(self.operations)} operations for a cell of {len(self.space.edges)} edges."
-            )
-        for edge, name in zip(self.space.edges, self.operations, strict=True):
+        given, edges = len(self.operations), self.space.edges
+        if given != len(edges):
+            raise ConfigError(f"{given} operations for a cell of {len(edges)} edges.")
+        for edge, name in zip(edges, self.operations, strict=True):
             if name not in self.space.allowed[edge]:
                 message = unknown("operation", name, self.space.allowed[edge])
                 raise ConfigError(f"edge {edge_name(edge)}: {message}")
@@ -209,12 +199,10 @@ class Wiring:
 
     @property
     def active_edges(self) -> tuple[Edge, ...]:
-        pairs = zip(self.space.edges, self.operations, strict=True)
-        return tuple(edge for edge, name in pairs if name != "none")
+        return tuple(edge for edge in self.space.edges if self[edge] != "none")
 
     def __str__(self) -> str:
-        pairs = zip(self.space.edges, self.operations, strict=True)
-        return "; ".join(f"{edge_name(edge)} {name}" for edge, name in pairs)
+        return "; ".join(f"{edge_name(edge)} {self[edge]}" for edge in self.space.edges)
 
     @classmethod
     def from_text(cls, space: SearchSpace, text: str) -> "Wiring":
@@ -232,10 +220,7 @@ class Wiring:
         return cls(space, tuple(given.get(edge, "none") for edge in space.edges))
 
     def to_graph(self) -> "networkx.DiGraph":
-        """The wiring as a networkx graph of its active edges, with ``operation`` on each edge.
-
-        Every node of the cell is in the graph, also one that no active edge touches.
-        """
+        """All nodes of the cell and its active edges, with ``operation`` on each edge."""
         import networkx  # here, so that the command line does not wait for it
 
         graph = networkx.DiGraph()

@@ -33,20 +33,6 @@ class _UnitWeight(torch.autograd.Function):
         return grad_x, torch.dot(*flat)
 
 
-class _WithGradient(torch.autograd.Function):
-    """The logits, with a path back to Z: its gradient is 0, not missing, where nothing ran."""
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, z: Tensor) -> Tensor:
-        ctx.zeros = z.detach().new_zeros(())
-        ctx.shape = z.shape
-        return logits.view_as(logits)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return grad, ctx.zeros.expand(ctx.shape) if ctx.needs_input_grad[1] else None
-
-
 Build = Callable[[str, int, str], nn.Module]
 """Makes the module of an operation by its name, for so many channels, with a norm."""
 
@@ -54,12 +40,7 @@ Build = Callable[[str, int, str], nn.Module]
 class Cell(nn.Module):
     """A cell with every allowed operation on every edge.
 
-    Arguments:
-        space: the cell's nodes, edges and operations.
-        inputs: channels of each input node's source.
-        channels: channels C of every node.
-        norm: name of the normalisation.
-        build: makes the module of each operation.
+    ``inputs`` are the channels of each input node's source, ``channels`` those of every node.
     """
 
     def __init__(
@@ -84,7 +65,6 @@ class Cell(nn.Module):
         Arguments:
             inputs: one tensor for each input node, (B, channels of that input, H, W).
             weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
-            mask: says which operations to evaluate.
         """
         if folded.applies(self, mask, inputs[0]):
             return folded.nodes(self, inputs, weights, mask)
@@ -130,14 +110,8 @@ class Supernet(nn.Module):
     Source: the paper's setting, which is the one of DARTS without its reduction cells.
 
     Arguments:
-        space: the search space of every cell.
-        classes: number of classes.
-        image_channels: channels of the images.
-        cells: number of cells.
         channels: channels C of every node; the stem has 3 C.
-        norm: name of the normalisation.
         recompute: keep only what enters each cell; the backward pass computes the rest again.
-        build: makes the module of each operation.
 
     Raises ConfigError if an operation or the norm cannot take so many channels.
     """
@@ -184,10 +158,7 @@ class Supernet(nn.Module):
                     yield (c, e, int(k)), module
 
     def unit_weights(self, z: Tensor) -> Tensor:
-        """A weight of 1 on each cell's output, whose gradient is what its output edges cost.
-
-        A leaf, (cells,), like the leaf Z that goes with it.
-        """
+        """A leaf, (cells,): 1 on each cell's output, its gradient what the output edges cost."""
         return z.new_ones(len(self.cells)).requires_grad_()
 
     def forward(
@@ -199,22 +170,20 @@ class Supernet(nn.Module):
             images: (B, image channels, H, W).
             z: Z, (edges, operations) for all cells, or (cells, edges, operations) for each, such
                 as ``mask.per_cell(cells)``.
-            mask: says which operations to evaluate.
-            outputs: a weight of 1 on each cell's output, (cells,): see ``unit_weights``.
+            outputs: of ``unit_weights``, (cells,).
         """
         x = self.stem(images)
         inputs = [x] * self.space.inputs
         z = z.expand(len(self.cells), -1, -1)
         ones = [None] * len(self.cells) if outputs is None else outputs.unbind(0)
         for cell, row, one in zip(self.cells, z.flatten(1).unbind(0), ones, strict=True):
-            x = self._output(cell, inputs, row.unbind(0), mask)
+            arguments = inputs, row.unbind(0), mask
+            if self.recompute:  # nothing in a cell is random: there is no generator's state to keep
+                x = checkpoint(cell, *arguments, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = cell(*arguments)
             if one is not None:
                 x = _UnitWeight.apply(x, one)
             inputs = [*inputs, x][1:]
-        return _WithGradient.apply(self.classifier(x.mean(dim=(2, 3))), z)
-
-    def _output(self, cell: Cell, *arguments) -> Tensor:
-        if not self.recompute:
-            return cell(*arguments)
-        # Nothing in a cell is random, so there is no state of a generator to keep.
-        return checkpoint(cell, *arguments, use_reentrant=False, preserve_rng_state=False)
+        nothing = 0 * z.sum()  # the gradient of Z is 0, not missing, where nothing ran
+        return self.classifier(x.mean(dim=(2, 3))) + nothing

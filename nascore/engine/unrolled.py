@@ -43,26 +43,18 @@ def unrolled_cost(
     outputs = supernet.unit_weights(ahead)
     loss = F.cross_entropy(supernet(train[0], here, mask), train[1])
     g = torch.autograd.grad(loss, list(theta.values()), create_graph=True, materialize_grads=True)
-    stepped = {
-        name: _step(optimiser, p, slope.detach()).requires_grad_()
-        for (name, p), slope in zip(theta.items(), g, strict=True)
-    }
+    stepped, group = {}, optimiser.param_groups[0]
+    for (name, p), slope in zip(theta.items(), g, strict=True):
+        velocity = slope.detach() + group["weight_decay"] * p.detach()
+        momentum = optimiser.state.get(p, {}).get("momentum_buffer")
+        if momentum is not None:  # None before the first step
+            velocity = velocity + group["momentum"] * momentum
+        stepped[name] = (p.detach() - group["lr"] * velocity).requires_grad_()
     logits = functional_call(supernet, stepped, (search[0], ahead, mask, outputs))
     leaves = [ahead, outputs, *stepped.values()]
     F.cross_entropy(logits, search[1]).backward(inputs=leaves)
     v = [p.grad for p in stepped.values()]
     product = sum((a * b).sum() for a, b in zip(g, v, strict=True) if b is not None)
     (mixed,) = torch.autograd.grad(product, here, materialize_grads=True)
-    lr = optimiser.param_groups[0]["lr"]
-    cost = local_cost(ahead.grad, mask) - lr * mask.cost_weight * mixed
+    cost = local_cost(ahead.grad, mask) - group["lr"] * mask.cost_weight * mixed
     return logits.detach(), cost, outputs.grad
-
-
-def _step(optimiser: torch.optim.SGD, p: Tensor, slope: Tensor) -> Tensor:
-    """A parameter after the step of SGD that its gradient would cause."""
-    group = optimiser.param_groups[0]
-    velocity = slope + group["weight_decay"] * p.detach()
-    momentum = optimiser.state.get(p, {}).get("momentum_buffer")
-    if momentum is not None:  # None before the first step
-        velocity = velocity + group["momentum"] * momentum
-    return p.detach() - group["lr"] * velocity

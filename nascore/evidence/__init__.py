@@ -21,13 +21,7 @@ if TYPE_CHECKING:
     from nascore.evidence.experiments import run_experiment as run_experiment
     from nascore.evidence.phenomena import arc as arc
     from nascore.evidence.profiles import ACROSS as ACROSS
-    from nascore.evidence.profiles import FAILURE as FAILURE
-    from nascore.evidence.profiles import FEWER_SEEDS as FEWER_SEEDS
-    from nascore.evidence.profiles import PROFILES as PROFILES
     from nascore.evidence.profiles import SEEDS as SEEDS
-    from nascore.evidence.profiles import SMALL as SMALL
-    from nascore.evidence.profiles import UNIFORM as UNIFORM
-    from nascore.evidence.profiles import WIRING as WIRING
     from nascore.evidence.significance import SIGNIFICANCE as SIGNIFICANCE
     from nascore.evidence.significance import bonferroni as bonferroni
     from nascore.evidence.significance import interval as interval

@@ -32,7 +32,6 @@ def mean_cost(run: Run, epochs: slice, cells: slice = slice(None)) -> float:
     control="the same in the cells before the last, whose costs add up to little (A4)",
 )
 def cost_at_init_and_convergence(arms: Arms) -> Evidence:
-    """The smaller of the cost at the start and minus that at the end, by seed, in nats."""
     (runs,) = arms.values()
     when = slice(0, 1), slice(-max(1, runs[0].config.epochs // 10), None)
     start, end = (each(mean_cost, runs, epochs) for epochs in when)
@@ -66,7 +65,6 @@ def _largest(values: xr.DataArray) -> float:
     tested=False,
 )
 def sum_rule(arms: Arms) -> Evidence:
-    """Largest difference between output cost and L - H over epochs, by seed, in nats."""
     (runs,) = arms.values()
 
     def difference(run: Run, split: str) -> float:
@@ -99,20 +97,13 @@ def sum_rule(arms: Arms) -> Evidence:
     tested=False,
 )
 def path_cost(arms: Arms) -> Evidence:
-    """Largest cost that passes an intermediate edge, of the output cost, by seed."""
-
     def passed(run: Run) -> float:
         output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
         return _largest(of_all_edges(run).isel(cell=-1) - output) / _largest(output)
 
     without, control = (each(passed, arms[arm]) for arm in ("without", "with skip_connect"))
-    return Evidence(
-        seeds_of(arms["without"]),
-        without,
-        f"At most {without.max():.1g} of the output cost passes, with skip_connect "
-        f"{control.max():.2g}.",
-        control=control,
-    )
+    most = f"{without.max():.1g} of the output cost passes, with skip_connect {control.max():.2g}"
+    return Evidence(seeds_of(arms["without"]), without, f"At most {most}.", control=control)
 
 
 def of_all_edges(run: Run) -> xr.DataArray:
@@ -136,7 +127,6 @@ def of_all_edges(run: Run) -> xr.DataArray:
     tested=False,
 )
 def cell_sums(arms: Arms) -> Evidence:
-    """Largest cost of the cells before the last, of the last cell's, by seed."""
     (runs,) = arms.values()
 
     def share(run: Run, all_edges: bool) -> float:
@@ -153,16 +143,12 @@ def cell_sums(arms: Arms) -> Evidence:
     )
 
 
-def _second_half(run: Run) -> slice:
-    return slice(-(run.config.epochs // 2), None)
-
-
 def later_cost(run: Run, split: str, outcome: str | None = None) -> float:
     """L - H of a split in nats, mean over the second half of the epochs; of one outcome or all."""
     cost = run.output_cost
     if outcome is not None:
         cost = (run.history.loss - run.history.entropy).sel(outcome=outcome)
-    return cost.sel(split=split).isel(epoch=_second_half(run)).mean()
+    return cost.sel(split=split).isel(epoch=slice(-(run.config.epochs // 2), None)).mean()
 
 
 @claim(
@@ -179,8 +165,6 @@ def later_cost(run: Run, split: str, outcome: str | None = None) -> float:
     control="bi-level search without label noise",
 )
 def right_and_wrong(arms: Arms) -> Evidence:
-    """The smaller of L - H on the search set and minus that on the training set, in nats."""
-
     def both(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
         return each(later_cost, runs, "search"), -each(later_cost, runs, "train")
 
@@ -210,7 +194,7 @@ def deep_advantage(run: Run) -> float:
 
     Mean over operations but `none` and over the second half of the epochs, summed over cells.
     """
-    cost = run.history.cost_mean.isel(epoch=_second_half(run))
+    cost = run.history.cost_mean.isel(epoch=slice(-(run.config.epochs // 2), None))
     cost = cost.sel(operation=cost.operation != "none").mean(["operation", "epoch"])
     cost = cost.sum("cell", skipna=False)
     return cost.sel(edge="(1,3)") - cost.sel(edge="(2,3)")
@@ -229,9 +213,7 @@ def deep_advantage(run: Run) -> float:
     control="cost of (1,3) minus cost of (2,3) with (1,2) free",
 )
 def training_opportunity(arms: Arms) -> Evidence:
-    """Cost of (1,3) minus that of (2,3), (1,2) fixed minus free, by seed, in nats."""
     fixed, free = (each(deep_advantage, arms[arm]) for arm in ("fixed", "free"))
-
     said = [f"{abs(m):.2g} nat {'less' if m >= 0 else 'more'}" for m in (mean(fixed), mean(free))]
     return Evidence(
         seeds_of(arms["fixed"]),
@@ -260,8 +242,7 @@ def training_opportunity(arms: Arms) -> Evidence:
     tested=False,
 )
 def deep_linear(arms: Arms) -> Evidence:
-    """Largest distance of a mode from its closed form, of its strength, by seed."""
-    residual, control = _chains(seeds=5)
+    residual, control = _chains()
     return Evidence(
         range(len(residual)),
         residual,
@@ -271,15 +252,16 @@ def deep_linear(arms: Arms) -> Evidence:
 
 
 @cache
-def _chains(seeds: int) -> np.ndarray:
-    """Residual and control of A7, a share of the strength, (2, seeds); no run changes them."""
+def _chains() -> tuple[np.ndarray, np.ndarray]:
+    """Residual and control of A7 for five seeds, a share of the strength; no run changes them."""
     strengths, start, lr, steps = (2.0, 1.0), 0.01, 2e-3, 4000
     times = lr * np.arange(steps + 1)
     exact = [np.transpose([learning_curve(times, d, s, start) for s in strengths]) for d in DEPTHS]
-
-    def differences(seed: int) -> tuple[float, float]:
-        made = [train_chain(d, strengths, start, lr, steps, stream(seed, "chain")) for d in DEPTHS]
-        residual, control = np.subtract(made, exact), made[2] - exact[1]
-        return np.abs(residual / strengths).max(), np.abs(control / strengths).max()
-
-    return np.transpose([differences(seed) for seed in range(seeds)])
+    made = np.array(  # (seeds, depths, steps + 1, modes)
+        [
+            [train_chain(d, strengths, start, lr, steps, stream(seed, "chain")) for d in DEPTHS]
+            for seed in range(5)
+        ]
+    )
+    residual, control = (made - exact) / strengths, (made[:, 2] - exact[1]) / strengths
+    return np.abs(residual).max(axis=(1, 2, 3)), np.abs(control).max(axis=(1, 2))

@@ -63,8 +63,7 @@ class Claim:
         says: the claim, in our reading if it is the paper's.
         short: the same in a line, for tables.
         experiment: whose runs decide it, a key of EXPERIMENTS; None if it needs no runs.
-        effect, test, control: the number for each seed, what decides, and the negative control,
-            in words.
+        effect, test, control: each seed's number, what decides, and the negative control, in words.
         measure: from the experiment's runs to the evidence.
         family: the claims that p is corrected for together.
         bar: least mean effect that counts; of a checked claim, the largest residual allowed.
@@ -111,13 +110,10 @@ CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else
 
 
 def claim(id: str, *, family: str | None = None, **said: Any) -> Callable[[Measure], Measure]:
-    """Registers the decorated function as the measure of a claim, whose words explain it.
+    """Registers the decorated function as the measure of a claim, whose words (said) explain it.
 
-    Arguments:
-        id: its short name, such as "P1".
-        family: the claims that p is corrected for together; None takes the function's module,
-            "paper" inside this package. So a claim of your own leaves the paper's p as they are.
-        said: the other fields of Claim.
+    Arguments are the fields of Claim. Without a family it is the function's module, "paper" inside
+    this package. So a claim of your own leaves the paper's p as they are.
     """
 
     def add(measure: Measure) -> Measure:

@@ -24,11 +24,10 @@ Configs = dict[str, list[SearchConfig]]
 """The searches of an experiment: for each arm, a config for each seed."""
 
 
-def _wrong(plugin: Any) -> str | None:
-    return None if hasattr(plugin, "settings") else "decorate it with @experiment(settings)."
-
-
-EXPERIMENTS = Registry("experiment", _wrong)
+EXPERIMENTS = Registry(
+    "experiment",
+    lambda own: None if hasattr(own, "settings") else "decorate it with @experiment(settings).",
+)
 """Every experiment by its name."""
 
 
@@ -81,10 +80,7 @@ def growing(base):
 
 @experiment(FAILURE, level="bi")
 def bilevel_failure(bilevel):
-    """P3 and A5: the same search on two levels and on one; the control has no label noise.
-
-    Where the profile has no noise to take away (paper), there is no control.
-    """
+    """P3 and A5: the same search on two levels and on one; the control, if any, has no noise."""
     arms = {"bi-level": bilevel, "single-level": bilevel.replace(level="single")}
     if bilevel.label_noise:
         arms["control"] = bilevel.replace(label_noise=0.0)
@@ -137,13 +133,13 @@ def path_cost(base):
     return {"with skip_connect": base, "without": base.replace(allowed=inner)}
 
 
-_REMOVED = {"(0,2)": ["none"], "(0,3)": ["none"]}
-
-
-@experiment(SMALL, output_nodes=[3], allowed=_REMOVED, freeze_alpha=True)
+@experiment(
+    SMALL, output_nodes=[3], allowed={"(0,2)": ["none"], "(0,3)": ["none"]}, freeze_alpha=True
+)
 def training_opportunity(free):
     """A6: edge (1,3) against the chain (1,2), (2,3), whose first operation is free or fixed."""
-    return {"free": free, "fixed": free.replace(allowed={**_REMOVED, "(1,2)": ["sep_conv_5x5"]})}
+    fixed = free.replace(allowed={**free.allowed, "(1,2)": ["sep_conv_5x5"]})
+    return {"free": free, "fixed": fixed}
 
 
 def configs_of(
@@ -176,7 +172,7 @@ def run_experiment(
 
     Arguments:
         name: a key of EXPERIMENTS, or "module:name" of your own.
-        profile: one of PROFILES that the experiment has settings for.
+        profile: one that the experiment has settings for.
         seeds: number of seeds in each arm; None takes the profile's.
         changes: fields of SearchConfig that override the profile; None values are left out.
         store: where records are kept. With a folder, those that come with the book are found, too.

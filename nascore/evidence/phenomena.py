@@ -57,7 +57,6 @@ def shuffled(run: Run) -> np.ndarray:
     unit="p(none)",
 )
 def growing(arms: Arms) -> Evidence:
-    """How far p(none), averaged over edges, rises above its ends, by seed."""
     (runs,) = arms.values()
 
     def none(run: Run) -> np.ndarray:
@@ -116,7 +115,6 @@ def _relabelled(run: Run) -> float:
     unit="p(none)",
 )
 def width_preference(arms: Arms) -> Evidence:
-    """p(none) at the end on intermediate edges minus on input edges, by seed."""
     (runs,) = arms.values()
     space, ended = runs[0].config.space, [run for run in runs if not run.diverged]
     inputs, inner = (each(none_on, runs, e) for e in (space.input_edges, space.intermediate_edges))
@@ -142,11 +140,6 @@ def width_preference(arms: Arms) -> Evidence:
     )
 
 
-def share_kept(run: Run) -> float:
-    """Share of the edges that are active at the end."""
-    return float(run.active_edges.isel(epoch=-1)) / len(run.config.space.edges)
-
-
 @claim(
     id="P3",
     says="Bi-level search drops every edge in the end; single-level search does not.",
@@ -161,14 +154,14 @@ def share_kept(run: Run) -> float:
     unit="of the edges",
 )
 def bilevel_failure(arms: Arms) -> Evidence:
-    """Share of the edges that are kept, single-level minus bi-level, by seed."""
-    kept = {arm: each(share_kept, runs) for arm, runs in arms.items()}
+    edges = len(arms["bi-level"][0].config.space.edges)
+    active = {arm: each(lambda run: run.active_edges[-1], runs) for arm, runs in arms.items()}
+    kept = {arm: number / edges for arm, number in active.items()}
     bi, single = kept["bi-level"], kept["single-level"]
     without = f", bi-level without noise {mean(kept['control']):.2f}" if "control" in kept else ""
     there = ~np.isnan(single - bi)  # a seed that diverged counts as no effect
     few = np.where(there, bi, 1).mean() <= 0.2
     many = np.where(there, single, 0).mean() >= 0.6
-    edges = len(arms["bi-level"][0].config.space.edges)
     return Evidence(
         seeds_of(arms["bi-level"]),
         single - bi,
@@ -177,5 +170,5 @@ def bilevel_failure(arms: Arms) -> Evidence:
         p=above(single - bi),
         control=single - kept["control"] if "control" in kept else (),
         met=few and many,
-        values={f"edges kept, {arm}": edges * share for arm, share in kept.items()},
+        values={f"edges kept, {arm}": number for arm, number in active.items()},
     )

@@ -37,10 +37,7 @@ def below_chance(values: Sequence[float], chance: Iterable[Sequence[float]]) -> 
 
 
 def bonferroni(p: float, tests: int) -> float:
-    """p corrected for the number of claims that are tested together.
-
-    Plain Bonferroni: each claim can be judged without the others, in a chapter of its own.
-    """
+    """p times the number of claims tested together: each can be judged without the others."""
     return min(1.0, tests * p)
 
 

@@ -45,13 +45,11 @@ class Verdict:
     control: float
 
     def __str__(self) -> str:
-        numbers, (low, high) = "", self.interval
+        said, (low, high) = f"**{self.claim}: {self.verdict}.** ", self.interval
         if self.p is not None:
-            numbers = (
-                f"Effect {self.effect:+.3g} {CLAIMS[self.claim].unit} (95 percent interval "
-                f"{low:+.3g} to {high:+.3g}, n = {self.n}, corrected p = {self.p:.2g}). "
-            )
-        return f"**{self.claim}: {self.verdict}.** {numbers}{self.why}"
+            said += f"Effect {self.effect:+.3g} {CLAIMS[self.claim].unit} (95 percent interval "
+            said += f"{low:+.3g} to {high:+.3g}, n = {self.n}, corrected p = {self.p:.2g}). "
+        return said + self.why
 
 
 def judge(claim: str, evidence: Evidence) -> Verdict:

@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import torch
 from pydantic import NonNegativeFloat
 from torch import Generator, Tensor
@@ -25,8 +23,8 @@ class DrNAS(Framework):
 
     anchor: NonNegativeFloat = 0.0
 
-    dense: ClassVar = True
-    formulas: ClassVar = Formulas(
+    dense = True
+    formulas = Formulas(
         mask="sample of Dirichlet(c), c = elu(alpha) + 1",
         score="log Z, pathwise",
         gradient="(C_m - Z_m sum_k C_k) dlog(g_m)/dalpha_m, g_m the gamma sample behind Z_m",

@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
@@ -28,9 +26,9 @@ class FairDARTS(Framework):
 
     zero_one: NonNegativeFloat = 10.0
 
-    dense: ClassVar = True
-    unrolls: ClassVar = True
-    formulas: ClassVar = Formulas(
+    dense = True
+    unrolls = True
+    formulas = Formulas(
         mask="sigmoid(alpha)",
         score="log Z",
         gradient="C_m (1 - Z_m), and that of the zero-one loss",

@@ -1,4 +1,4 @@
-from typing import ClassVar, Self
+from typing import Self
 
 import torch.nn.functional as F
 from pydantic import PositiveFloat
@@ -24,7 +24,7 @@ class GDAS(Framework):
     temperature: PositiveFloat = 10.0
     temperature_end: PositiveFloat = 0.1
 
-    formulas: ClassVar = Formulas(
+    formulas = Formulas(
         mask="one-hot argmax of q, q = softmax((log p + Gumbel) / temperature)",
         score="log q, pathwise",
         gradient="C_k (delta_km - q_m) / temperature, k the sampled one and C_k = q_k dL/dZ_k",

@@ -32,9 +32,9 @@ class PCDARTS(Framework):
 
     share: PositiveInt = 4
 
-    dense: ClassVar = True
-    unrolls: ClassVar = True
-    formulas: ClassVar = Formulas(
+    dense = True
+    unrolls = True
+    formulas = Formulas(
         mask="softmax(alpha) softmax(beta), beta over the edges into a node",
         score="log Z",
         gradient="C_m - p_m sum_k C_k",
@@ -59,15 +59,11 @@ class PCDARTS(Framework):
 
 
 class Partial(nn.Module):
-    """An operation on the first 1/K of the channels. The others pass by, and all are shuffled.
+    """An operation on the first C/share channels. The others pass by, and all are shuffled.
 
     A weight z is that of all channels, so that an edge whose weights are 0 lets nothing pass.
 
     Source: Xu et al., 2020 (arXiv:1907.05737), where z is that of the first channels alone.
-
-    Arguments:
-        operation: for C/K channels.
-        share: K.
     """
 
     def __init__(self, operation: nn.Module, share: int):

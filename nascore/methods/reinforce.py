@@ -1,4 +1,4 @@
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -26,7 +26,7 @@ class REINFORCE(Framework):
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
 
-    formulas: ClassVar = Formulas(
+    formulas = Formulas(
         mask="one-hot sample of p",
         score="log p",
         gradient="(L - b) (delta_km - p_m), k the sampled one, b a moving average of L",

@@ -4,7 +4,6 @@ Nothing here imports torch until a config is made, so that the command line can 
 at once.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -26,10 +25,10 @@ from pydantic import (
 
 from nascore.engine.space import CANDIDATES, SearchSpace, edge_name, operation_name, parse_edge
 from nascore.errors import ConfigError, explain
+from nascore.plugins import Registry, twelve_digits
 
 if TYPE_CHECKING:
     from nascore.engine.frameworks import Framework
-    from nascore.plugins import Registry
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -54,8 +53,7 @@ class SearchConfig(BaseModel):
     order: Literal[1, 2] = _field(1, "Bi-level darts: cost at theta (1), or one step ahead (2).")
 
     dataset: str = _field(
-        "cifar10",
-        "digits, fashion-mnist, cifar10, cifar100, synthetic (for tests) or your own module:name.",
+        "cifar10", "digits, fashion-mnist, cifar10, cifar100, synthetic (tests) or module:name."
     )
     image_size: PositiveInt | None = _field(
         None, "Height and width: larger images are pooled, smaller ones padded. Default: native."
@@ -82,8 +80,7 @@ class SearchConfig(BaseModel):
     cells: PositiveInt = _field(8, "Number of cells.")
     channels: PositiveInt = _field(16, "Channels C of every node.")
     norm: str = _field(
-        "batch",
-        "batch, layer, group, none, instance (cannot learn: its pooled map is 0) or module:name.",
+        "batch", "batch, layer, group, none, instance (cannot learn) or module:name."
     )
 
     epochs: PositiveInt = _field(150, "Passes over the training set.")
@@ -98,18 +95,14 @@ class SearchConfig(BaseModel):
     arch_grad_clip: PositiveFloat | None = _field(10.0, "Largest norm of alpha's gradient.")
     alpha_mean: float = _field(1.0, "Mean of the initial alpha.")
     alpha_std: NonNegativeFloat = _field(0.01, "Standard deviation of the initial alpha.")
-    cost_clamp: PositiveFloat | None = _field(
-        5.0, "Largest size of a cost, summed over cells, before it meets the score."
-    )
+    cost_clamp: PositiveFloat | None = _field(5.0, "Largest size of a cost summed over cells.")
     freeze_alpha: bool = _field(False, "Draw masks uniformly: alpha and its settings do nothing.")
     freeze_theta: bool = _field(False, "Keep theta as it was initialised.")
 
     seed: NonNegativeInt = _field(0, "Seed of everything random.")
     device: str = _field("auto", "auto, cpu, cuda, cuda:1, mps ...")
     deterministic: bool = _field(False, "Use only deterministic kernels on a GPU (slower).")
-    channels_last: bool | None = _field(
-        None, "Keep the channels of a place together in memory. Default: on a CPU, yes; else no."
-    )
+    channels_last: bool | None = _field(None, "Channels last in memory. Default: only on a CPU.")
     amp: bool = _field(False, "Mixed precision in bfloat16: for speed on a GPU, not for costs.")
     recompute: bool = _field(False, "Compute cells again in the backward pass, to save memory.")
     compile: bool = _field(False, "Compile cells of dense frameworks: minutes at first, then fast.")
@@ -169,10 +162,8 @@ class SearchConfig(BaseModel):
     def _possible(self) -> "SearchConfig":
         _ = self.space  # checks operations, allowed and output_nodes
         if self.level == "bi" and self.search_examples == 0:
-            raise ConfigError(
-                "level='bi' with search_examples=0: alpha has nothing to learn from. "
-                "Give search_examples, or leave it out to take half of the data."
-            )
+            nothing = "level='bi' with search_examples=0: alpha has nothing to learn from."
+            raise ConfigError(f"{nothing} Leave search_examples out to take half of the data.")
         self._check_framework()
         if self.lr_min > self.lr:
             raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")
@@ -185,9 +176,8 @@ class SearchConfig(BaseModel):
         framework, given = frameworks[self.framework], f"framework={self.framework!r}"
         if self.compile and not framework.dense:
             able = ", ".join(name for name, kind in frameworks.items() if kind.dense)
-            raise ConfigError(
-                f"compile=True with {given}: every mask would be compiled anew. It is for {able}."
-            )
+            why = "every mask would be compiled anew"
+            raise ConfigError(f"compile=True with {given}: {why}. It is for {able}.")
         if self.order == 1:
             return
         for name, why in _NOT_IN_SECOND_ORDER.items():
@@ -195,10 +185,8 @@ class SearchConfig(BaseModel):
                 raise ConfigError(f"{name}=True with order=2: {why}. Leave one of them out.")
         if not framework.unrolls or self.level != "bi":
             able = " or ".join(repr(name) for name, kind in frameworks.items() if kind.unrolls)
-            raise ConfigError(
-                f"order=2 with {given} and level={self.level!r}: the second order is for "
-                f"framework={able} and level='bi'."
-            )
+            given = f"order=2 with {given} and level={self.level!r}"
+            raise ConfigError(f"{given}: it is for framework={able} and level='bi'.")
 
     def _check_modules(self) -> None:
         """Makes what may not fit so many channels once."""
@@ -220,7 +208,6 @@ class SearchConfig(BaseModel):
                 raise ConfigError(f"{few}: batch_size={self.batch_size}.")
 
     def make_framework(self) -> "Framework":
-        """The framework with its options."""
         from nascore.engine.frameworks import make_framework
 
         return make_framework(self.framework, **self.framework_options)
@@ -258,7 +245,7 @@ class SearchConfig(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
-    def plug_ins(self) -> dict[str, "Registry"]:
+    def plug_ins(self) -> dict[str, Registry]:
         """What is not of the package, by name, with the registry that finds it."""
         found = {}
         for field, registry in _registries().items():
@@ -284,13 +271,13 @@ class SearchConfig(BaseModel):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits of the address, the same on every machine."""
-        return _digits(self.address)
+        return twelve_digits(self.address)
 
     @property
     def old_hash(self) -> str:
         """The hash as it was when the settings of the machine belonged to it."""
         machine = {name: value for name, value in self.changes.items() if name in _MACHINE}
-        return _digits(json.dumps(json.loads(self.address) | machine, sort_keys=True))
+        return twelve_digits(json.dumps(json.loads(self.address) | machine, sort_keys=True))
 
     def __hash__(self) -> int:
         return hash(self.hash)
@@ -315,11 +302,7 @@ _NOT_IN_SECOND_ORDER = {
 }
 
 
-def _digits(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _registries() -> dict[str, "Registry"]:
+def _registries() -> dict[str, Registry]:
     """Where the plug-ins of a field are found. Imports torch."""
     from nascore.engine.frameworks import FRAMEWORKS
     from nascore.engine.operations import NORMS, OPERATIONS

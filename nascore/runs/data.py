@@ -3,7 +3,7 @@
 Train, search and valid parts are disjoint pieces of one permutation of a dataset's training part.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from nascore.engine.random import stream
+from nascore.runs.config import SearchConfig
 from nascore.runs.datasets import DATASETS
 
 SPLITS = ("train", "search", "valid")
@@ -19,42 +20,60 @@ PADDING = 4  # of the random crop
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a dataset, on the device.
+    """One part of a dataset, on the device."""
 
-    Arguments:
-        images: (n, channels, H, W), normalised.
-        labels: (n,).
-        index: (n,), the position of each example in the dataset, on the CPU.
-        layout: of images and batches in memory.
-    """
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-    layout: torch.memory_format = torch.channels_last
+    images: Tensor  # (n, channels, H, W), normalised
+    labels: Tensor  # (n,)
+    index: Tensor  # (n,), the position of each example in the dataset, on the CPU
+    layout: torch.memory_format = torch.channels_last  # of images and batches
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(
-        self, size: int, generator: Generator | None, augment: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Epoch after epoch in random order: images (size, channels, H, W) and labels (size,).
-
-        Batches are full; what does not fill one at the end of an epoch is left out of it.
-        """
-        while True:
-            order = torch.randperm(len(self), generator=generator, device=self.labels.device)
-            for rows in order[: len(self) // size * size].split(size):
-                images = self.images[rows]
-                if augment:
-                    images = crop_and_flip(images, generator)
-                yield images.contiguous(memory_format=self.layout), self.labels[rows]
+    def batches(self, size: int, generator: Generator | None, augment: bool = False) -> "Batches":
+        """Batches to learn from, without an end."""
+        return Batches(self, size, generator, augment)
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every example once, in order, in pieces of about ``size``."""
         pieces = max(1, round(len(self) / size))
         return zip(self.images.tensor_split(pieces), self.labels.tensor_split(pieces), strict=True)
+
+
+class Batches:
+    """Epoch after epoch in random order: images (size, channels, H, W) and labels (size,).
+
+    Batches are full; what does not fill one at the end of an epoch is left out of it.
+
+    Arguments:
+        split: the examples.
+        size: examples in a batch.
+        generator: draws the order and the augmentation.
+        augment: whether images are cropped and flipped at random.
+    """
+
+    def __init__(self, split: Split, size: int, generator: Generator | None, augment: bool):
+        self.split, self.size, self.generator, self.augment = split, size, generator, augment
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        """Leaves out what is left of this epoch."""
+        device = self.split.labels.device
+        self.left = torch.empty(0, dtype=torch.long, device=device)  # rows, in their order
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        split, size = self.split, self.size
+        if len(self.left) < size:
+            device = split.labels.device
+            self.left = torch.randperm(len(split), generator=self.generator, device=device)
+        rows, self.left = self.left[:size], self.left[size:]
+        images = split.images[rows]
+        if self.augment:
+            images = crop_and_flip(images, self.generator)
+        return images.contiguous(memory_format=split.layout), split.labels[rows]
 
 
 def crop_and_flip(images: Tensor, generator: Generator | None) -> Tensor:
@@ -78,46 +97,32 @@ def crop_and_flip(images: Tensor, generator: Generator | None) -> Tensor:
 
 
 def load_splits(
-    name: str,
-    sizes: Mapping[str, int],
-    *,
-    seed: int,
+    config: SearchConfig,
     device: torch.device,
-    image_size: int | None = None,
-    label_noise: float = 0.0,
     dtype: torch.dtype = torch.float32,
     layout: torch.memory_format = torch.channels_last,
 ) -> dict[str, Split]:
-    """The three parts of a dataset.
+    """The three parts of a config's dataset, as tensors on a device.
 
-    Arguments:
-        name: of a dataset, as in a config.
-        sizes: examples of each split.
-        seed: draws the permutation and the labels that are replaced.
-        device: where the tensors live.
-        image_size: height and width. Larger images are pooled, smaller ones padded with zeros;
-            those that are not square are padded to a square first, so that nothing is stretched.
-            None keeps the native size, square or not.
-        label_noise: share of the labels that are replaced by a uniformly random one.
-        dtype: of the images.
-        layout: of images and batches in memory.
+    Larger images are pooled to ``image_size``, smaller ones padded with zeros; those that are not
+    square are padded to a square first, so that nothing is stretched.
 
     Raises DataError if a file is missing, damaged, or cannot be written, or if the dataset does
     not return what it has to.
 
-    >>> sizes = {"train": 96, "search": 64, "valid": 0}
-    >>> splits = load_splits("digits", sizes, seed=0, device="cpu", image_size=12)
-    >>> splits["train"].images.shape, len(splits["search"])
-    (torch.Size([96, 1, 12, 12]), 64)
+    >>> config = SearchConfig(dataset="digits", train_examples=96, valid_examples=64, image_size=9)
+    >>> splits = load_splits(config, "cpu")
+    >>> splits["train"].images.shape, len(splits["valid"])
+    (torch.Size([96, 1, 9, 9]), 64)
     """
-    dataset = DATASETS[name]
+    dataset, sizes, seed = DATASETS[config.dataset], config.sizes, config.seed
     images, labels = dataset.load()
     permutation = torch.randperm(len(labels), generator=stream(seed, "split"))
     index = permutation[: sum(sizes.values())]
-    images = _resized(images[index].float(), image_size)
+    images = _resized(images[index].float(), config.image_size)
     mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))  # (channels,)
     images = (images - mean[:, None, None]) / std[:, None, None].clamp(min=1e-6)
-    labels = _noisy(labels[index], dataset.classes, label_noise, stream(seed, "noise"))
+    labels = _noisy(labels[index], dataset.classes, config.label_noise, stream(seed, "noise"))
     tensors = images.to(device, dtype, memory_format=layout), labels.to(device), index
     parts = [tensor.split([sizes[split] for split in SPLITS]) for tensor in tensors]
     return {split: Split(*part, layout) for split, *part in zip(SPLITS, *parts, strict=True)}

@@ -34,10 +34,8 @@ class Dataset:
     """What is known of a dataset before its files are read, and how to read them.
 
     Arguments:
-        name: as it was registered.
         examples: size of its training part.
-        classes: number of classes.
-        channels: image channels.
+        channels: those of an image.
         read: returns images (examples, channels, H, W) uint8 or float, which need not be square,
             and labels (examples,), whole numbers from 0 to classes - 1.
 
@@ -54,9 +52,8 @@ class Dataset:
         for name in ("examples", "classes", "channels"):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < 1:
-                raise ConfigError(
-                    f"dataset {self.name!r}: {name}={value!r} is not a whole number from 1 up."
-                )
+                given = f"dataset {self.name!r}: {name}={value!r}"
+                raise ConfigError(f"{given} is not a whole number from 1 up.")
 
     @property
     def __wrapped__(self) -> Callable[[], Arrays]:
@@ -64,10 +61,9 @@ class Dataset:
         return self.read
 
     def load(self) -> tuple[Tensor, Tensor]:
-        """What ``read`` returns, checked.
+        """Images (examples, channels, H, W) uint8 or float32, and labels (examples,) int64.
 
-        Returns images (examples, channels, H, W) uint8 or float32, and labels (examples,) int64.
-        Raises DataError: what was returned, and what is allowed.
+        Raises DataError: what ``read`` returned, and what is allowed.
         """
 
         def check(fine: bool, found: str, allowed: str) -> None:
@@ -79,8 +75,8 @@ class Dataset:
         except Exception as error:
             if is_built_in(self):
                 raise
-            what = f"dataset {self.name!r} cannot be read, {failure(self, error)}"
-            raise DataError(what) from error
+            why = failure(self, error)
+            raise DataError(f"dataset {self.name!r} cannot be read, {why}") from error
         n, top = self.examples, self.classes - 1
         kinds = [type(part).__name__ for part in parts] if isinstance(parts, tuple) else []
         found = f"({', '.join(kinds)})" if kinds else type(parts).__name__
@@ -123,7 +119,6 @@ def dataset(
     source, not of the files that it reads: give other data another name.
 
     Arguments:
-        name: how a config finds it.
         examples, classes, channels, and what the function returns: see Dataset.
         replace: take the name over from another dataset.
 
@@ -207,7 +202,6 @@ def cifar100() -> Arrays:
 
 
 def _cifar(name: str) -> Arrays:
-    """The training part that a torchvision class reads."""
     import torchvision.datasets
 
     base = getattr(torchvision.datasets, name)
@@ -237,9 +231,8 @@ def _downloads(name: str) -> Iterator[Path]:
             yield root
     except (RuntimeError, OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{name} could not be read into {root}: {error} If a file there is damaged, "
-            "delete it; if the host is out of reach, set NASCORE_MIRROR to an address or a folder "
-            "that holds the archive."
+            f"{name} could not be read into {root}: {error} Delete what is damaged; if the host "
+            "is out of reach, set NASCORE_MIRROR to an address or folder that holds the archive."
         ) from error
 
 

@@ -12,7 +12,6 @@ import torch
 from tqdm import tqdm
 
 from nascore.errors import ConfigError, RecordError
-from nascore.plugins import needs_this_process
 from nascore.runs.config import SearchConfig
 from nascore.runs.loop import search
 from nascore.runs.run import Run
@@ -34,13 +33,11 @@ def sweep(
     a config given twice runs once. The records are the same for any number of workers.
 
     Arguments:
-        configs: the searches.
         store: where records are kept, a RunStore or a folder; None keeps them only in memory.
         workers: processes at a time; on a GPU they share it. 0 for this process, one by one.
         scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
             Its workers must see the store's folder.
         fresh: run everything; a record that the store has stays until its new one is whole.
-        progress: show a bar over the runs, with the time left.
 
     Returns the runs in the order of the configs. Raises ConfigError before any work, and the
     error of the first search that fails, after every run that was already under way has ended.
@@ -52,36 +49,32 @@ def sweep(
         if not isinstance(config, SearchConfig):
             raise ConfigError(f"{config!r} is not a SearchConfig: sweep takes a list of them.")
         for name in config.plug_ins if workers > 0 or scheduler is not None else ():
-            if needs_this_process(name):
+            if name.startswith("__main__:"):
+                other = name.replace("__main__", "my_module")
                 raise ConfigError(
                     f"{name} is defined in a notebook or a script, where no other process finds "
-                    "it. Use workers=0, or move it to a file my_module.py and name it "
-                    f"{name.replace('__main__', 'my_module')!r}."
+                    f"it. Use workers=0, or move it to my_module.py and name it {other!r}."
                 )
     with tempfile.TemporaryDirectory() as folder:
         store = store if isinstance(store, RunStore) else RunStore(store or folder)
         store = RunStore(store.folder.resolve(), store.shipped)  # a worker may be elsewhere
-        return _sweep(configs, store, workers, scheduler, fresh, progress)
-
-
-def _sweep(configs, store: RunStore, workers: int, scheduler: str | None, fresh: bool, progress):
-    wanted: dict[str, SearchConfig] = {}
-    for config in configs:
-        wanted.setdefault(config.hash, config)
-    found = {name: None if fresh else store.get(config) for name, config in wanted.items()}
-    missing = [config for name, config in wanted.items() if found[name] is None]
-    have = len(found) - len(missing)
-    store.ensure_writable()
-    bar = tqdm(desc="searches", total=len(found), initial=have, unit="run", disable=not progress)
-    with bar:
-        for _ in _ended(missing, RunStore(store.folder), workers, scheduler):
-            bar.update()
-    for config in missing:
-        found[config.hash] = store.get(config)
-        if found[config.hash] is None:
-            path = store.path(config)
-            raise RecordError(f"{path} was not written: do the workers see this folder?")
-    return [found[config.hash] for config in configs]
+        wanted: dict[str, SearchConfig] = {}
+        for config in configs:
+            wanted.setdefault(config.hash, config)
+        found = {name: None if fresh else store.get(config) for name, config in wanted.items()}
+        missing = [config for name, config in wanted.items() if found[name] is None]
+        have = len(found) - len(missing)
+        store.ensure_writable()
+        shown = {"desc": "searches", "unit": "run", "disable": not progress}
+        with tqdm(total=len(found), initial=have, **shown) as bar:
+            for _ in _ended(missing, RunStore(store.folder), workers, scheduler):
+                bar.update()
+        for config in missing:
+            found[config.hash] = store.get(config)
+            if found[config.hash] is None:
+                path = store.path(config)
+                raise RecordError(f"{path} was not written: do the workers see this folder?")
+        return [found[config.hash] for config in configs]
 
 
 def _ended(

@@ -3,29 +3,40 @@
 A record is a run in one netCDF file, which any HDF5 reader opens.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
-from nascore.errors import ConfigError, RecordError
+from nascore.errors import ConfigError, DamagedRecord, RecordError
 from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
-from nascore.runs.history import History, count_active, most_probable, over_outcomes
+from nascore.runs.data import SPLITS
+from nascore.runs.history import (
+    RANGES,
+    History,
+    count_active,
+    most_probable,
+    over_outcomes,
+    probability_of_none,
+)
+from nascore.runs.provenance import PROVENANCE
+
+TOLD = ("config", "hash", "provenance")  # attributes of a record, as text
+SEAL = b"\nSHA-256 of all before: "
+SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a record
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """One search: its config, its history and its provenance.
-
-    Arguments:
-        config: what was asked.
-        history: dims epoch, cell, edge, operation, split, outcome; see VARIABLES. Not to change.
-        provenance: versions, device, wall time and memory of the process that made it.
 
     >>> from nascore import SearchConfig, search
     >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, epochs=2)
@@ -39,7 +50,7 @@ class Run:
     """
 
     config: SearchConfig
-    history: xr.Dataset
+    history: xr.Dataset  # dims epoch, cell, edge, operation, split, outcome; not to change
     provenance: dict
 
     @property
@@ -58,36 +69,30 @@ class Run:
         probability = self.history.probability.sel(epoch=epoch)
         if probability.isnull().any():
             raise RecordError(f"run {self.config.hash} has no wiring at epoch {epoch}: diverged.")
-        return Wiring(self.config.space, tuple(most_probable(probability).values.tolist()))
+        names = self.config.space.operations
+        return Wiring(self.config.space, tuple(names[k] for k in most_probable(probability)))
 
     @cached_property
     def diverged(self) -> bool:
         """Whether alpha, or the loss on the training set, is no number at the end."""
-        loss = self.mean_loss.sel(split="train")[-1]
-        return bool(self.active_edges[-1].isnull() or not np.isfinite(loss))
+        loss = self.mean_loss.values[-1, SPLITS.index("train")]
+        return bool(np.isnan(self.active_edges.values[-1]) or not np.isfinite(loss))
 
     @cached_property
     def none_probability(self) -> xr.DataArray:
-        """p(none) of every edge, (epoch, edge); 0 if `none` is not a candidate.
-
-        NaN where alpha has diverged.
-        """
-        probability = self.history.probability
-        none = probability.where(probability.operation == "none", 0)
-        return none.sum("operation").where(probability.notnull().all("operation"))
+        """p(none), (epoch, edge): 0 if it is not a candidate, NaN where alpha has diverged."""
+        return probability_of_none(self.history.probability)
 
     @cached_property
     def active_edges(self) -> xr.DataArray:
-        """Number of edges whose most probable operation is not `none`, (epoch,).
-
-        NaN where alpha has diverged.
-        """
+        """Number of edges that `none` does not win, (epoch,); NaN where alpha has diverged."""
         return count_active(self.history.probability)
 
     @cached_property
     def output_cost(self) -> xr.DataArray:
         """L - H, the cost at the output (T2), mean over examples in nats, (epoch, split)."""
-        return self._mean(self.history.loss - self.history.entropy)
+        loss = self.history.loss
+        return self._mean(loss.copy(data=loss.values - self.history.entropy.values))
 
     @cached_property
     def mean_loss(self) -> xr.DataArray:
@@ -127,54 +132,121 @@ class Run:
             for edge, name, p in zip(wiring.space.edges, wiring.operations, none, strict=True):
                 lines.append(f"  {edge_name(edge)} {name:14s} {p:.2f}")
         lines += ["", "provenance"]
-        lines += [f"  {name} = {value}" for name, value in self.provenance.items()]
+        *once, (_, parts) = self.provenance.items()
+        lines += [f"  {name} = {value}" for name, value in once]
+        for part in parts if len(parts) > 1 else ():
+            lines.append(
+                f"  from {part['started']} on for {part['wall_seconds']} s: {part['code']}"
+            )
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all, and returns its path."""
         path = Path(path)
-        history = self.history.assign_attrs(
-            config=self.config.model_dump_json(),
-            hash=self.config.hash,
-            provenance=json.dumps(self.provenance),
-        )
+        told = {
+            "config": self.config.model_dump_json(),
+            "hash": self.config.hash,
+            "provenance": json.dumps(self.provenance),
+        }
+        arrays = {name: variable.values for name, variable in self.history.variables.items()}
+        record = self.history.assign_attrs(told, sha256=_digest(told, arrays))
         packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
-        encoding = {name: packed for name in history.data_vars}
+        encoding = {name: packed for name in record.data_vars}
         with whole_file(path) as part:
-            history.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+            record.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+            content = part.read_bytes()
+            part.write_bytes(content + SEAL + hashlib.sha256(content).digest())
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
-        """Reads a file that ``save`` wrote. Raises RecordError if it is damaged or no record."""
+        """Reads a file that ``save`` wrote.
+
+        Raises DamagedRecord if it is not what was written, and RecordError if it is missing, cannot
+        be read, or needs a plug-in that is not to be had.
+        """
         path = Path(path)
-        if not path.exists():
-            raise RecordError(f"{path}: no such file.")
+        _check_seal(path)
         try:
-            history = xr.load_dataset(path, engine="h5netcdf")
-            config = _read_config(path, json.loads(history.attrs.pop("config")))
-            provenance = json.loads(history.attrs.pop("provenance"))
-            if history.attrs.pop("hash") not in (config.hash, config.old_hash):
-                if config.plug_ins:
-                    raise RecordError(
-                        f"{path}: the source of {', '.join(config.plug_ins)} has changed since. "
-                        "Undo the change to read the record, or search again: that makes another."
-                    )
+            with h5py.File(path) as file:  # xarray would take ten times as long
+                told = {name: str(file.attrs[name]) for name in TOLD}
+                arrays = {name: _values(dataset) for name, dataset in file.items()}
+                if file.attrs["sha256"] != (digest := _digest(told, arrays)):
+                    raise ValueError(f"its contents have the SHA-256 {digest}, not their own")
+            config = _read_config(path, json.loads(told["config"]))
+            provenance = json.loads(told["provenance"])
+            if told["hash"] not in (config.hash, config.old_hash):
+                if own := ", ".join(config.plug_ins):
+                    changed = f"{path}: the source of {own} has changed since."
+                    raise RecordError(f"{changed} Undo that to read the record, or search again.")
                 raise ValueError("its config does not have the hash that it was saved with")
-            extra = config.make_framework().recorded
-            expected = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
-            for name, variable in expected.to_xarray().variables.items():
-                found = history.variables[name]
-                if (found.dims, found.shape) != (variable.dims, variable.shape):
-                    raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
-                if name in expected.coordinates and (found.values != variable.values).any():
-                    raise ValueError(f"{name} is {list(found.values)}")
-        except RecordError:
+            history = _checked_history(config, arrays)
+            provenance = {name: provenance[name] for name in PROVENANCE}
+        except (RecordError, MemoryError):
             raise
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            message = f"{path} is not a whole record of a run ({error}). Delete it and run again."
-            raise RecordError(message) from None
-        return cls(config, history, provenance)
+        except Exception as error:  # HDF5 raises many kinds for a damaged file
+            raise DamagedRecord(f"{path} is not a whole record of a run ({error}).") from None
+        return cls(config, history.to_xarray(), provenance)
+
+
+def _digest(told: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of what a record tells, and of every array's name, type, shape and bytes."""
+    digest = hashlib.sha256()
+    for name in TOLD:
+        digest.update(told[name].encode())
+    for name, values in sorted(arrays.items()):
+        values = values.astype("U") if values.dtype.kind == "O" else values
+        values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _values(dataset: h5py.Dataset) -> np.ndarray:
+    """The array of an HDF5 dataset; text as text."""
+    return (dataset.asstr() if h5py.check_string_dtype(dataset.dtype) else dataset)[()]
+
+
+def _check_seal(path: Path) -> None:
+    """Compares a file with the SHA-256 at its end, so that HDF5 reads no damaged one.
+
+    HDF5 may wait for ever over one. A record that another program has written again has no seal:
+    what it holds is checked by its other SHA-256. Raises RecordError.
+    """
+    if not path.exists():
+        raise RecordError(f"{path}: no such file.")
+    if not path.is_file():
+        raise RecordError(f"{path} is not a file. Give the path of a record.")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
+    content, seal = raw[:-SEALED], raw[-SEALED:]
+    if seal.startswith(SEAL) and seal != SEAL + hashlib.sha256(content).digest():
+        raise DamagedRecord(f"{path} is not a whole record of a run: its SHA-256 is another.")
+
+
+def _checked_history(config: SearchConfig, arrays: Mapping[str, np.ndarray]) -> History:
+    """The history of a config with these arrays, and coordinates as they must be.
+
+    Raises ValueError if one is missing, not expected, of another form or out of its range.
+    """
+    extra = config.make_framework().recorded
+    history = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
+    for name in arrays.keys() ^ {*history.arrays, *history.coordinates}:
+        raise ValueError(f"{name} is {'not expected' if name in arrays else 'missing'}")
+    for name, expected in history.coordinates.items():
+        if not np.array_equal(arrays[name], expected):
+            raise ValueError(f"{name} is {list(arrays[name])}")
+    for name, expected in history.arrays.items():
+        forms = [f"{values.dtype} {values.shape}" for values in (arrays[name], expected)]
+        if forms[0] != forms[1]:
+            raise ValueError(f"{name} is {forms[0]}, not {forms[1]}")
+        low, high = RANGES.get(name, (-np.inf, np.inf))
+        if (arrays[name] < low).any() or (arrays[name] > high).any():
+            raise ValueError(f"{name} is not from {low:g} to {high:g}")
+        expected[...] = arrays[name]
+    return history
 
 
 def _read_config(path: Path, fields: dict) -> SearchConfig:

@@ -18,7 +18,7 @@ from nascore.engine.unrolled import Batch
 from nascore.errors import ConfigError
 from nascore.plugins import failure
 from nascore.runs.config import SearchConfig
-from nascore.runs.data import Split, load_splits
+from nascore.runs.data import Batches, Split, load_splits
 from nascore.runs.datasets import DATASETS
 
 _GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
@@ -73,7 +73,7 @@ class Setup:
         """Steps of an epoch."""
         return len(self.splits["train"]) // self.batch_size
 
-    def batches(self, split: str) -> Iterator[Batch]:
+    def batches(self, split: str) -> Batches:
         """Batches to learn from: images (B, channels, H, W) and labels (B,), without an end."""
         return self.splits[split].batches(self.batch_size, self.streams[split], self.augment)
 
@@ -107,16 +107,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     dataset = DATASETS[config.dataset]
     last = device.type == "cpu" if config.channels_last is None else config.channels_last
     layout = torch.channels_last if last else torch.contiguous_format
-    splits = load_splits(
-        config.dataset,
-        config.sizes,
-        seed=seed,
-        device=device,
-        image_size=config.image_size,
-        label_noise=config.label_noise,
-        dtype=dtype,
-        layout=layout,
-    )
+    splits = load_splits(config, device, dtype, layout)
     framework = config.make_framework().on(space)
     with _GLOBAL_RANDOMNESS, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "theta"))
@@ -139,15 +130,16 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
         alpha.zero_()  # uniform masks
     parameters = framework.parameters(alpha)
     check_framework(framework, parameters)
-    parameters = {name: p.detach().to(device, dtype) for name, p in parameters.items()}
-    architecture = {name: p.requires_grad_() for name, p in parameters.items()}
+    learned = {
+        name: p.detach().to(device, dtype).requires_grad_() for name, p in parameters.items()
+    }
     theta, decay = list(supernet.parameters()), config.arch_weight_decay
     sgd = torch.optim.SGD(theta, config.lr, config.momentum, weight_decay=config.weight_decay)
-    adam = torch.optim.Adam(parameters.values(), config.arch_lr, (0.5, 0.999), weight_decay=decay)
+    adam = torch.optim.Adam(learned.values(), config.arch_lr, (0.5, 0.999), weight_decay=decay)
     learner = Learner(
         supernet,
         framework,
-        architecture,
+        learned,
         {name: value.to(device, dtype) for name, value in framework.state().items()},
         sgd,
         adam,
@@ -187,10 +179,6 @@ def _device(name: str) -> torch.device:
 
 def check_framework(framework: Framework, parameters: Mapping[str, Tensor]) -> None:
     """Does on the CPU what a step asks of a framework, so that mistakes show before any work.
-
-    Arguments:
-        framework: on its space.
-        parameters: what it learns, at the start, by name.
 
     Raises ConfigError: a method fails, a shape is wrong, or no cost would reach what is learned.
     """

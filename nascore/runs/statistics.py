@@ -1,7 +1,7 @@
 """Statistics of an epoch, accumulated on the device: no step waits for the host."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.space import SearchSpace
@@ -10,8 +10,8 @@ from nascore.runs.data import SPLITS
 from nascore.runs.history import OUTCOMES, History
 
 
-class EpochStatistics:
-    """What the steps of one epoch saw.
+class EpochStatistics(nn.Module):
+    """What the steps of one epoch saw. A module, for its buffers are kept in a checkpoint.
 
     Arguments:
         space: the search space.
@@ -20,20 +20,27 @@ class EpochStatistics:
     """
 
     def __init__(self, space: SearchSpace, cells: int, device: torch.device):
-        shape = (cells, len(space.edges), len(space.operations))
+        super().__init__()
         self.space = space
-        self.count, self.mean, self.squares = (torch.zeros(shape, device=device) for _ in range(3))
-        self.output_cost = torch.zeros(cells, device=device)  # summed over examples
-        self.examples = 0  # on which costs were measured
-        sums = (3, len(OUTCOMES))  # loss, entropy, examples
-        self.outcomes = {split: torch.zeros(sums, device=device) for split in SPLITS}
+        by_operation = (cells, len(space.edges), len(space.operations))
+        shapes = {"count": by_operation, "mean": by_operation, "squares": by_operation}
+        shapes |= {"output_cost": (cells,), "examples": ()}  # summed over examples, and how many
+        shapes |= {"outcomes": (len(SPLITS), 3, len(OUTCOMES))}  # loss, entropy, examples
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape, device=device))
+
+    def clear(self) -> None:
+        """Forgets everything, for the next epoch."""
+        for buffer in self.buffers():
+            buffer.zero_()
 
     def update(self, split: str, seen: Seen, labels: Tensor) -> None:
         """Adds a step on a batch of a split, with labels (B,)."""
         loss, entropy = loss_and_entropy(seen.logits.detach(), labels)
         right = (seen.logits.argmax(dim=1) == labels).to(loss.dtype)
         values = torch.stack([loss, entropy, torch.ones_like(loss)])  # (3, B)
-        self.outcomes[split] += values @ torch.stack([right, 1 - right], dim=1)
+        by_outcome = values @ torch.stack([right, 1 - right], dim=1)
+        self.outcomes[SPLITS.index(split)] += by_outcome
         if seen.cost is None:
             return
         drawn = seen.mask.seen(self.space).to(seen.cost.dtype)  # (edges, operations)
@@ -51,8 +58,8 @@ class EpochStatistics:
             "cost_mean": self.mean.where(self.count > 0, torch.nan),
             "cost_std": std.where(self.count > 0, torch.nan),
             "cost_count": self.count,
-            "cell_output_cost": self.output_cost / (self.examples or torch.nan),
+            "cell_output_cost": self.output_cost / self.examples,
         }
         history.write(epoch, means)
-        for split, (loss, entropy, n) in self.outcomes.items():
+        for split, (loss, entropy, n) in zip(SPLITS, self.outcomes, strict=True):
             history.write(epoch, {"loss": loss / n, "entropy": entropy / n, "examples": n}, split)

@@ -1,9 +1,10 @@
 """RunStore: a folder of records, each under the hash of its config."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nascore.errors import RecordError
+from nascore.errors import DamagedRecord, RecordError
 from nascore.folders import ensure_writable
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
@@ -26,7 +27,9 @@ class RunStore:
     def __init__(self, folder: str | Path, shipped: str | Path | None = None):
         self.folder = Path(folder)
         self.shipped = None if shipped is None else Path(shipped)
-        self._read: dict[tuple[Path, int], Run] = {}  # by path and time of the last change
+        self._read: dict[
+            tuple[Path, int, int], Run
+        ] = {}  # by path, time of the last change and size
 
     def path(self, config: SearchConfig) -> Path:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
@@ -52,15 +55,32 @@ class RunStore:
         return all(map(self.find, configs))
 
     def get(self, config: SearchConfig) -> Run | None:
-        """The run of a config, or None. Raises RecordError if its file is damaged."""
-        path = self.find(config)
-        if path is None:
-            return None
-        key = path, path.stat().st_mtime_ns
-        run = self._read[key] = self._read.get(key) or Run.load(path)
-        if run.config.hash != config.hash:
-            raise RecordError(f"{path} holds a run of another config. Delete it and run again.")
-        return run
+        """The run of a config, or None.
+
+        A damaged record is warned of by name and counts as missing; one of this folder is set
+        aside, its name followed by .damaged. Raises RecordError for one that cannot be read.
+        """
+        while (path := self.find(config)) is not None:
+            key = path, path.stat().st_mtime_ns, path.stat().st_size
+            try:
+                run = self._read[key] = self._read.get(key) or Run.load(path)
+                if run.config.hash != config.hash:
+                    raise DamagedRecord(f"{path} holds a run of another config.")
+                return run
+            except DamagedRecord as error:
+                self._set_aside(path, error)
+                if path.parent == self.shipped:
+                    return None
+        return None
+
+    def _set_aside(self, path: Path, error: DamagedRecord) -> None:
+        """Warns of a damaged record, and renames it if it is of this folder."""
+        where = "It counts as missing."
+        if path.parent != self.shipped:
+            kept = path.with_name(f"{path.name}.damaged")
+            path.replace(kept)
+            where = f"It is set aside as {kept.name}, and counts as missing."
+        warnings.warn(f"{error} {where}", stacklevel=3)
 
     def put(self, run: Run) -> Path:
         """Keeps a run, and removes the checkpoint that it came from."""
@@ -69,8 +89,12 @@ class RunStore:
         return path
 
     def __iter__(self) -> Iterator[Run]:
-        """Every run of the folder, read anew; the shipped ones are left out."""
-        return (Run.load(path) for path in sorted(self.folder.glob("*.nc")))
+        """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
+        for path in sorted(self.folder.glob("*.nc")):
+            try:
+                yield Run.load(path)
+            except DamagedRecord as error:
+                self._set_aside(path, error)
 
 
 def _file_name(config: SearchConfig, name: str) -> str:

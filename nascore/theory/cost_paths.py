@@ -38,32 +38,25 @@ class PathSplit:
     through: Tensor
 
     def path(self, edge: Edge | str, operation: str | None = None) -> Tensor:
-        """The cost that one edge passes back to its source, in each cell, (cells,).
+        """The cost that one edge, such as (2, 3) or "(2,3)", passes to its source, (cells,).
 
         Raises ConfigError if there is no such edge or operation, or if the operation is left out
         in a dense mask, where a path is not defined by its edges alone.
-
-        Arguments:
-            edge: such as (2, 3) or "(2,3)".
         """
         edge = parse_edge(edge)
+        name = f"edge {edge_name(edge)}"
         if edge not in self.space.edges:
             own = " ".join(map(edge_name, self.space.edges))
-            raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges: {own}.")
+            raise ConfigError(f"{name} is not one of this cell's edges: {own}.")
         e = self.space.edges.index(edge)
         running = [self.space.operations[k] for k in self.mask.running(self.space)[e]]
-        if operation is None:
-            if not self.mask.one_hot:
-                raise ConfigError(
-                    f"the mask is dense: {len(running)} operations share edge {edge_name(edge)}, "
-                    "some pass cost and some do not, so the path through it is not defined. Name "
-                    f"one of {', '.join(running)}."
-                )
+        if operation is None and self.mask.one_hot:
             (operation,) = running
+        if operation is None:
+            shared = f"the mask is dense: {len(running)} operations share {name}"
+            raise ConfigError(f"{shared}. Name one of them: {', '.join(running)}.")
         if operation not in running:
-            raise ConfigError(
-                f"edge {edge_name(edge)}: {unknown('running operation', operation, running)}"
-            )
+            raise ConfigError(f"{name}: {unknown('running operation', operation, running)}")
         return self.through[:, e, self.space.operations.index(operation)]
 
 
@@ -72,10 +65,7 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
 
     Every operation reads its source through an alias of its own, so that autograd leaves there
     the part of dL/dx_i that comes back through this operation. Theta's gradients stay as they are.
-
-    Arguments:
-        images: (B, channels, H, W).
-        labels: (B,).
+    Images (B, channels, H, W), labels (B,).
     """
     z, space = mask.per_cell(len(supernet.cells)), supernet.space
     readers: dict[tuple[int, int, int], Tensor] = {}  # what each operation reads, by its place
@@ -108,7 +98,7 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
             incoming[:, j - space.inputs] += cost[:, e]
         output = torch.zeros_like(incoming)
         where = [j - space.inputs for j in space.output_nodes]
-        for c, (x, gradient) in enumerate(zip(outputs, gradients[len(readers) :], strict=True)):
+        for row, x, gradient in zip(output, outputs, gradients[len(readers) :], strict=True):
             per_channel = (gradient * x).sum(dim=(0, 2, 3))  # (C * output nodes,)
-            output[c, where] = per_channel.view(len(where), -1).sum(dim=1)
+            row[where] = per_channel.view(len(where), -1).sum(dim=1)
     return PathSplit(space, mask, incoming, output, through)

@@ -28,19 +28,18 @@ DEPTHS = (1, 2, 3)
 def learning_time(a: float, depth: int, strength: float, start: float) -> float:
     """The time at which a chain of D = depth layers has learned a mode up to ``a``.
 
+    Raises ConfigError for another depth, or a start that is not below the strength.
+
     Arguments:
         a: strength reached, from ``start`` up to, not including, ``strength``.
         strength: singular value s of the target.
         start: initial strength of the mode, above 0 (for depth 1, also 0).
-
-    Raises ConfigError for another depth, or a start that is not below the strength.
     """
     if depth not in DEPTHS:
         raise ConfigError(f"depth={depth}: the closed form is written out for {DEPTHS}.")
     if not (0 < start or (start == 0 and depth == 1)) or start >= strength:
-        raise ConfigError(
-            f"start={start} with strength={strength}: a mode starts above 0 and below its strength."
-        )
+        given = f"start={start} with strength={strength}"
+        raise ConfigError(f"{given}: a mode starts above 0 and below its strength.")
     s = strength
     if depth == 1:
         return np.log((s - start) / (s - a))
@@ -48,8 +47,7 @@ def learning_time(a: float, depth: int, strength: float, start: float) -> float:
         return np.log(a * (s - start) / (start * (s - a))) / (2 * s)
     r = s ** (1 / 3)
 
-    def integral(w: float) -> float:
-        """Of dw / (w^2 (s - w^3)), where a = w^3."""
+    def integral(w: float) -> float:  # of dw / (w^2 (s - w^3)), where a = w^3
         angle = np.sqrt(3) * np.arctan((2 * w + r) / (np.sqrt(3) * r))
         logs = np.log(w * w + r * w + r * r) / 2 - np.log(r - w)
         return -1 / (s * w) + (logs - angle) / (3 * r * s)

@@ -1,7 +1,6 @@
 """The theorems in numbers: what passes back through an operation (T1), and what L - H means (T3).
 
-T2 needs no function of its own: ``Supernet.unit_weights`` collect the cost at the output, and
-L - H comes from ``loss_and_entropy``.
+T2 needs no function: ``Supernet.unit_weights`` and ``loss_and_entropy`` give its two sides.
 """
 
 import torch
@@ -15,10 +14,7 @@ def scale_response(module: nn.Module, x: Tensor) -> float:
     By Euler's theorem it is 0 for a module that does not see the scale, such as one with a
     normalisation, and 1 for a linear one, such as `skip_connect`. Because the cost that passes back
     is <dL/dx, x> = <dL/dy, dy/d ln s> for every loss, a module that responds with 0 passes none.
-
-    Arguments:
-        module: from (B, C, H, W) to (B, C, H, W).
-        x: its input, in float64 where small residuals matter.
+    Its input x is in float64 where small residuals matter.
     """
     y, response = torch.autograd.functional.jvp(module, x, x)
     return float(response.norm() / y.norm())
@@ -51,8 +47,7 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
     y = logits.detach().double()
     target = y.gather(1, labels.unsqueeze(1)).squeeze(1)  # (B,)
 
-    def slope(s: float) -> float:
-        """dL(s y)/ds."""
+    def slope(s: float) -> float:  # dL(s y)/ds
         return float((((s * y).softmax(dim=1) * y).sum(dim=1) - target).mean())
 
     if (target >= y.max(dim=1).values).all():

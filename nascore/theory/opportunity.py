@@ -20,8 +20,7 @@ from nascore.engine.space import SearchSpace
 from nascore.engine.supernet import Supernet
 from nascore.errors import ConfigError
 
-LARGEST = 20
-"""Most edges for which all patterns of active edges are listed: a million of them."""
+LARGEST = 20  # most edges for which all patterns of active edges are listed: a million of them
 
 
 def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int = 1) -> np.ndarray:
@@ -43,7 +42,7 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
     """
     if len(space.edges) > LARGEST:
         raise ConfigError(
-            f"{len(space.edges)} edges: all patterns of active edges can be listed up to {LARGEST}."
+            f"{len(space.edges)} edges: all patterns are listed only up to {LARGEST}."
         )
     probability = np.where(np.array(space.operations) == "none", 0.0, probability)
     some = probability.sum(axis=1)  # P(the edge is active), (edges,)
@@ -56,46 +55,29 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
     leads = np.tile(np.isin(nodes, space.output_nodes), (len(active), 1))  # the same, to the output
     for e, (i, j) in reversed(edges):
         leads[:, i] |= active[:, e] & leads[:, j]
-    alive = _cells_alive(space, leads, cells)  # (cells, patterns)
-    result = np.zeros((cells, *probability.shape))
-    for e, (i, j) in edges:
-        trained = weight * (active[:, e] & reached[:, i] & leads[:, j])  # (patterns,)
-        if some[e] > 0:
-            result[:, e] = np.outer(alive @ trained, probability[e] / some[e])
-    return result
-
-
-def _cells_alive(space: SearchSpace, leads: np.ndarray, cells: int) -> np.ndarray:
-    """Whether a gradient arrives at a cell's output, (cells, patterns).
-
-    A cell is the newest input of the next cell and, with two input nodes, the older one of the
-    cell after that.
-    """
-    alive = np.zeros((cells + space.inputs, len(leads)), bool)
+    # A gradient arrives at a cell's output by the next cell, whose newest input it is, and with two
+    # input nodes also by the cell after that, whose older input it is.
+    alive = np.zeros((cells + space.inputs, len(active)), bool)  # (cells and none behind, patterns)
     alive[cells - 1] = True
     for c in reversed(range(cells - 1)):
         for node in range(space.inputs):
             alive[c] |= leads[:, node] & alive[c + space.inputs - node]
-    return alive[:cells]
+    result = np.zeros((cells, *probability.shape))
+    for e, (i, j) in edges:
+        trained = weight * (active[:, e] & reached[:, i] & leads[:, j])  # (patterns,)
+        if some[e] > 0:
+            result[:, e] = np.outer(alive[:cells] @ trained, probability[e] / some[e])
+    return result
 
 
 def count_trained(
-    supernet: Supernet,
-    alpha: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    draws: int,
-    generator: Generator | None = None,
+    supernet: Supernet, alpha: Tensor, images: Tensor, labels: Tensor, draws: int, rng: Generator
 ) -> Tensor:
     """In how many of so many sampled masks each operation did receive a gradient.
 
-    A mask is a one-hot sample of softmax(alpha). An operation counts if the loss has a nonzero
-    gradient on what it computed. Returns counts, (cells, edges, operations).
-
-    Arguments:
-        alpha: (edges, operations).
-        images: (B, channels, H, W).
-        labels: (B,).
+    A mask is a one-hot sample of softmax(alpha), alpha (edges, operations). An operation counts if
+    the loss of images (B, channels, H, W) and labels (B,) has a nonzero gradient on what it
+    computed. Returns counts, (cells, edges, operations).
     """
     framework = DSNAS().on(supernet.space)
     counts = torch.zeros(len(supernet.cells), *alpha.shape)
@@ -109,7 +91,7 @@ def count_trained(
             hooks.enter_context(module.register_forward_hook(partial(keep, place)))
         for _ in range(draws):
             computed.clear()
-            mask = framework.mask({"alpha": alpha.detach()}, generator)
+            mask = framework.mask({"alpha": alpha.detach()}, rng)
             loss = F.cross_entropy(supernet(images, mask.weight, mask), labels)
             outputs = list(computed.values())
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True) if outputs else ()

@@ -1,7 +1,7 @@
 """The shape of a wiring: how wide and how deep it is, and what chance alone would make of it."""
 
 from collections.abc import Callable, Collection, Iterator
-from itertools import combinations
+from itertools import chain, combinations
 
 import networkx
 import numpy as np
@@ -39,10 +39,9 @@ def distance(one: Wiring, other: Wiring) -> int:
 
 def _paths(wiring: Wiring) -> list[int]:
     """The number of edges on each path from an input node to an output node."""
-    graph, outputs = wiring.to_graph(), wiring.space.output_nodes
-    starts = range(wiring.space.inputs)
-    paths = (path for start in starts for path in networkx.all_simple_paths(graph, start, outputs))
-    return [len(path) - 1 for path in paths]
+    graph, starts = wiring.to_graph(), range(wiring.space.inputs)
+    paths = (networkx.all_simple_paths(graph, n, wiring.space.output_nodes) for n in starts)
+    return [len(path) - 1 for path in chain.from_iterable(paths)]
 
 
 def each_epoch(run: Run, measure: Callable[[Wiring], float]) -> xr.DataArray:
@@ -69,8 +68,7 @@ def random_wirings(
 
     As in randomly wired networks (Xie, Kirillov, Girshick and He, ICCV 2019) each edge of a graph
     of the family, a key of FAMILIES, is directed from the lower to the higher node. Its parameter
-    is the least that gives enough edges of the cell; what is too many is removed at random, what
-    is missing is added at random.
+    is the least that gives enough edges; what is too many or missing is removed or added at random.
 
     Raises ConfigError for another family, or more edges than the cell has.
     """

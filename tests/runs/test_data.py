@@ -13,7 +13,8 @@ SIZES = {"train": 600, "search": 500, "valid": 400}
 
 
 def load(name="digits", sizes=SIZES, seed=0, **settings):
-    return load_splits(name, sizes, seed=seed, device=CPU, **settings)
+    examples = {f"{split}_examples": size for split, size in sizes.items()}
+    return load_splits(SearchConfig(dataset=name, seed=seed, **examples, **settings), CPU)
 
 
 def test_splits_are_disjoint_and_keep_their_labels():
@@ -130,7 +131,7 @@ def test_a_search_on_images_that_are_not_square(monkeypatch, image_size, shape):
         batch_size=32,
         epochs=2,
     )
-    splits = load("wide", config.sizes, image_size=image_size)
+    splits = load_splits(config, CPU)
     assert splits["train"].images.shape == (64, 1, *shape)
     loss = search(config, progress=False).mean_loss.sel(split="train").values
     assert np.isfinite(loss).all() and len(set(loss)) == 3

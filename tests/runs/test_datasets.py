@@ -232,7 +232,7 @@ def test_what_a_dataset_returns_is_checked(returned, found):
     with pytest.raises(DataError, match=f"^dataset 'mine' has .*{found}"):
         mine.load()
     with pytest.raises(DataError, match="dataset 'mine' has"):
-        load_splits("mine", {"train": 6, "search": 0, "valid": 0}, seed=0, device="cpu")
+        load_splits(SearchConfig(dataset="mine", batch_size=2), "cpu")
 
 
 @pytest.mark.parametrize("dtype", ["u1", "f2", "f4", "f8", ">f4"])

@@ -7,7 +7,7 @@ from nascore import search
 from nascore.engine.frameworks import FRAMEWORKS
 from nascore.engine.mask import Mask
 from nascore.engine.step import Learner
-from nascore.errors import ConfigError, RecordError
+from nascore.errors import ConfigError
 from nascore.runs.loop import Searcher
 from nascore.runs.setup import set_up
 
@@ -220,51 +220,6 @@ def test_same_seed_same_bits_another_seed_differs(level, tiny):
     )
     assert one.identical(same_seed)
     assert not one.alpha.equals(other.alpha)
-
-
-def test_search_takes_up_a_checkpoint(tiny, tmp_path, monkeypatch):
-    path = tmp_path / "deep" / "checkpoint"
-    monkeypatch.setattr("nascore.runs.loop.SECONDS_BETWEEN_CHECKPOINTS", 0)
-    plain = Searcher.run_epoch
-
-    def break_down(self, epoch, tick):
-        if epoch == 2:
-            raise KeyboardInterrupt
-        plain(self, epoch, tick)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Searcher, "run_epoch", break_down)
-        with pytest.raises(KeyboardInterrupt):
-            search(tiny, progress=False, checkpoint=path)
-    assert path.exists()
-    epochs = []
-    monkeypatch.setattr(
-        Searcher, "run_epoch", lambda self, n, tick: (epochs.append(n), plain(self, n, tick))
-    )
-    run = search(tiny, progress=False, checkpoint=path)
-    assert epochs == [2]
-    epochs.clear()
-    search(tiny, progress=False, checkpoint=path)
-    assert epochs == []  # it stays until the run is saved elsewhere
-    whole = search(tiny, progress=False)
-    assert run.history.drop_vars("seconds").identical(whole.history.drop_vars("seconds"))
-
-
-def test_a_damaged_or_foreign_checkpoint_is_refused(tiny, tmp_path):
-    path = tmp_path / "checkpoint"
-    searcher = Searcher(tiny)
-    searcher.run_epoch(0)
-    searcher.save(path)
-    with pytest.raises(RecordError, match="belongs to another config"):
-        Searcher(tiny.replace(seed=1)).load(path)
-    state = torch.load(path, weights_only=True)
-    state["streams"]["mask"] = torch.zeros(3, dtype=torch.uint8)
-    torch.save(state, path)
-    with pytest.raises(RecordError, match="another kind of device"):
-        Searcher(tiny).load(path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(RecordError, match="not a whole checkpoint"):
-        Searcher(tiny).load(path)
 
 
 def test_second_order_looks_ahead_to_the_batch_that_theta_learns_from(tiny, monkeypatch):

@@ -1,27 +1,19 @@
 from nascore.runs import provenance
-from nascore.runs.provenance import commit
+from nascore.runs.provenance import PROVENANCE
+from nascore.runs.provenance import commit as cached
 
 
 def test_provenance_is_complete(run):
-    assert set(run.provenance) == {
-        "nascore",
-        "commit",
-        "torch",
-        "python",
-        "system",
-        "device",
-        "started",
-        "wall_seconds",
-        "peak_memory_mib",
-    }
+    assert tuple(run.provenance) == PROVENANCE
     assert run.provenance["device"].startswith("cpu")
     assert run.provenance["peak_memory_mib"] > 50
 
 
 def test_commit_is_that_of_the_packages_own_checkout(monkeypatch, tmp_path):
     """From whatever folder the process runs in; None where git knows nothing of the package."""
-    here = commit()
+    here, commit = cached(), cached.__wrapped__
     monkeypatch.chdir(tmp_path)
     assert commit() == here
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
     assert commit() is None

@@ -63,16 +63,14 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, padding=weight.shape[2] // 2, groups=weight.shape[0])
+        return F.conv2d(x, weight, padding="same", groups=len(weight))
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            flipped = weight.flip(2, 3)
-            padding = weight.shape[2] // 2
-            grad_x = F.conv2d(grad, flipped, padding=padding, groups=weight.shape[0])
+            grad_x = F.conv2d(grad, weight.flip(2, 3), padding="same", groups=len(weight))
         if ctx.needs_input_grad[1]:
             if weight.shape[2] == 3:
                 grad_weight = _weight_gradient(grad, x, weight, padding=(1, 1))
@@ -87,16 +85,6 @@ class _Depthwise(torch.autograd.Function):
 
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
     """The gradient of a depthwise convolution on a weight of this shape."""
-    return torch.ops.aten.convolution_backward(
-        grad,
-        x,
-        weight.contiguous(),
-        None,
-        (1, 1),
-        padding,
-        (1, 1),
-        False,
-        (0, 0),
-        len(weight),
-        (False, True, False),
-    )[1]
+    tensors, stride, dilation = (grad, x, weight.contiguous(), None), (1, 1), (1, 1)
+    shape = (stride, padding, dilation, False, (0, 0), len(weight))
+    return torch.ops.aten.convolution_backward(*tensors, *shape, (False, True, False))[1]

@@ -15,7 +15,8 @@ operation without such a method is called as it is, and its map is added.
 This is the same function as the plain path of ``supernet.Cell``, in another order of sums.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -144,37 +145,27 @@ def preprocess(module: nn.Sequential, x: Tensor) -> Tensor:
 
 
 class Source:
-    """A node that edges leave: what they all need of it is computed once.
+    """A node x, (B, C, H, W), that edges leave: what they all need of it is computed once.
 
     ``identity``, ``pool`` and ``separable`` are what an operation's ``fold`` is made of.
-
-    Arguments:
-        x: the node, (B, C, H, W).
     """
 
     def __init__(self, x: Tensor):
-        self.x = x
-        self.known = {}
+        self.x, self.pools = x, {}
 
-    def once(self, key: Hashable, make: Callable):
-        if key not in self.known:
-            self.known[key] = make()
-        return self.known[key]
-
-    @property
+    @cached_property
     def relu(self) -> Tensor:
-        return self.once("relu", lambda: F.relu(self.x))
+        return F.relu(self.x)
 
-    @property
+    @cached_property
     def parts(self) -> Tensor:
         """ReLU of x, split for the dilated convolutions."""
-        return self.once("parts", lambda: split_places(self.relu))
+        return split_places(self.relu)
 
-    @property
+    @cached_property
     def one(self) -> Tensor:
         """The matrix that leaves the channels as they are, (C, C)."""
-        size, kind = self.x.shape[1], {"dtype": self.x.dtype, "device": self.x.device}
-        return self.once("one", lambda: torch.eye(size, **kind))
+        return torch.eye(self.x.shape[1], dtype=self.x.dtype, device=self.x.device)
 
     def through(self, module: nn.Module, z: Tensor) -> Term | Tensor:
         """z O(x): as a term, or, if the operation does not fold, as a map (B, C, H, W)."""
@@ -198,9 +189,11 @@ class Source:
         """A pool and its normalisation, times z; None if that does not fold."""
         if not folds(norm):
             return None
-        key, one = (pool, type(norm), norm.eps), self.x.new_ones(())
-        term = self.once(key, lambda: norm.fold(rows(pool(self.x)), self.one, one))
-        return Term(term.v, z * term.a, z * term.b)
+        key = (pool, type(norm), norm.eps)
+        if key not in self.pools:
+            self.pools[key] = norm.fold(rows(pool(self.x)), self.one, self.x.new_ones(()))
+        v, a, b, _ = self.pools[key]
+        return Term(v, z * a, z * b)
 
     def separable(
         self, depthwise: Depthwise, pointwise: nn.Conv2d, norm: nn.Module, z: Tensor

@@ -1,12 +1,10 @@
 """The paper's frameworks, one small file each: how each draws a mask Z, and with which score s.
 
-The gradient on alpha is the same for all of them: the local cost C_k of each operation, pulled back
-through the score (see ../cost.py). Every framework serves both levels: single-level search forms
-the cost on the batch that theta learns from, bi-level search on a batch of the search set.
+Every framework serves both levels: single-level search forms the cost on the batch that theta
+learns from, bi-level search on a batch of the search set.
 """
 
 from nascore.engine.frameworks.base import FRAMEWORKS as FRAMEWORKS
-from nascore.engine.frameworks.base import Formulas as Formulas
 from nascore.engine.frameworks.base import Framework as Framework
 from nascore.engine.frameworks.base import framework as framework
 from nascore.engine.frameworks.base import make_framework as make_framework

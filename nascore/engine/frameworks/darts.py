@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 from torch import Generator, Tensor
 
 from nascore.engine.frameworks.base import Formulas, Framework, framework
@@ -14,9 +12,9 @@ class DARTS(Framework):
     unrolled.py).
     """
 
-    dense: ClassVar = True
-    unrolls: ClassVar = True
-    formulas: ClassVar = Formulas(
+    dense = True
+    unrolls = True
+    formulas = Formulas(
         mask="softmax(alpha)",
         score="log Z",
         gradient="C_m - Z_m sum_k C_k",

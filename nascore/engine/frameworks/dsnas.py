@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 from torch import Generator, Tensor
 
 from nascore.engine.frameworks.base import Formulas, Framework, framework
@@ -11,7 +9,7 @@ from nascore.engine.random import gumbel
 class DSNAS(Framework):
     """Discrete: one sampled operation on each edge runs."""
 
-    formulas: ClassVar = Formulas(
+    formulas = Formulas(
         mask="one-hot sample of p",
         score="log p",
         gradient="C_k (delta_km - p_m), k the sampled one",

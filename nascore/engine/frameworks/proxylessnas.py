@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -20,7 +18,7 @@ class ProxylessNAS(Framework):
     taken as 0 through what begins with a ReLU.
     """
 
-    formulas: ClassVar = Formulas(
+    formulas = Formulas(
         mask="g, one-hot sample of q, q = p renormalised over two operations sampled from p",
         score="log q",
         gradient="C_m - q_m sum_k C_k, with C_k = q_k dL/dg_k for both of the two",

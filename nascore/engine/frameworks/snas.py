@@ -1,4 +1,4 @@
-from typing import ClassVar, Self
+from typing import Self
 
 from pydantic import PositiveFloat
 from torch import Generator, Tensor
@@ -20,8 +20,8 @@ class SNAS(Framework):
     temperature: PositiveFloat = 1.0
     temperature_end: PositiveFloat | None = None
 
-    dense: ClassVar = True
-    formulas: ClassVar = Formulas(
+    dense = True
+    formulas = Formulas(
         mask="softmax((log p + Gumbel) / temperature)",
         score="log Z, pathwise",
         gradient="(C_m - Z_m sum_k C_k) / temperature",
