@@ -42,8 +42,11 @@ picture: $(READY)
 	$(RUN) -m nascore picture
 
 # make repository URL=https://github.com/you/fork: the address in _config.yml and all it is in.
+# Neither make nor the shell reads what is in it.
+override URL := $(value URL)
+export URL
 repository: $(READY)
-	$(RUN) -m nascore repository "$(URL)"
+	$(RUN) -m nascore repository -- "$$URL"
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -96,7 +96,7 @@ def _json(text: str) -> Any:
     """The value of a JSON text; any other text as it is."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, too many digits, too deep
         return text
 
 
@@ -155,6 +155,8 @@ def book(
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))
     parameters = dict(_name_and_value("--set", text) for text in set_ or ())
+    if len(parameters) < len(set_ or ()):
+        raise ConfigError(f"--set {' --set '.join(set_)}: give each parameter once.")
     start = time.perf_counter()
     page = build_book(project_root(), profile, only or (), parameters)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
@@ -194,7 +196,7 @@ def main() -> None:
     """Runs a command; an error that the user can mend is one message, not a traceback."""
     try:
         app(prog_name="python -m nascore")
-    except (ConfigError, DataError, RecordError, RuntimeError) as error:
+    except (ConfigError, DataError, RecordError, RuntimeError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(2)
 

@@ -1,13 +1,17 @@
 """The command line."""
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nascore import Run, SearchConfig
 from nascore.__main__ import app, main
 
+ROOT = Path(__file__).parent.parent
 TINY = [
     *("search", "--dataset", "synthetic", "--train-examples", "64", "--valid-examples", "32"),
     *("--no-augment", "--cells", "1", "--channels", "4", "--batch-size", "32", "--epochs", "1"),
@@ -118,6 +122,56 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
     assert run_command(*words) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("lr=-1", "growing.ipynb: lr=-1 is no PositiveFloat|None: input should be greater than 0."),
+        ("lr=NaN", "growing.ipynb: lr=nan is no PositiveFloat|None"),
+        ("lr=1e999", "growing.ipynb: lr=inf is no"),
+        ("lr=none", "growing.ipynb: lr='none' is no"),
+        ("lr=", "growing.ipynb: lr='' is no"),
+        (f"lr={'9' * 5000}", "growing.ipynb: lr='999"),
+        (f"lr={'[' * 100_000}", "growing.ipynb: lr='[[["),
+        ("=3", "growing.ipynb: unknown parameter ''"),
+        ("lr", "--set 'lr': write it like --set lr=0.1"),
+        ("framework=dart", "growing.ipynb: unknown framework 'dart'. Did you mean 'darts'?"),
+        ("epochs=2.5", "growing.ipynb: epochs=2.5 is no PositiveInt|None"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_bad_value_of_set_is_one_line_before_any_work(
+    run_command, capsys, monkeypatch, text, message
+):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("nascore.book.build.sweep", lambda *a, **k: pytest.fail("a search"))
+    monkeypatch.setattr("nascore.book.build.execute", lambda *a, **k: pytest.fail("a kernel"))
+    assert run_command("book", "--only", "growing", "--set", text) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith(f"Error: {message}") and output.err.count("\n") == 1
+    assert output.out == ""
+
+
+def test_a_parameter_is_given_once(run_command, capsys):
+    assert run_command("book", "--set", "lr=1", "--set", "lr=2") == 2
+    assert "--set lr=1 --set lr=2: give each parameter once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["book", "pages", "picture", "repository"])
+def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch, tmp_path, command):
+    for name in ("_config.yml", "_toc.yml"):
+        (tmp_path / name).touch()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "book/page")
+
+    for work in ("build.build_book", "build.save_figure", "build.set_repository"):
+        monkeypatch.setattr(f"nascore.book.{work}", full)
+    monkeypatch.setattr("nascore.book.pages.write_pages", full)
+    assert run_command(command, *(["https://x"] if command == "repository" else [])) == 2
+    error = capsys.readouterr().err
+    assert error == "Error: [Errno 28] No space left on device: 'book/page'\n"
 
 
 def test_book_passes_parameters_on(run_command, monkeypatch, tmp_path):

@@ -48,12 +48,38 @@ def test_a_template_is_clean_and_complete(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     tags = [tag for cell in code for tag in cell.metadata.get("tags", [])]
-    assert [tag for tag in tags if tag != "hide-input"] == ["remove-cell", "parameters"]
+    tags = [tag for tag in tags if tag != "hide-input"]
+    assert tags[:2] == ["remove-cell", "parameters"] and tags[2:] in ([], ["configs"])
     parameters = next(c for c in code if "parameters" in c.metadata.get("tags", []))
     assert all("# type: " in line for line in parameters.source.splitlines())
     assert notebook.metadata.accelerator == "GPU"
     if "run_experiment(" in path.read_text():
         assert parameters.source.startswith('profile = "laptop"')
+        assert notebook.cells.index(parameters) == notebook.cells.index(configs_cell(notebook)) - 1
+
+
+def configs_cell(notebook):
+    return next(c for c in notebook.cells if "configs" in c.metadata.get("tags", []))
+
+
+def calls(source, name):
+    """What a cell asks of a function: its arguments, without those that say how searches run."""
+    plain = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # no magic of Jupyter
+    for node in ast.walk(ast.parse(plain)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
+            named = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            named = {key: text for key, text in named.items() if key not in ("store", "workers")}
+            yield (*map(ast.unparse, node.args), *sorted(named.items()))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_checks_what_it_searches(path):
+    """Its cell of configs has those of every experiment that a later cell runs, and no others."""
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    run = {call for source in code for call in calls(source, "run_experiment")}
+    checked = {call for source in code for call in calls(source, "configs_of")}
+    assert run == checked
 
 
 def names_of_the_package(source):

@@ -1,76 +1,137 @@
-"""Executes a notebook with other parameters: checked first, moved into place on success."""
+"""Executes a notebook with other parameters; the copy is moved into place on success."""
 
+import logging
 import os
 import re
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import nbformat
-from pydantic import TypeAdapter, ValidationError
+from jupyter_client import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 
-from nascore.errors import ConfigError, unknown
+from nascore import errors
+from nascore.book.parameters import one_line
+from nascore.errors import ConfigError
+
+PART = ".part.ipynb"
+"""How a copy's name ends while its notebook is executed."""
 
 
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Checks names and types against the notebook's parameters cell.
+class Kernel(AsyncKernelManager):
+    """A notebook's kernel. It ends by itself, within a second or so, when this process is gone."""
 
-    A parameter's type is in its type comment, such as ``epochs = None  # type: int|None``.
-    Raises ConfigError.
+    started: ClassVar[WeakSet] = WeakSet()
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.started.add(self)
+
+
+def kill_kernels() -> None:
+    """Kills every kernel of this process with what it started; their notebooks fail at once."""
+    for kernel in list(Kernel.started):
+        process = getattr(kernel.provisioner, "process", None)
+        if process is not None and process.poll() is None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+class CellError(RuntimeError):
+    """A cell failed: in which notebook, which cell, why, in one line that names the report.
+
+    Arguments:
+        report: the file for the traceback; whoever shows the line writes it with ``keep``.
     """
-    import papermill
 
-    known = papermill.inspect_notebook(str(notebook))
-    for name, value in parameters.items():
-        if name not in known:
-            raise ConfigError(f"{notebook.name}: {unknown('parameter', name, known)}")
-        kind = known[name]["inferred_type_name"]
-        allowed = [_TYPES[part.strip()] for part in kind.split("|")]
-        if not any(_fits(value, option) for option in allowed):
-            raise ConfigError(
-                f"{notebook.name}: parameter {name}={value!r} is of type "
-                f"{type(value).__name__}; allowed: {kind}."
-            )
+    def __init__(self, line: str, report: Path, traceback: str):
+        super().__init__(f"{line.rstrip('.')}. The traceback is in {report}")
+        self.report, self.text = report, f"{line}\n\n{traceback}\n"
 
-
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
-
-
-def _fits(value: Any, kind: type) -> bool:
-    try:
-        TypeAdapter(kind).validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
+    def keep(self) -> None:
+        """Writes the report."""
+        self.report.write_text(self.text, encoding="utf-8")
 
 
 def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
-    """Executes a notebook with papermill, in its own folder.
+    """Executes a notebook with papermill, in its own folder, with parameters that were checked.
 
-    Writes the executed copy only if every cell succeeded. Raises ConfigError for a wrong parameter
-    before anything runs, and papermill's error, with the cell and its traceback, for a failure.
+    Writes the executed copy only if every cell succeeded. Raises CellError.
     """
     import papermill
 
-    check_parameters(notebook, parameters)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it reports, it raises as well
     output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_suffix(".part.ipynb")
-    papermill.execute_notebook(
-        str(notebook),
-        str(part),
-        dict(parameters),
-        cwd=str(notebook.parent),
-        progress_bar=False,
-        kernel_name="python3",
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
-    )
-    executed = nbformat.read(part, as_version=4)
-    for cell in executed.cells:
-        if "outputs" in cell:
-            cell.outputs = _merged_streams(cell.outputs)
-    executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
-    nbformat.write(executed, part)
-    os.replace(part, output)
+    part, report = output.with_suffix(PART), output.with_suffix(".error.txt")
+    report.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(part),
+            dict(parameters),
+            cwd=str(notebook.parent),
+            progress_bar=False,
+            kernel_name="python3",
+            kernel_manager_class=Kernel,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        )
+        executed = nbformat.read(part, as_version=4)
+        for cell in executed.cells:
+            if "outputs" in cell:
+                cell.outputs = _merged_streams(cell.outputs)
+        executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
+        nbformat.write(executed, part)
+        os.replace(part, output)
+    except OSError:
+        raise
+    except Exception as error:  # of papermill or of the kernel
+        raise CellError(*_what_failed(part, error, notebook.name, report)) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _what_failed(part: Path, error: Exception, where: str, report: Path) -> tuple[str, Path, str]:
+    """The arguments of CellError, from the notebook as far as it was executed."""
+    said, traceback = f"{type(error).__name__}: {one_line(error)}", str(error)
+    cells = nbformat.read(part, as_version=4).cells if part.exists() else []
+    begun = [
+        cell
+        for cell in cells
+        if cell.cell_type == "code"
+        and cell.metadata.get("papermill", {}).get("start_time")
+        and "injected-parameters" not in cell.metadata.get("tags", [])
+    ]  # papermill begins none after the one that fails
+    if begun:
+        first = begun[-1].source.partition("\n")[0]
+        where += f", cell {len(begun)}" + (f" ({first})" if 0 < len(first) <= 40 else "")
+        if isinstance(error, DeadKernelError):
+            said = "its kernel died, as when memory runs out"
+        for output in begun[-1].outputs:
+            if output.output_type == "error":
+                own = hasattr(errors, output.ename)  # says all by itself
+                said = ("" if own else f"{output.ename}: ") + one_line(output.evalue)
+                traceback = re.sub("\x1b\\[[0-9;]*m", "", "\n".join(output.traceback))
+    return f"{where}: {shorten(said, 300)}", report, traceback
+
+
+def read_executed(copy: Path, profile: str) -> NotebookNode:
+    """An executed copy. Raises ConfigError, which says how to make it again, if it is damaged."""
+    try:
+        notebook = nbformat.read(copy, as_version=4)
+        nbformat.validate(notebook)
+        _ = notebook.metadata.papermill.duration + len(notebook.metadata.papermill.parameters)
+    except OSError:
+        raise
+    except Exception:  # a damaged file is damaged in many ways
+        again = f"python -m nascore book --profile {profile} --only {copy.stem}"
+        raise ConfigError(f"{copy} is damaged. Execute it again: {again}") from None
+    return notebook
 
 
 def _merged_streams(outputs: list) -> list:

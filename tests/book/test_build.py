@@ -1,5 +1,12 @@
 import base64
+import errno
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import nbformat
@@ -9,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from nascore import folders
 from nascore.book import build as bookbuild
+from nascore.book.execute import CellError
 from nascore.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +44,7 @@ def test_unknown_notebook_or_profile_is_refused_before_any_work(monkeypatch):
         bookbuild.build_book(
             ROOT, "smoke", ["bilevel_failure", "width_preference"], {"label_noise": 0.2}
         )
-    with pytest.raises(ConfigError, match="parameter seeds='many' is of type str"):
+    with pytest.raises(ConfigError, match="seeds='many' is no Int"):
         bookbuild.build_book(ROOT, "smoke", ["growing"], {"seeds": "many"})
 
 
@@ -44,7 +52,7 @@ def test_save_figure(tmp_path):
     png = base64.b64encode(b"pixels").decode()
     output = nbformat.v4.new_output("display_data", data={"image/png": png})
     cells = [new_code_cell("one"), new_code_cell("two", outputs=[output])]
-    metadata = {"papermill": {"parameters": {"profile": "smoke"}}}
+    metadata = {"papermill": {"parameters": {"profile": "smoke"}, "duration": 1.0}}
     nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "page.ipynb")
     bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "new" / "figure.png", "smoke")
     assert (tmp_path / "new" / "figure.png").read_bytes() == b"pixels"
@@ -54,6 +62,9 @@ def test_save_figure(tmp_path):
         bookbuild.save_figure(tmp_path / "other.ipynb", 0, tmp_path / "figure.png", "smoke")
     with pytest.raises(ConfigError, match="with profile 'smoke': run `make book PROFILE=paper`"):
         bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "figure.png", "paper")
+    (tmp_path / "page.ipynb").write_text("{")
+    with pytest.raises(ConfigError, match="page.ipynb is damaged. Execute it again: .*--only page"):
+        bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "figure.png", "smoke")
 
 
 def test_only_needs_the_other_pages(tmp_path, monkeypatch):
@@ -75,5 +86,239 @@ def test_set_repository_rewrites_every_place(tmp_path):
     changed = bookbuild.set_repository(tmp_path, "https://github.com/you/fork")
     assert {path.name for path in changed} == {Path(name).name for name in files} - {"_toc.yml"}
     assert not any(old in (tmp_path / name).read_text() for name in files)
-    with pytest.raises(ConfigError, match="give an address such as"):
-        bookbuild.set_repository(tmp_path, "github.com/you/fork")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "github.com/you/fork",
+        "http://github.com/you/fork",
+        "https://gitlab.com/you/fork",
+        "https://github.com/you",
+        "https://github.com/you/fork/",
+        "https://github.com/you/fork/tree/main",
+        "https://github.com/you/fork.git",
+        "https://github.com/you/fork\n",
+        "https://github.com/../..",
+        "https://github.com/./.",
+        "https://github.com/you/..",
+        "https://github.com/you/.",
+        "https://github.com/-you/fork",
+        "https://github.com/you-/fork",
+        "https://github.com/yo--u/fork",
+        "https://github.com/yo.u/fork",
+        "https://github.com/you/for k",
+        "https://github.com/you/förk",
+        "https://github.com/yöu/fork",
+        "https://github.com/you/fork$(touch x)",
+        "https://github.com/you/`touch x`",
+        "https://github.com/you/fork;touch",
+        'https://github.com/you/"fork"',
+        f"https://github.com/{'y' * 40}/fork",
+        f"https://github.com/you/{'f' * 101}",
+    ],
+)
+def test_an_address_that_no_repository_can_have_is_refused(tmp_path, url):
+    with pytest.raises(ConfigError) as error:
+        bookbuild.set_repository(tmp_path, url)
+    message = str(error.value)
+    assert message == f"{url!r}: give an address such as https://github.com/you/fork."
+
+
+@pytest.mark.parametrize("name", ["a/b", "you-2/.github", "y/f_o.r-k", f"{'y' * 39}/{'f' * 100}"])
+def test_an_address_that_a_repository_can_have_is_taken(tmp_path, name):
+    (tmp_path / "_config.yml").write_text("repository: {url: https://github.com/nascore/nascore}")
+    for file in ("README.md", "pyproject.toml"):
+        (tmp_path / file).touch()
+    bookbuild.set_repository(tmp_path, f"https://github.com/{name}")
+    assert f"https://github.com/{name}}}" in (tmp_path / "_config.yml").read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://github.com/you/fork",
+        "",
+        "--help",
+        'https://github.com/"; touch ran; "',
+        "https://github.com/'; touch ran; '",
+        "https://github.com/$(touch ran)",
+        "https://github.com/$$(touch ran)",
+        "https://github.com/$(shell touch ran)",
+        "https://github.com/${shell touch ran}",
+        "https://github.com/`touch ran`",
+        "https://github.com/you/a b & touch ran #",
+        "https://github.com/you/\\",
+        "$URL",
+    ],
+)
+def test_make_repository_passes_the_address_on_as_it_is(tmp_path, url):
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done > words\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv" / ".ready").touch()
+    subprocess.run(["make", "repository", f"URL={url}"], cwd=tmp_path, check=True)
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words == ["-m", "nascore", "repository", "--", url]
+    assert not (tmp_path / "ran").exists()
+
+
+CODE = """\
+import os, pathlib, time
+pathlib.Path("../kernel").write_text(str(os.getpid()))
+{}"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Makes a project whose book is a notebook."""
+
+    def make(code):
+        (tmp_path / "_config.yml").touch()
+        (tmp_path / "_toc.yml").write_text("root: x\nchapters:\n  - file: notebooks/page\n")
+        first = new_code_cell("lr = 1.0  # type: float", metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        page = new_notebook(cells=[first, new_code_cell(code)], metadata={"kernelspec": kernel})
+        (tmp_path / "notebooks").mkdir()
+        nbformat.write(page, tmp_path / "notebooks" / "page.ipynb")
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Nothing is executed or built; returns what would have been executed."""
+    executed = []
+    monkeypatch.setattr(bookbuild, "_execute_all", lambda some, *_, **__: executed.extend(some))
+    monkeypatch.setattr(bookbuild, "write_execution_record", lambda *_: None)
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(bookbuild.subprocess, "run", lambda *_, **__: done)
+    return executed
+
+
+def test_a_build_removes_what_a_killed_one_left(project, no_work):
+    root = project("")
+    left = root / "book" / "_executed" / "page.part.ipynb"
+    left.parent.mkdir(parents=True)
+    left.write_text("{")
+    bookbuild.build_book(root, "smoke", ["page", "page"])
+    assert not left.exists() and no_work == [root / "notebooks" / "page.ipynb"]
+
+
+def test_another_damaged_copy_is_named_before_any_work(project, no_work):
+    root = project("")
+    (root / "_toc.yml").write_text(
+        "root: x\nchapters:\n  - file: notebooks/page\n  - file: notebooks/other\n"
+    )
+    shutil.copy(root / "notebooks" / "page.ipynb", root / "notebooks" / "other.ipynb")
+    copy = root / "book" / "_executed" / "other.ipynb"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("")
+    with pytest.raises(ConfigError, match="other.ipynb is damaged. .* --only other"):
+        bookbuild.build_book(root, "smoke", ["page"])
+    bookbuild.build_book(root, "smoke", ["page", "other"])
+    assert len(no_work) == 2
+
+
+@pytest.mark.parametrize("name", ["book/_executed", "_build"])
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(project, no_work, name):
+    root = project("")
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).touch()
+    with pytest.raises(ConfigError, match=f"cannot write to {root / name} "):
+        bookbuild.build_book(root, "smoke", ["page"])
+    assert no_work == []
+
+
+def test_a_full_disk_ends_the_build_at_once(project, monkeypatch):
+    root, begun = project(""), []
+
+    def full(notebook, *_):
+        begun.append(notebook)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(notebook))
+
+    monkeypatch.setattr(bookbuild, "execute", full)
+    monkeypatch.setattr(bookbuild, "write_execution_record", lambda *_: pytest.fail("it goes on"))
+    with pytest.raises(OSError, match="No space left on device: '.*page.ipynb'"):
+        bookbuild.build_book(root, "smoke", ["page"])
+    assert len(begun) == 1
+
+
+def test_after_a_failure_no_other_notebook_goes_on(tmp_path, monkeypatch):
+    """What is under way is killed, its report is not kept, and nothing else begins."""
+    killed, begun = threading.Event(), []
+
+    def execute(notebook, copy, _):
+        begun.append(notebook.stem)
+        report = copy.with_suffix(".error.txt")
+        if notebook.stem == "fails":
+            raise CellError("fails.ipynb, cell 1: no", report, "Traceback")
+        assert killed.wait(30)
+        raise CellError("killed.ipynb, cell 1: its kernel died", report, "")
+
+    monkeypatch.setattr(bookbuild, "execute", execute)
+    monkeypatch.setattr(bookbuild, "kill_kernels", killed.set)
+    notebooks = [tmp_path / f"{name}.ipynb" for name in ("killed", "fails", "later", "last")]
+    with pytest.raises(CellError, match="fails.ipynb, cell 1: no. The traceback is in"):
+        bookbuild._execute_all(notebooks, tmp_path, dict.fromkeys(notebooks), together=2)
+    assert "last" not in begun
+    assert [path.name for path in tmp_path.iterdir()] == ["fails.error.txt"]
+
+
+def book_command(root):
+    """Starts the command; the package is the one that is tested."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "nascore", "book", "--only", "page", "--set", "lr=2.5"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def is_alive(pid):
+    """Whether a process runs; a zombie does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+def test_a_cell_that_fails_is_one_line_on_the_console(project):
+    root = project("from nascore.errors import ConfigError\nraise ConfigError(f'{lr}: no')")
+    command = book_command(root)
+    out, err = command.communicate()
+    where = "page.ipynb, cell 2 (from nascore.errors import ConfigError): 2.5: no."
+    report = root / "book" / "_executed" / "page.error.txt"
+    assert err == f"Error: {where} The traceback is in {report}\n" and out == ""
+    assert command.returncode == 2 and "Traceback" in report.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_kernel_stays_when_the_build_is_stopped(project, number):
+    root = project(CODE.format("time.sleep(600)"))
+    command = book_command(root)
+    while not (pid := root / "kernel").exists() or not pid.read_text():
+        assert command.poll() is None, command.communicate()
+        time.sleep(0.1)
+    kernel = int(pid.read_text())
+    assert is_alive(kernel)
+    command.send_signal(number)
+    _, err = command.communicate(timeout=60)
+    ends = time.monotonic() + 30  # on a busy machine; else within two seconds
+    while is_alive(kernel) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert not is_alive(kernel)
+    if number == signal.SIGKILL:
+        assert command.returncode == -number
+        return
+    assert command.returncode == 128 + number
+    kept = "Searches that have ended are kept: the same command goes on from there."
+    assert err == f"Interrupted. {kept}\n"
+    assert list((root / "book" / "_executed").iterdir()) == []

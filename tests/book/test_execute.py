@@ -1,61 +1,35 @@
+import errno
+import os
+import re
+
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbclient.exceptions import DeadKernelError
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from nascore.book.execute import check_parameters, execute
+from nascore.book.execute import CellError, execute, read_executed
 from nascore.errors import ConfigError
 
-PARAMETERS = """\
-profile = "smoke"  # type: str  a profile
-seeds = None  # type: int|None
-rate = 0.5  # type: float|int
-loud = False  # type: bool"""
+PARAMETERS = 'profile = "smoke"  # type: Profile'
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @pytest.fixture
 def notebook(tmp_path):
     """Writes a notebook with a parameters cell and the given code."""
 
-    def write(code="print(profile)", name="page"):
+    def write(code="print(profile)"):
         first = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
         cells = [new_markdown_cell("# Page"), first, new_code_cell(code)]
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        path = tmp_path / f"{name}.ipynb"
-        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+        path = tmp_path / "page.ipynb"
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
         return path
 
     return write
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        ({"profil": "smoke"}, "page.ipynb: unknown parameter 'profil'. Did you mean 'profile'"),
-        ({"profile": 3}, "parameter profile=3 is of type int; allowed: str"),
-        ({"seeds": "three"}, "parameter seeds='three' is of type str; allowed: int|None"),
-        ({"seeds": 1.5}, "seeds=1.5 is of type float"),
-        ({"loud": 1}, "loud=1 is of type int"),
-        ({"rate": None}, "rate=None"),
-    ],
-)
-def test_wrong_parameters_are_refused_before_anything_runs(notebook, tmp_path, given, message):
-    path = notebook("raise SystemExit")
-    with pytest.raises(ConfigError) as error:
-        execute(path, tmp_path / "out.ipynb", given)
-    assert message in str(error.value)
-    assert not (tmp_path / "out.ipynb").exists()
-
-
-def test_right_parameters_pass(notebook):
-    good = {"profile": "laptop", "seeds": None, "rate": 1, "loud": True}
-    check_parameters(notebook(), good)
-    check_parameters(notebook(), {"seeds": 3, "rate": 0.1})
-
-
 @pytest.mark.filterwarnings("ignore")  # papermill's and the kernel's own
 def test_execute_moves_into_place_only_what_succeeded(notebook, tmp_path):
-    import papermill
-
     out = tmp_path / "executed" / "page.ipynb"
     code = """\
 import sys, time
@@ -69,6 +43,103 @@ profile"""
     assert outputs[0].text == "2 of 2"  # what a terminal would show of a progress bar
     assert outputs[1].data["text/plain"] == "'laptop'"
     assert str(tmp_path) not in first  # no path of the machine in the page
-    with pytest.raises(papermill.PapermillExecutionError, match="broken"):
-        execute(notebook("raise ValueError('broken')"), out, {})
-    assert out.read_text() == first
+    with pytest.raises(CellError) as error:
+        execute(notebook("raise ValueError('broken\\nin two')"), out, {"profile": "laptop"})
+    assert out.read_text() == first and not out.with_suffix(".part.ipynb").exists()
+    said, report = str(error.value).split(". The traceback is in ")
+    assert (
+        said
+        == "page.ipynb, cell 2 (raise ValueError('broken\\nin two')): ValueError: broken in two"
+    )
+    assert report == str(out.with_suffix(".error.txt"))
+    error.value.keep()
+    assert "Traceback" in out.with_suffix(".error.txt").read_text()
+    assert "\x1b" not in out.with_suffix(".error.txt").read_text()
+
+
+@pytest.fixture
+def failing(monkeypatch, notebook, tmp_path):
+    """Executes a notebook that stops as told, in the place of papermill; returns the error."""
+
+    def call(error, code="1 / 0", outputs=()):
+        def stopped(source, part, *_, **__):
+            papermill = {"papermill": {"start_time": "2030-01-02"}}
+            injected = {"tags": ["injected-parameters"], **papermill}
+            cells = [
+                new_code_cell(PARAMETERS, metadata=papermill),
+                new_code_cell("# Parameters", metadata=injected),
+                new_markdown_cell("Text.", metadata=papermill),
+                new_code_cell(code, metadata=papermill, outputs=list(outputs)),
+                new_code_cell("later", metadata={"papermill": {"start_time": None}}),
+            ]
+            nbformat.write(new_notebook(cells=cells), part)
+            raise error
+
+        monkeypatch.setattr("papermill.execute_notebook", stopped)
+        with pytest.raises(type(error) if isinstance(error, OSError) else CellError) as caught:
+            execute(notebook(), tmp_path / "executed" / "page.ipynb", {})
+        assert list((tmp_path / "executed").iterdir()) == []
+        return str(caught.value)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("ConfigError", "lr=-1: give\n  more", "lr=-1: give more"),
+        ("DataError", "no such file.", "no such file"),
+        ("RecordError", "damaged", "damaged"),
+        ("KeyError", "'x'", "KeyError: 'x'"),
+        ("ValueError", "long " * 1000, "ValueError: long long .* \\[\\.\\.\\.\\]"),
+    ],
+)
+def test_a_cell_that_fails_is_one_line(failing, name, value, said):
+    output = new_output("error", ename=name, evalue=value, traceback=["Traceback", "..."])
+    message = failing(RuntimeError("of papermill\nin many lines"), outputs=[output])
+    assert re.fullmatch(rf"page.ipynb, cell 2 \(1 / 0\): {said}. The traceback is in .*", message)
+    assert "\n" not in message and len(message) < 500
+
+
+def test_a_long_line_of_code_is_left_out(failing):
+    output = new_output("error", ename="KeyError", evalue="'x'", traceback=[])
+    message = failing(RuntimeError(), "x" * 41 + "\ny", [output])
+    assert message.startswith("page.ipynb, cell 2: KeyError: 'x'. ")
+
+
+def test_a_kernel_that_dies_is_one_line(failing):
+    message = failing(DeadKernelError("Kernel died"))
+    assert message.startswith(
+        "page.ipynb, cell 2 (1 / 0): its kernel died, as when memory runs out"
+    )
+
+
+def test_a_full_disk_is_no_fault_of_a_cell(failing):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "page.part.ipynb")
+    assert failing(full) == str(full)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: "",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: "not JSON",
+        lambda whole: "[]",
+        lambda whole: "{}",
+        lambda whole: whole.replace("papermill", "other"),
+        lambda whole: whole.replace('"cells"', '"sells"'),
+    ],
+    ids=["empty", "truncated", "text", "list", "object", "not executed", "no cells"],
+)
+def test_a_damaged_copy_is_one_line_that_says_what_to_do(tmp_path, damage):
+    papermill = {"parameters": {"profile": "smoke"}, "duration": 1.5}
+    notebook = new_notebook(cells=[new_code_cell("1")], metadata={"papermill": papermill})
+    copy = tmp_path / "page.ipynb"
+    nbformat.write(notebook, copy)
+    assert read_executed(copy, "smoke").metadata.papermill.duration == 1.5
+    copy.write_text(damage(copy.read_text()))
+    with pytest.raises(ConfigError) as error:
+        read_executed(copy, "smoke")
+    again = "python -m nascore book --profile smoke --only page"
+    assert str(error.value) == f"{copy} is damaged. Execute it again: {again}"

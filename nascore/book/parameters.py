@@ -1,0 +1,122 @@
+"""The parameters of a notebook: what may be given for them, checked before a kernel starts."""
+
+from collections.abc import Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import nbformat
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+
+from nascore.errors import ConfigError, unknown
+from nascore.evidence.profiles import PROFILES
+from nascore.folders import ensure_writable
+from nascore.runs.config import Share
+
+
+def _can_hold_files(folder: str) -> str:
+    """A folder, there or to be made, in which files can be written."""
+    if not folder.strip():
+        raise ValueError("a folder has a name")
+    path = Path(folder).resolve()
+    try:
+        there = next(place for place in (path, *path.parents) if place.exists())
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    ensure_writable(there, ValueError, "Choose another folder")
+    return folder
+
+
+TYPES = {
+    **{"int": int, "float": float, "str": str, "bool": bool, "Literal": Literal},
+    **{"PositiveInt": PositiveInt, "NonNegativeInt": NonNegativeInt},
+    **{"PositiveFloat": PositiveFloat, "Share": Share},
+    "Int": lambda low, high: Annotated[int, Field(ge=low, le=high)],
+    "Float": lambda low, high: Annotated[float, Field(ge=low, le=high)],
+    "Seed": Annotated[int, Field(ge=0, lt=2**63)],
+    "Profile": Literal[PROFILES],
+    "Folder": Annotated[str, AfterValidator(_can_hold_files)],
+}
+"""The words of a parameter's type comment, such as ``seeds = None  # type: Int(1,20)|None``."""
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # True is no number, "3" is none either
+
+
+def parameter_types(notebook: Path) -> dict[str, str]:
+    """The type comment of each parameter. Raises ConfigError if the notebook is damaged."""
+    import papermill
+
+    try:
+        known = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # a damaged file is damaged in many ways
+        raise ConfigError(f"{notebook} is no whole notebook: {one_line(error)}") from None
+    return {name: parameter["inferred_type_name"] for name, parameter in known.items()}
+
+
+def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
+    """Checks a notebook's parameters, its own and those given, and builds its configs from them.
+
+    Runs the cell tagged "configs", which does nothing else, here: it is the notebook's own check.
+
+    Raises ConfigError, in one line: notebook, parameter, value, what is allowed.
+    """
+    types = parameter_types(notebook)
+    for name in given:
+        if name not in types:
+            raise ConfigError(f"{notebook.name}: {unknown('parameter', name, types)}")
+    with chdir(notebook.parent):
+        values: dict[str, Any] = {}
+        _run_cell(notebook, "parameters", values, given)
+        values |= given
+        for name, kind in types.items():
+            wrong = _misfit(values[name], kind)
+            if wrong:
+                given_as = f"{name}={_short(repr(values[name]))}"
+                raise ConfigError(
+                    f"{notebook.name}: {given_as} is no {kind.partition('[')[0]}: {wrong}."
+                )
+        _run_cell(notebook, "configs", values, given)
+
+
+def _misfit(value: Any, kind: str) -> str | None:
+    """Why a value is not of a type; None if it is."""
+    try:
+        TypeAdapter(eval(kind, {}, TYPES), config=_STRICT).validate_python(value)
+    except ValidationError as error:
+        said = [wrong["msg"].removeprefix("Value error, ") for wrong in error.errors()]
+        return " or ".join(dict.fromkeys(text[0].lower() + text[1:] for text in said))
+    except (NameError, SyntaxError, TypeError):
+        return f"this type is not made of the words {', '.join(TYPES)}"
+    return None
+
+
+def _run_cell(notebook: Path, tag: str, values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Runs the cell with this tag, if there is one, in a namespace of these values."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if tag in cell.metadata.get("tags", []):
+            try:
+                exec(compile(cell.source, f"{notebook.name}, {tag}", "exec"), values)
+            except ConfigError as error:
+                raise ConfigError(f"{notebook.name}: {one_line(error)}") from None
+            except Exception as error:  # the cell may have been changed
+                said = f"{type(error).__name__}: {one_line(error)}"
+                with_these = "".join(f" With {name}={_short(repr(given[name]))}." for name in given)
+                raise ConfigError(f"{notebook.name}, cell {tag!r}: {said}.{with_these}") from None
+
+
+def one_line(error: object) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,233 @@
+"""What may be given for the parameters of a notebook. No kernel starts here."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from nascore.book.build import book_notebooks
+from nascore.book.parameters import TYPES, check_parameters, parameter_types
+from nascore.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+NAN, INFINITE = float("nan"), float("inf")
+
+COMMON = {  # in every notebook that searches
+    "profile": ["labtop", "", None, 3, ["smoke"]],
+    "workers": [-1, 1.5, "two", None, True],
+}
+BAD = {
+    "growing": {
+        **COMMON,
+        "seeds": [0, -3, 21, 1.5, "many", True, [3]],
+        "framework": ["dart", "", 7, "my_module:Nothing", "nowhere:X", "my_module.py:DARTSMinus"],
+        "epochs": [0, -1, 2.5, "ten", False],
+        "lr": [0, -0.1, NAN, INFINITE, "fast", 0.0005, "", True],
+        "arch_lr": [0, -1e-3, NAN, "0.1"],
+        "nodes": [0, -2, 2.0, 9, "minimal"],
+        "store": ["", " ", 5, None, "growing.ipynb", "growing.ipynb/runs", "a\0b", "x" * 5000],
+        "learning_rate": [0.1],
+    },
+    "width_preference": {**COMMON, "nodes": [100_000], "label_noise": [0.2]},
+    "bilevel_failure": {**COMMON, "label_noise": [-0.1, 1, 1.5, "half"], "norm": ["batch"]},
+    "right_and_wrong": {**COMMON, "label_noise": [NAN], "seeds": [10**12]},
+    "cost_over_training": {**COMMON, "norm": ["batchnorm", "", 1, "my_module:stripes"]},
+    "training_opportunity": {**COMMON, "norm": ["nothing:Norm"], "arch_lr": [0.1]},
+    "sum_rule": {**COMMON, "framework": ["darts "], "level": ["bi"]},
+    "theorems": {**COMMON, "seed": [-1, 0.5, 2**63, "zero", None], "seeds": [0]},
+    "add_your_own": {**COMMON, "epochs": [0, 0.5], "arch_lr": [0, -1]},
+    "setting": {"framework": ["dart", None, 3], "seed": [-1, 2**64, "x"]},
+    "claims": {"draws": [0, -5, 1e6, 10**12, "all"]},
+    "cost": {
+        "output": [NAN, INFINITE, "two", None],
+        "right": [0.05, 1.1, -1, "most"],
+        "seed": [-1],
+    },
+    "frameworks": {
+        "edge": ["(3,0)", "(0,1)", "0,2", 2, None],
+        "draws": [1, 0, 10**9],
+        "seed": [-1],
+    },
+    "training": {
+        "draws": [0, 1.5, 10**9],
+        "seed": [-1],
+        "start": [0, -1, 0.5, "small"],
+        "strength": [0, -1, 0.01, 1e9, NAN],
+    },
+    "scorecard": {"store": ["scorecard.ipynb", 5], "profile": ["smoke"]},
+    "speed": {"device": ["gpu", "cuda", "cuda:0", 0], "results": ["nowhere", "", 3]},
+}
+CASES = [
+    (notebook, name, value)
+    for notebook, parameters in BAD.items()
+    for name, values in parameters.items()
+    for value in values
+]
+GOOD = {
+    "growing": {
+        "profile": "published",
+        "seeds": 20,
+        "framework": "my_module:DARTSMinus",
+        "epochs": 1,
+        "lr": 1,
+        "arch_lr": 1e-4,
+        "nodes": 4,
+        "store": "runs/of/mine",
+        "workers": 0,
+    },
+    "bilevel_failure": {"profile": "paper", "seeds": None, "label_noise": 0, "lr": 0.5},
+    "right_and_wrong": {"profile": "smoke", "label_noise": 0.9, "framework": "snas"},
+    "cost_over_training": {"norm": "none", "nodes": 2},
+    "training_opportunity": {"norm": "my_module:RMSNorm"},
+    "add_your_own": {"profile": "published", "epochs": 3, "arch_lr": 0.5},
+    "setting": {"framework": "gdas", "seed": 2**63 - 1},
+    "cost": {"output": -3, "right": 1},
+    "frameworks": {"edge": "(2,3)", "draws": 2},
+    "training": {"start": 0.1, "strength": 0.5, "draws": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_kernel(monkeypatch):
+    monkeypatch.setattr("papermill.execute_notebook", lambda *a, **k: pytest.fail("a kernel"))
+    monkeypatch.setattr("nascore.runs.loop.search", lambda *a, **k: pytest.fail("a search"))
+
+
+@pytest.mark.parametrize("name, parameter, value", CASES, ids=lambda part: repr(part)[:30])
+def test_a_bad_value_is_one_line_with_notebook_parameter_and_value(name, parameter, value):
+    with pytest.raises(ConfigError) as error:
+        check_parameters(ROOT / "notebooks" / f"{name}.ipynb", {parameter: value})
+    message = str(error.value)
+    assert message.startswith(f"{name}.ipynb") and "\n" not in message and len(message) < 500
+    assert parameter in message or f"{value!r}" in message
+    assert repr(value)[:70] in message or "unknown parameter" in message
+
+
+def test_there_are_enough_bad_values():
+    assert len(CASES) >= 150 and set(BAD) == {path.stem for path in book_notebooks(ROOT)}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_values_pass_and_leave_nothing_behind(name):
+    check_parameters(ROOT / "notebooks" / f"{name}.ipynb", GOOD[name])
+    assert not (ROOT / "notebooks" / "runs" / "of").exists()
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "published", "paper"])
+def test_every_notebook_passes_as_it_is(profile):
+    for notebook in book_notebooks(ROOT):
+        given = {"profile": profile} if "profile" in parameter_types(notebook) else {}
+        check_parameters(notebook, given)
+
+
+def test_papermill_shows_types_and_what_they_are_for():
+    import papermill
+
+    shown = papermill.inspect_notebook(str(ROOT / "notebooks" / "growing.ipynb"))
+    assert shown["seeds"]["inferred_type_name"] == "Int(1,20)|None"
+    assert shown["seeds"]["help"] == "seeds in each arm" and shown["seeds"]["default"] == "None"
+    assert shown["profile"]["help"] == "smoke, laptop, published or paper"
+
+
+PARAMETERS = """\
+profile = "smoke"  # type: Profile  a profile
+seeds = None  # type: PositiveInt|None
+rate = 0.5  # type: float
+loud = False  # type: bool"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Writes a notebook with a parameters cell and a configs cell."""
+
+    def write(parameters=PARAMETERS, configs=""):
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cells = [
+            new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            new_code_cell(configs, metadata={"tags": ["configs"]}),
+            new_code_cell("raise SystemExit"),
+        ]
+        path = tmp_path / "page.ipynb"
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"profil": "smoke"}, "unknown parameter 'profil'. Did you mean 'profile'?"),
+        ({"profile": 3}, "profile=3 is no Profile: input should be 'smoke', 'laptop'"),
+        (
+            {"seeds": "three"},
+            "seeds='three' is no PositiveInt|None: input should be a valid integer",
+        ),
+        ({"seeds": 0}, "seeds=0 is no PositiveInt|None: input should be greater than 0."),
+        ({"loud": 1}, "loud=1 is no bool: input should be a valid boolean."),
+        ({"rate": None}, "rate=None is no float: input should be a valid number."),
+        ({"rate": "x" * 200}, f"rate='{'x' * 76}... is no float: input should be a valid number"),
+    ],
+)
+def test_messages(notebook, given, message):
+    with pytest.raises(ConfigError) as error:
+        check_parameters(notebook(), given)
+    assert str(error.value).startswith(f"page.ipynb: {message}")
+
+
+def test_right_parameters_pass(notebook):
+    check_parameters(notebook(), {"profile": "laptop", "seeds": None, "rate": 1, "loud": True})
+    check_parameters(notebook(), {"seeds": 3, "rate": 0.1})
+
+
+def test_the_configs_cell_runs_with_what_is_given_in_the_notebooks_folder(notebook, tmp_path):
+    (tmp_path / "there").touch()
+    path = notebook(
+        configs="import os\nassert os.path.exists('there') and seeds in (None, 3), seeds"
+    )
+    check_parameters(path, {"seeds": 3})
+    before = Path.cwd()
+    with pytest.raises(ConfigError, match="page.ipynb, cell 'configs': AssertionError: 4. With s"):
+        check_parameters(path, {"seeds": 4})
+    assert Path.cwd() == before
+
+
+def test_what_a_reader_changed_in_the_parameters_is_checked_too(notebook):
+    with pytest.raises(
+        ConfigError, match="rate=-1.0 is no PositiveFloat: input should be greater than 0"
+    ):
+        check_parameters(notebook("rate = -1.0  # type: PositiveFloat"), {})
+    with pytest.raises(ConfigError, match="page.ipynb, cell 'parameters': SyntaxError"):
+        check_parameters(notebook("rate = =  # type: float"), {})
+    with pytest.raises(
+        ConfigError, match="rate=1 is no Decimal: this type is not made of the words int, float"
+    ):
+        check_parameters(notebook("rate = 1  # type: Decimal"), {})
+
+
+def test_a_folder_that_cannot_be_written_is_refused(notebook, monkeypatch):
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(
+        ConfigError, match=r"store='runs' is no Folder: cannot write to .* \(Permission denied"
+    ):
+        check_parameters(notebook('store = "runs"  # type: Folder'), {})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cells": 3}', "\udcff"])
+def test_a_damaged_notebook_is_one_line(tmp_path, text):
+    path = tmp_path / "page.ipynb"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError, match="page.ipynb is no whole notebook") as error:
+        check_parameters(path, {})
+    assert "\n" not in str(error.value)
+
+
+def test_every_word_is_used():
+    used = " ".join(
+        kind for path in book_notebooks(ROOT) for kind in parameter_types(path).values()
+    )
+    assert {word for word in TYPES if word not in used} <= {"int", "bool"}
