@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from nascore.engine.cpu.memory import keep_freed_memory
-from nascore.errors import Interrupted, RecordError
+from nascore.errors import Interrupted, RecordError, checked
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
@@ -30,6 +30,7 @@ LEARNED = ("supernet", "architecture", "theta_optimiser", "alpha_optimiser", "st
 """Parts of a state that are finite as long as a search has not diverged."""
 
 
+@checked
 def search(
     config: SearchConfig,
     *,

@@ -15,7 +15,7 @@ from nascore.engine.space import SearchSpace
 from nascore.engine.step import Learner
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, checked
 from nascore.plugins import failure
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import Batches, Split, load_splits
@@ -86,6 +86,7 @@ class Setup:
         return self.splits[split].chunks(self.batch_size)
 
 
+@checked
 def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     """Makes everything that a search starts from, and searches nothing.
 
