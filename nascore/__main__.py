@@ -214,7 +214,7 @@ def main() -> None:
             _fail(f"Error: {error.format_message()}", 2)
         if not isinstance(error, MENDABLE):
             raise
-        _fail(f"Error: {error or type(error).__name__}", 2)
+        _fail(f"Error: {str(error) or type(error).__name__}", 2)
     sys.exit()
 
 

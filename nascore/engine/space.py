@@ -62,7 +62,7 @@ def edge_name(edge: Edge) -> str:
 
 def parse_edge(text: str | Edge) -> Edge:
     """An edge from its text form. Raises ConfigError if the text is not of the form ``(i,j)``."""
-    match = re.fullmatch(r"\s*\(?\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", str(text))
+    match = re.fullmatch(r"\s*\(?\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)?\s*", str(text))
     if match is None:
         raise ConfigError(
             f"{shown(text)} is not an edge. Write it as '(0,2)': from node 0 to node 2."

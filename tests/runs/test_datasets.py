@@ -134,7 +134,7 @@ def test_a_damaged_file_is_named_and_not_half_read(folder, damage):
 @pytest.mark.usefixtures("small")
 def test_one_changed_pixel_is_seen_in_any_file(folder, where, suffix):
     """The shape is as it should be, and nothing but the MD5 sum tells."""
-    images, labels = write_fashion_mnist(folder / where, suffix)
+    images, _ = write_fashion_mnist(folder / where, suffix)
     images[3, 14, 14] ^= 1
     path = folder / where / f"train-images-idx3-ubyte{suffix}"
     raw = idx(images)
