@@ -2,22 +2,22 @@
 
 import inspect
 import json
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from nascore.errors import ConfigError, DataError, RecordError, unknown
+from nascore.errors import ConfigError, DataError, RecordError, shown, unknown
 from nascore.evidence.profiles import PROFILES
-from nascore.folders import project_root
+from nascore.folders import ensure_writable_file, project_root
 from nascore.runs.config import SearchConfig
 
 # What needs torch is imported by the commands themselves: --help need not wait for it.
 app = typer.Typer(
     help="Differentiable architecture search, seen through its local cost.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -55,7 +55,7 @@ def _search(
 ) -> None:
     """Searches a wiring and keeps its record; shows the record if it is there already.
 
-    The options below --option are the fields of SearchConfig. "none" switches a limit off.
+    The options below --option are the fields of SearchConfig. "none" switches off what may be None.
     """
     given = {name: _value(name, text) for name, text in fields.items() if text is not None}
     if option:
@@ -67,7 +67,7 @@ def _search(
     records = RunStore(store)
     records.ensure_writable()
     if out:
-        RunStore(out.parent).ensure_writable()
+        ensure_writable_file(out, ConfigError, "Give --out the name of a file to write.")
     run = records.get(config)
     if run is None:
         run = search(config, progress=not quiet, checkpoint=records.checkpoint(config))
@@ -86,17 +86,19 @@ def _value(name: str, text: str | bool) -> Any:
         return None
     if name in ("operations", "output_nodes"):
         return [part.strip() for part in text.split(",") if part.strip()]
+    if name == "allowed" and text == "none":
+        return {}  # no limit
     value = _json(text)
     if name == "allowed" and value is text:
-        raise ConfigError(f"""{name}={text!r} is not JSON, such as '{{"(2,3)": ["none"]}}'.""")
+        raise ConfigError(f"""{name}={shown(text)} is not JSON, such as '{{"(2,3)": ["none"]}}'.""")
     return value
 
 
 def _json(text: str) -> Any:
-    """The value of a JSON text; any other text as it is."""
+    """The value of a JSON text; any other text as it is, also a number of too many digits."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, too many digits, too deep
+    except (ValueError, RecursionError):
         return text
 
 
@@ -192,13 +194,35 @@ def repository(url: Annotated[str, typer.Argument(help="https://github.com/you/f
         typer.echo(path)
 
 
+MENDABLE = (ConfigError, DataError, RecordError, OSError, MemoryError, RuntimeError)
+"""Errors of the user or of the machine. Any other one is a mistake of ours, with its traceback."""
+
+
 def main() -> None:
-    """Runs a command; an error that the user can mend is one message, not a traceback."""
+    """Runs a command. What the user can mend is one line, and the exit code 2.
+
+    What a signal stopped ends in one line, too, and in 128 + the number of the signal.
+    """
+    command = typer.main.get_command(app)
     try:
-        app(prog_name="python -m nascore")
-    except (ConfigError, DataError, RecordError, RuntimeError, OSError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        with command.make_context("python -m nascore", sys.argv[1:] or ["--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except KeyboardInterrupt as stop:  # Interrupted is one that says more
+        _fail(str(stop) or "interrupted.", 128 + getattr(stop, "signum", signal.SIGINT))
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the command line itself is wrong
+            _fail(f"Error: {error.format_message()}", 2)
+        if not isinstance(error, MENDABLE):
+            raise
+        _fail(f"Error: {str(error) or type(error).__name__}", 2)
+    sys.exit()
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(" ".join(message.split()), err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

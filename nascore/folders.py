@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, shown
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -34,9 +34,33 @@ def ensure_writable(folder: Path, error: type[Exception], advice: str) -> Path:
         probe = folder / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
-    except OSError as problem:
-        raise error(f"cannot write to {folder} ({problem.strerror}). {advice}") from None
+    except (OSError, ValueError) as problem:
+        raise error(f"cannot write to {folder} ({_why(problem)}). {advice}") from None
     return folder
+
+
+def ensure_writable_file(path: Path, error: type[Exception], advice: str) -> Path:
+    """Raises ``error`` with ``advice`` if a whole file cannot be put at a path.
+
+    Its folder is made if need be, and a file of this name is tried in it.
+    """
+    ensure_writable(path.parent, error, advice)
+    wrong = None
+    try:
+        if path.exists() and not path.is_file():
+            wrong = "it is a folder" if path.is_dir() else "it is no ordinary file"
+        else:
+            with TemporaryDirectory(dir=path.parent) as folder:
+                (Path(folder) / path.name).touch()
+    except (OSError, ValueError) as problem:
+        wrong = _why(problem)
+    if wrong is not None:
+        raise error(f"cannot write {shown(str(path))} ({wrong}). {advice}")
+    return path
+
+
+def _why(problem: Exception) -> str:
+    return getattr(problem, "strerror", None) or str(problem)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from nascore.errors import ConfigError, unknown
+from nascore.errors import ConfigError, checked, unknown
 
 
 class Registry(Mapping[str, Any]):
@@ -37,6 +37,7 @@ class Registry(Mapping[str, Any]):
         self.kind, self.check, self.home = kind, check, home
         self._known: dict[str, Any] = {}
 
+    @checked
     def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
         """Decorates a plug-in, so that it is found by this name.
 
@@ -62,7 +63,7 @@ class Registry(Mapping[str, Any]):
         if name in self:
             return self._known[name]
         module, colon, attribute = str(name).partition(":")
-        if not colon:
+        if not (colon and isinstance(name, str)):
             own = [known for known, plugin in self._known.items() if is_built_in(plugin)]
             message = unknown(self.kind, name, own)
             raise ConfigError(f"{message} Or give one of your own as 'module:name'.")
@@ -75,7 +76,7 @@ class Registry(Mapping[str, Any]):
         return self._accept(name, plugin)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known or name in self._all()
+        return isinstance(name, str) and (name in self._known or name in self._all())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
@@ -121,7 +122,7 @@ class Registry(Mapping[str, Any]):
             return import_module(module)
         except ConfigError:
             raise
-        except Exception as error:  # an import runs any code
+        except (Exception, SystemExit) as error:  # an import runs any code
             if not module or module.endswith(".py"):
                 why = "write it as 'module:name', without .py."
             elif isinstance(error, ModuleNotFoundError) and error.name == module:
@@ -155,7 +156,7 @@ def is_built_in(plugin: Any) -> bool:
     return _module(plugin).partition(".")[0] == "nascore"
 
 
-def failure(plugin: Any, error: Exception) -> str:
+def failure(plugin: Any, error: BaseException) -> str:
     """An error of a plug-in (or module, by name), with the last line of its own that led there."""
     module = plugin if isinstance(plugin, str) else _module(plugin)
     said = f"{type(error).__name__}: {error}"

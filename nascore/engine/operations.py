@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nascore.engine.cpu import folded
 from nascore.engine.cpu.depthwise import Depthwise
 from nascore.engine.space import OPERATIONS
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, checked
 from nascore.plugins import Registry, failure, is_built_in, needs_to_be_callable
 
 Norm = Callable[[int], nn.Module]
@@ -27,6 +27,7 @@ NORMS = Registry("norm", needs_to_be_callable)
 """The normalisations that follow every convolution and pool, by name."""
 
 
+@checked
 def operation(name: str, *, replace: bool = False) -> Callable:
     """Makes an operation of a class or function ``(channels, norm) -> module``.
 
@@ -46,6 +47,7 @@ def operation(name: str, *, replace: bool = False) -> Callable:
     return OPERATIONS.register(name, replace=replace)
 
 
+@checked
 def normalisation(name: str, *, replace: bool = False) -> Callable:
     """Makes a normalisation of a class or function ``channels -> module``, as ``operation`` does.
 
@@ -58,6 +60,7 @@ def normalisation(name: str, *, replace: bool = False) -> Callable:
     return NORMS.register(name, replace=replace)
 
 
+@checked
 def build_operation(name: str, channels: int, norm: str = "batch") -> nn.Module:
     """The module of one operation O: ``module(x)`` is O(x), ``module(x, z)`` is z O(x), for z ().
 
@@ -66,6 +69,7 @@ def build_operation(name: str, channels: int, norm: str = "batch") -> nn.Module:
     return _build(OPERATIONS, name, channels, partial(build_norm, NORMS.name_of(norm)))
 
 
+@checked
 def build_norm(name: str, channels: int) -> nn.Module:
     """The module of one normalisation, called and refused as an operation is."""
     return _build(NORMS, name, channels)

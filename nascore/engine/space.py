@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nascore.errors import ConfigError, unknown
+from nascore.errors import ConfigError, checked, shown, unknown
 from nascore.plugins import Registry, needs_to_be_callable
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ CANDIDATES = (
     "sep_conv_5x5",
 )
 """The candidate operations of the paper, in its order."""
+
+MOST_NODES = 64  # intermediate ones; two thousand edges
 
 OPERATIONS = Registry("operation", needs_to_be_callable)
 """Each operation that computes something, by name; operations.py and plug-ins fill it."""
@@ -52,6 +54,7 @@ def short_name(operation: str) -> str:
     return operation.rpartition(":")[2]
 
 
+@checked
 def edge_name(edge: Edge) -> str:
     """The text form of an edge, as in records and figures: ``"(0,2)"``."""
     return f"({edge[0]},{edge[1]})"
@@ -59,12 +62,15 @@ def edge_name(edge: Edge) -> str:
 
 def parse_edge(text: str | Edge) -> Edge:
     """An edge from its text form. Raises ConfigError if the text is not of the form ``(i,j)``."""
-    match = re.fullmatch(r"\s*\(?\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", str(text))
+    match = re.fullmatch(r"\s*\(?\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)?\s*", str(text))
     if match is None:
-        raise ConfigError(f"{text!r} is not an edge. Write it as '(0,2)': from node 0 to node 2.")
+        raise ConfigError(
+            f"{shown(text)} is not an edge. Write it as '(0,2)': from node 0 to node 2."
+        )
     return int(match[1]), int(match[2])
 
 
+@checked
 @dataclass(frozen=True)
 class SearchSpace:
     """A cell whose wiring is searched.
@@ -93,8 +99,10 @@ class SearchSpace:
     output_nodes: Sequence[int] | None = None
 
     def __post_init__(self):
-        if self.nodes < 1:
-            raise ConfigError(f"nodes={self.nodes}: a cell needs at least 1 intermediate node.")
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise ConfigError(
+                f"nodes={shown(self.nodes)}: a cell has 1 to {MOST_NODES} intermediate nodes."
+            )
         if self.inputs not in (1, 2):
             raise ConfigError(f"inputs={self.inputs}: a cell has 1 or 2 input nodes.")
         object.__setattr__(self, "operations", self._checked_operations(self.operations))
@@ -144,8 +152,8 @@ class SearchSpace:
         )
 
     def _checked_operations(self, operations: Sequence[str]) -> tuple[str, ...]:
-        if not operations:
-            raise ConfigError("operations is empty: name at least one operation.")
+        if isinstance(operations, str) or not operations:
+            raise ConfigError(f"operations={operations!r}: give a list of at least one operation.")
         operations = tuple(map(operation_name, operations))
         if len(set(map(short_name, operations))) < len(operations):
             raise ConfigError(f"operations={list(operations)}: each name may stand only once.")
@@ -178,6 +186,7 @@ class SearchSpace:
         return tuple(sorted(set(given)))
 
 
+@checked
 @dataclass(frozen=True)
 class Wiring:
     """One operation for each of ``space.edges``. An edge is active if its one is not `none`."""
@@ -205,6 +214,7 @@ class Wiring:
         return "; ".join(f"{edge_name(edge)} {self[edge]}" for edge in self.space.edges)
 
     @classmethod
+    @checked
     def from_text(cls, space: SearchSpace, text: str) -> "Wiring":
         """The wiring that ``str`` wrote. Edges that the text leaves out are `none`.
 

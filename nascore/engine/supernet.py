@@ -12,6 +12,7 @@ from nascore.engine.cpu.concatenate import concatenate
 from nascore.engine.mask import Mask, Rows
 from nascore.engine.operations import Weighted, build_norm, build_operation, relu_conv_norm
 from nascore.engine.space import SearchSpace
+from nascore.errors import ConfigError, checked
 
 
 class _UnitWeight(torch.autograd.Function):
@@ -104,6 +105,7 @@ class Cell(nn.Module):
         return concatenate([torch.zeros_like(nodes[0]) if x is None else x for x in outputs])
 
 
+@checked
 class Supernet(nn.Module):
     """Stem, cells without reduction, global average pool, linear classifier without bias.
 
@@ -113,7 +115,8 @@ class Supernet(nn.Module):
         channels: channels C of every node; the stem has 3 C.
         recompute: keep only what enters each cell; the backward pass computes the rest again.
 
-    Raises ConfigError if an operation or the norm cannot take so many channels.
+    Raises ConfigError if a number is not at least 1, or if an operation or the norm cannot take so
+    many channels.
     """
 
     def __init__(
@@ -128,6 +131,10 @@ class Supernet(nn.Module):
         build: Build = build_operation,
     ):
         super().__init__()
+        numbers = dict(classes=classes, image_channels=image_channels, cells=cells)
+        for name, number in (numbers | {"channels": channels}).items():
+            if number < 1:
+                raise ConfigError(f"{name}={number}: give at least 1.")
         self.space, self.recompute, width = space, recompute, 3 * channels
         stem = nn.Conv2d(image_channels, width, 3, padding=1, bias=False)
         self.stem = nn.Sequential(stem, build_norm(norm, width))

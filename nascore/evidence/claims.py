@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas
 
+from nascore.errors import checked
 from nascore.evidence.significance import sign_flip
 from nascore.plugins import Registry, is_built_in
 from nascore.runs.run import Run
@@ -55,6 +56,7 @@ class Evidence:
 Measure = Callable[[Arms], Evidence]
 
 
+@checked
 @dataclass(frozen=True)
 class Claim:
     """A claim and what decides it.
@@ -109,6 +111,7 @@ CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else
 """Every claim by its id."""
 
 
+@checked
 def claim(id: str, *, family: str | None = None, **said: Any) -> Callable[[Measure], Measure]:
     """Registers the decorated function as the measure of a claim, whose words (said) explain it.
 

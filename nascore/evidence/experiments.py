@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nascore.engine.space import edge_name
-from nascore.errors import ConfigError, unknown
+from nascore.errors import ConfigError, checked, fits, shown, unknown
 from nascore.evidence.profiles import ACROSS, FAILURE, FEWER_SEEDS, SEEDS, SMALL, UNIFORM, WIRING
 from nascore.folders import shipped_records
 from nascore.plugins import Registry
@@ -23,6 +23,7 @@ from nascore.runs.store import RunStore
 Configs = dict[str, list[SearchConfig]]
 """The searches of an experiment: for each arm, a config for each seed."""
 
+MOST_SEEDS = 10_000
 
 EXPERIMENTS = Registry(
     "experiment",
@@ -31,6 +32,7 @@ EXPERIMENTS = Registry(
 """Every experiment by its name."""
 
 
+@checked
 def experiment(
     settings: Mapping[str, Mapping[str, Any]], *, seeds: Mapping[str, int] = SEEDS, **fixed: Any
 ) -> Callable[[Callable[[SearchConfig], dict[str, SearchConfig]]], Callable[..., Configs]]:
@@ -51,14 +53,19 @@ def experiment(
 
     def add(arms: Callable[[SearchConfig], dict[str, SearchConfig]]) -> Callable[..., Configs]:
         @wraps(arms)
+        @checked
         def configs(profile: str, number: int | None = None, /, **changes: Any) -> Configs:
             if profile not in settings:
                 raise ConfigError(unknown("profile", profile, settings))
-            if number is not None and number < 1:
-                raise ConfigError(f"seeds={number}: an experiment needs at least 1.")
+            if number is not None and not 1 <= number <= MOST_SEEDS:
+                what = f"seeds={shown(number)}"
+                raise ConfigError(f"{what}: an arm has at least 1, and at most {MOST_SEEDS}.")
             changes = {field: value for field, value in changes.items() if value is not None}
             asked = SearchConfig(**{**settings[profile], **changes})
             made = arms(SearchConfig(**{**settings[profile], **changes, **fixed}))
+            if not fits(made, dict[str, SearchConfig]):
+                what = f"experiment {arms.__name__!r} returns {shown(made)}"
+                raise ConfigError(f"{what}: return a config for each arm, by its name.")
             for field in set(changes) & set(SearchConfig.model_fields):
                 if all(getattr(c, field) != getattr(asked, field) for c in made.values()):
                     what = f"{field}={changes[field]!r}: experiment {arms.__name__!r}"
@@ -142,6 +149,7 @@ def training_opportunity(free):
     return {"free": free, "fixed": fixed}
 
 
+@checked
 def configs_of(
     name: str, profile: str, *, seeds: int | None = None, changes: Mapping[str, Any] | None = None
 ) -> Configs:
@@ -149,6 +157,7 @@ def configs_of(
     return EXPERIMENTS[name](profile, seeds, **(changes or {}))
 
 
+@checked
 def searches(
     profile: str, names: Iterable[str] = tuple(EXPERIMENTS), seeds: int | None = None
 ) -> list[SearchConfig]:
@@ -156,6 +165,7 @@ def searches(
     return [config for name in names for config in flat(configs_of(name, profile, seeds=seeds))]
 
 
+@checked
 def run_experiment(
     name: str,
     profile: str = "laptop",
@@ -183,11 +193,13 @@ def run_experiment(
     return {arm: [next(runs) for _ in configs] for arm, configs in arms.items()}
 
 
+@checked
 def open_store(store: RunStore | str | Path) -> RunStore:
     """The records of a folder and those that come with the book; a store stays as it is."""
     return store if isinstance(store, RunStore) else RunStore(store, shipped_records())
 
 
+@checked
 def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[Run]] | None:
     """The runs of an experiment that a store has, arm by arm; None if one is missing.
 

@@ -6,10 +6,12 @@ at once.
 
 import json
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,14 +25,51 @@ from pydantic import (
     model_validator,
 )
 
-from nascore.engine.space import CANDIDATES, SearchSpace, edge_name, operation_name, parse_edge
-from nascore.errors import ConfigError, explain
+from nascore.engine.space import (
+    CANDIDATES,
+    MOST_NODES,
+    SearchSpace,
+    edge_name,
+    operation_name,
+    parse_edge,
+)
+from nascore.errors import ConfigError, checked, explain, shown
 from nascore.plugins import Registry, twelve_digits
 
 if TYPE_CHECKING:
     from nascore.engine.frameworks import Framework
 
+
+class ReadOnly(dict):
+    """A dictionary that cannot be changed."""
+
+    def _refuse(self, *args: Any, **named: Any) -> None:
+        raise ConfigError("a SearchConfig cannot be changed. Make another one with replace.")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __deepcopy__(self, memo: Any) -> "ReadOnly":
+        return self
+
+    def __reduce__(self) -> tuple:
+        return type(self), (dict(self),)
+
+
+def _read_only(value: Any) -> Any:
+    """A value of JSON in which no part can be changed: lists become tuples."""
+    if isinstance(value, Mapping):
+        return ReadOnly({key: _read_only(part) for key, part in value.items()})
+    return tuple(map(_read_only, value)) if isinstance(value, list | tuple) else value
+
+
 Share = Annotated[float, Field(ge=0, lt=1)]
+Fixed = AfterValidator(_read_only)
+
+
+def _up_to(most: int, least: int = 1) -> Any:
+    """A whole number. What is far beyond any search is a mistake, and would take for ever."""
+    return Annotated[int, Field(ge=least, le=most)]
 
 
 def _field(default: Any, description: str) -> Any:
@@ -46,7 +85,9 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     framework: str = _field("dsnas", "How masks are drawn: a name, or module:Class of your own.")
-    framework_options: Mapping[str, Any] = _field({}, "Its options, such as temperature.")
+    framework_options: Annotated[Mapping[str, Any], Fixed] = _field(
+        ReadOnly(), "Its options, such as temperature."
+    )
     level: Literal["single", "bi"] = _field(
         "single", "Alpha learns on the training set (single) or on the search set (bi)."
     )
@@ -55,7 +96,7 @@ class SearchConfig(BaseModel):
     dataset: str = _field(
         "cifar10", "digits, fashion-mnist, cifar10, cifar100, synthetic (tests) or module:name."
     )
-    image_size: PositiveInt | None = _field(
+    image_size: _up_to(4096) | None = _field(
         None, "Height and width: larger images are pooled, smaller ones padded. Default: native."
     )
     train_examples: PositiveInt | None = _field(
@@ -68,23 +109,23 @@ class SearchConfig(BaseModel):
     label_noise: Share = _field(0.0, "Share of all labels that are replaced by random ones.")
     augment: bool = _field(True, "Random crop (padding 4) and horizontal flip of training images.")
 
-    nodes: PositiveInt = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
+    nodes: _up_to(MOST_NODES) = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
     inputs: Literal[1, 2] = _field(2, "Input nodes of the cell; 1 in the simplified cell.")
     operations: tuple[str, ...] = _field(CANDIDATES, "Candidate operations, comma-separated.")
-    allowed: Mapping[str, tuple[str, ...]] = _field(
-        {}, 'Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.'
+    allowed: Annotated[Mapping[str, tuple[str, ...]], Fixed] = _field(
+        ReadOnly(), 'Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.'
     )
     output_nodes: tuple[int, ...] | None = _field(
         None, "Nodes whose concatenation is the cell's output, comma-separated. Default: all."
     )
-    cells: PositiveInt = _field(8, "Number of cells.")
-    channels: PositiveInt = _field(16, "Channels C of every node.")
+    cells: _up_to(1000) = _field(8, "Number of cells.")
+    channels: _up_to(4096) = _field(16, "Channels C of every node.")
     norm: str = _field(
         "batch", "batch, layer, group, none, instance (cannot learn) or module:name."
     )
 
-    epochs: PositiveInt = _field(150, "Passes over the training set.")
-    batch_size: Annotated[int, Field(ge=2)] = _field(96, "Examples in a batch.")
+    epochs: _up_to(10**6) = _field(150, "Passes over the training set.")
+    batch_size: _up_to(10**6, least=2) = _field(96, "Examples in a batch.")
     lr: PositiveFloat = _field(0.025, "Learning rate of theta (SGD), at the start.")
     lr_min: NonNegativeFloat = _field(0.001, "Learning rate of theta at the end of the cosine.")
     momentum: Share = _field(0.9, "Momentum of theta.")
@@ -99,7 +140,7 @@ class SearchConfig(BaseModel):
     freeze_alpha: bool = _field(False, "Draw masks uniformly: alpha and its settings do nothing.")
     freeze_theta: bool = _field(False, "Keep theta as it was initialised.")
 
-    seed: NonNegativeInt = _field(0, "Seed of everything random.")
+    seed: _up_to(2**63 - 1, least=0) = _field(0, "Seed of everything random.")
     device: str = _field("auto", "auto, cpu, cuda, cuda:1, mps ...")
     deterministic: bool = _field(False, "Use only deterministic kernels on a GPU (slower).")
     channels_last: bool | None = _field(None, "Channels last in memory. Default: only on a CPU.")
@@ -107,13 +148,10 @@ class SearchConfig(BaseModel):
     recompute: bool = _field(False, "Compute cells again in the backward pass, to save memory.")
     compile: bool = _field(False, "Compile cells of dense frameworks: minutes at first, then fast.")
 
+    @checked
     def __init__(self, **fields: Any):
-        try:
+        with _every_mistake_named():
             super().__init__(**fields)
-        except ValidationError as error:
-            known = type(self).model_fields
-            lines = [explain(wrong, "config field", known) for wrong in error.errors()]
-            raise ConfigError("\n".join(lines)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -121,10 +159,12 @@ class SearchConfig(BaseModel):
         """The framework by name and its options by theirs, however they were given."""
         from nascore.engine.frameworks import FRAMEWORKS, Framework, make_framework
 
+        if not isinstance(fields, Mapping):
+            raise ConfigError(f"{shown(fields)}: give fields of SearchConfig by name.")
         framework = fields.get("framework", cls.model_fields["framework"].default)
         options = fields.get("framework_options", {})
-        if not isinstance(options, Mapping):
-            raise ConfigError(f"framework_options={options!r}: give names and values.")
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+            raise ConfigError(f"framework_options={shown(options)}: give names and values.")
         if isinstance(framework, Framework):
             if options:
                 raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
@@ -137,6 +177,26 @@ class SearchConfig(BaseModel):
         options = made.model_dump(mode="json", exclude_defaults=True)
         fields = {key: value for key, value in fields.items() if key not in _MOVED}
         return {**fields, "framework": name, "framework_options": options}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """True and False are no numbers."""
+        kind = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ConfigError(f"{info.field_name}={value}: this is not a setting to switch.")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, name: str) -> str:
+        import torch
+
+        try:
+            _ = name == "auto" or torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"device={shown(name)}: {str(error).splitlines()[0]}") from None
+        return name
 
     @field_validator("dataset", "norm")
     @classmethod
@@ -226,6 +286,36 @@ class SearchConfig(BaseModel):
             search = 0 if self.level == "single" else (left - train if train else left // 2)
         return {"train": train or left - search, "search": search, "valid": valid}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ConfigError(f"a SearchConfig is frozen. Make another one with replace({name}=...).")
+
+    def __delattr__(self, name: str) -> None:
+        setattr(self, name, None)  # which is refused
+
+    @classmethod
+    def model_validate(cls, obj: Any, **settings: Any) -> "SearchConfig":
+        with _every_mistake_named():
+            return super().model_validate(obj, **settings)
+
+    @classmethod
+    def model_validate_json(cls, json_data: Any, **settings: Any) -> "SearchConfig":
+        with _every_mistake_named():
+            return super().model_validate_json(json_data, **settings)
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> "SearchConfig":
+        """What ``replace`` makes: no copy goes unchecked."""
+        return self.replace(**(update or {}))
+
+    copy = model_copy
+
+    @classmethod
+    def model_construct(cls, _fields_set: Any = None, **fields: Any) -> "SearchConfig":
+        """A config like any other: none goes unchecked."""
+        return cls(**fields)
+
+    @checked
     def replace(self, **changes: Any) -> "SearchConfig":
         """A copy with some fields changed, checked like a new one.
 
@@ -300,6 +390,17 @@ _NOT_IN_SECOND_ORDER = {
     "freeze_theta": "theta has no step to look ahead to",
     "freeze_alpha": "alpha has no use for it",
 }
+
+
+@contextmanager
+def _every_mistake_named() -> Iterator[None]:
+    """Raises ConfigError, with a line for each field, for what does not pass the checks."""
+    try:
+        yield
+    except ValidationError as error:
+        known = SearchConfig.model_fields
+        lines = [explain(wrong, "config field", known) for wrong in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
 
 
 def _registries() -> dict[str, Registry]:

@@ -6,26 +6,40 @@ NASCORE_MIRROR, an address or a local folder that holds the archives under their
 """
 
 import gzip
+import hashlib
 import os
 import shutil
+import socket
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from itertools import product
 from numbers import Integral
 from pathlib import Path
+from tarfile import TarError
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
-from nascore.errors import ConfigError, DataError
+from nascore.errors import ConfigError, DataError, checked
 from nascore.folders import ensure_writable
 from nascore.plugins import Registry, failure, is_built_in
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+}
+"""MD5 sums of the unzipped files: of what is in the archives whose sums torchvision knows. Debian's
+are zipped anew, so their own sums are others, and what is in them is the same."""
+
+SILENCE = 60  # seconds without an answer after which a download fails
+PATIENCE = 1800  # seconds to wait for another process that downloads
 Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
 
 
@@ -109,6 +123,7 @@ def _not_a_dataset(plugin: object) -> str | None:
 DATASETS = Registry("dataset", _not_a_dataset)
 
 
+@checked
 def dataset(
     name: str, *, examples: int, classes: int, channels: int, replace: bool = False
 ) -> Callable[[Callable[[], Arrays]], Dataset]:
@@ -167,13 +182,12 @@ def fashion_mnist() -> Arrays:
     """Grey clothes of 28x28: from the data folder, Debian's, or downloaded."""
     from torchvision.datasets import FashionMNIST
 
-    names = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
     folders = [data_folder() / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST]
 
     def find() -> list[Path] | None:
         for folder, suffix in product(folders, ("", ".gz")):
-            paths = [folder / (name + suffix) for name in names]
-            if all(path.exists() for path in paths):
+            paths = [folder / (name + suffix) for name in FASHION_MNIST]
+            if all(os.path.exists(path) for path in paths):
                 return paths
         return None
 
@@ -183,7 +197,7 @@ def fashion_mnist() -> Arrays:
             address = _from_mirror(FashionMNIST.mirrors[0], FashionMNIST.resources, folders[0])
             type("FashionMNIST", (FashionMNIST,), {"mirrors": [address]})(root, download=True)
         paths = find()
-    images, labels = map(read_idx, paths)
+    images, labels = map(read_idx, paths, FASHION_MNIST.values())
     if images.ndim != 3 or len(images) != len(labels):
         raise DataError(f"{paths[0]} and {paths[1]} do not belong together. Delete both.")
     return images[:, None], labels
@@ -205,10 +219,12 @@ def _cifar(name: str) -> Arrays:
     import torchvision.datasets
 
     base = getattr(torchvision.datasets, name)
-    with _downloads(name) as root:
-        try:
-            cifar = base(root)  # checks the MD5 sum of every file
-        except RuntimeError:
+    try:
+        cifar = base(data_folder())  # checks the MD5 sum of every file, and writes nothing
+    except OSError as error:
+        raise DataError(f"{name} cannot be read from {data_folder()}: {error}.") from None
+    except RuntimeError:  # something is missing, or has another sum
+        with _downloads(name) as root:
             files = [(base.filename, base.tgz_md5)]
             address = _from_mirror(base.url.removesuffix(base.filename), files, root)
             source = type(name, (base,), {"url": address + base.filename})
@@ -218,7 +234,16 @@ def _cifar(name: str) -> Arrays:
 
 def data_folder() -> Path:
     """The folder of downloaded datasets; NASCORE_DATA chooses another."""
-    return Path(os.environ.get("NASCORE_DATA", "~/.cache/nascore")).expanduser()
+    return _path("NASCORE_DATA", os.environ.get("NASCORE_DATA") or "~/.cache/nascore")
+
+
+def _path(variable: str, text: str) -> Path:
+    """The folder that an environment variable names. Raises DataError if ~ stands for nothing."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        why = "~ stands for no home folder here"
+        raise DataError(f"{variable}={text!r}: {why}. Write the whole path.") from None
 
 
 @contextmanager
@@ -226,14 +251,39 @@ def _downloads(name: str) -> Iterator[Path]:
     """The data folder, for one process at a time, while torchvision downloads and checks files."""
     advice = "Set NASCORE_DATA to a folder that you may write to."
     root = ensure_writable(data_folder(), DataError, advice)
+    lock, timeout = _locked(root / ".lock", name), socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # torchvision would wait for ever
     try:
-        with FileLock(root / ".lock"):
-            yield root
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        yield root
+    except (RuntimeError, OSError, EOFError, ValueError, *_OF_A_HOST) as error:
         raise DataError(
             f"{name} could not be read into {root}: {error} Delete what is damaged; if the host "
             "is out of reach, set NASCORE_MIRROR to an address or folder that holds the archive."
         ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+        lock.release()
+
+
+_OF_A_HOST = (HTTPException, TarError, zlib.error)
+"""What a strange answer raises."""
+
+
+def _locked(path: Path, name: str) -> FileLock:
+    """A lock that this process holds. Says so if it has to wait for another one.
+
+    Raises DataError after ``PATIENCE`` seconds.
+    """
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=min(1, PATIENCE)).lock
+    except Timeout:
+        print(f"Waiting for another process that reads {name} into {path.parent}", file=sys.stderr)
+    try:
+        return lock.acquire(timeout=PATIENCE).lock
+    except Timeout:
+        waited = f"another process has held {path} for {PATIENCE} seconds"
+        raise DataError(f"{name}: {waited}. Wait for it or end it, and run again.") from None
 
 
 def _from_mirror(address: str, files: list[tuple[str, str]], folder: Path) -> str:
@@ -249,22 +299,31 @@ def _from_mirror(address: str, files: list[tuple[str, str]], folder: Path) -> st
         return mirror.rstrip("/") + "/"
     folder.mkdir(parents=True, exist_ok=True)
     for name, md5 in files:
-        archive = Path(mirror).expanduser() / name
+        archive = _path("NASCORE_MIRROR", mirror) / name
         if not check_integrity(archive, md5):
             raise RuntimeError(f"{archive} is missing, or its MD5 sum is not {md5}.")
         shutil.copyfile(archive, folder / name)
     return address
 
 
-def read_idx(path: Path) -> np.ndarray:
+def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
     """The uint8 array in a file of MNIST's IDX format, plain or gzipped.
 
-    Raises DataError, naming the file, if it is damaged or truncated.
+    Arguments:
+        md5: the MD5 sum that the file has, unzipped; None for any.
+
+    Raises DataError, naming the file, if it is unreadable, damaged or truncated.
     """
     try:
         raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
         if path.suffix == ".gz":
             raw = gzip.decompress(raw)
+        found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+        if md5 not in (None, found):
+            raise ValueError(f"what it holds has the MD5 sum {found}, not {md5}")
         if raw[:3] != b"\x00\x00\x08":
             raise ValueError("it is not an IDX file of bytes")
         shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)

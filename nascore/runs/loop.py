@@ -14,13 +14,14 @@ import torch
 from tqdm import tqdm
 
 from nascore.engine.cpu.memory import keep_freed_memory
-from nascore.errors import Interrupted, RecordError
+from nascore.errors import ConfigError, Interrupted, RecordError, checked
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
 from nascore.runs.history import History
 from nascore.runs.interruption import stop_on_signals
 from nascore.runs.provenance import maker, part, provenance
+from nascore.runs.resources import enough
 from nascore.runs.run import Run
 from nascore.runs.setup import set_up
 from nascore.runs.statistics import EpochStatistics
@@ -30,6 +31,7 @@ LEARNED = ("supernet", "architecture", "theta_optimiser", "alpha_optimiser", "st
 """Parts of a state that are finite as long as a search has not diverged."""
 
 
+@checked
 def search(
     config: SearchConfig,
     *,
@@ -62,7 +64,7 @@ def search(
     >>> search(config, progress=False).wiring.active_edges
     ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
     """
-    with _kernels(config.deterministic), _threads(threads):
+    with _kernels(config.deterministic), _threads(threads), enough(config, checkpoint):
         searcher = Searcher(config)
         if searcher.setup.device.type == "cpu":
             keep_freed_memory()
@@ -295,6 +297,8 @@ def _threads(number: int | None) -> Iterator[None]:
     """So many threads of torch, None for as many as there are; afterwards the caller's again."""
     before = torch.get_num_threads()
     if number is not None:
+        if number < 1:
+            raise ConfigError(f"threads={number}: give at least 1.")
         torch.set_num_threads(number)
     try:
         yield

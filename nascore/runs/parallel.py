@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nascore.errors import ConfigError, RecordError
+from nascore.errors import ConfigError, RecordError, checked
 from nascore.runs.config import SearchConfig
 from nascore.runs.loop import search
 from nascore.runs.run import Run
 from nascore.runs.store import RunStore
 
 
+@checked
 def sweep(
     configs: Iterable[SearchConfig],
     *,

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
-from nascore.errors import ConfigError, DamagedRecord, RecordError
+from nascore.errors import ConfigError, DamagedRecord, RecordError, checked
 from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
@@ -34,6 +34,7 @@ SEAL = b"\nSHA-256 of all before: "
 SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a record
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Run:
     """One search: its config, its history and its provenance.
@@ -58,6 +59,7 @@ class Run:
         """The most probable wiring at the end."""
         return self.wiring_at(self.config.epochs)
 
+    @checked
     def wiring_at(self, epoch: int) -> Wiring:
         """The most probable operation of every edge after an epoch; 0 is before training.
 
@@ -145,6 +147,7 @@ class Run:
             )
         return "\n".join(lines)
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all, and returns its path."""
         path = Path(path)
@@ -164,6 +167,7 @@ class Run:
         return path
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> "Run":
         """Reads a file that ``save`` wrote.
 

@@ -15,7 +15,7 @@ from nascore.engine.space import SearchSpace
 from nascore.engine.step import Learner
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, checked
 from nascore.plugins import failure
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import Batches, Split, load_splits
@@ -86,6 +86,7 @@ class Setup:
         return self.splits[split].chunks(self.batch_size)
 
 
+@checked
 def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     """Makes everything that a search starts from, and searches nothing.
 
@@ -103,7 +104,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     >>> setup.alpha.shape, images.shape
     (torch.Size([5, 8]), torch.Size([32, 3, 8, 8]))
     """
-    seed, device, space = config.seed, _device(config.device), config.space
+    seed, device, space = config.seed, find_device(config.device), config.space
     dataset = DATASETS[config.dataset]
     last = device.type == "cpu" if config.channels_last is None else config.channels_last
     layout = torch.channels_last if last else torch.contiguous_format
@@ -164,7 +165,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
     )
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """The device of a config; "auto" is the best one here."""
     if name == "auto":
         other = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -173,7 +174,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={name!r} is not available here: {error}") from None
+        why = str(error).splitlines()[0]
+        raise ConfigError(f"device={name!r} is not available here: {why}") from None
     return device
 
 

@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nascore.errors import DamagedRecord, RecordError
+from nascore.errors import DamagedRecord, RecordError, checked
 from nascore.folders import ensure_writable
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
 
 
+@checked
 class RunStore:
     """A folder of records, each under the hash of its config. What was read once is kept in memory.
 
@@ -31,6 +32,7 @@ class RunStore:
             tuple[Path, int, int], Run
         ] = {}  # by path, time of the last change and size
 
+    @checked
     def path(self, config: SearchConfig) -> Path:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
         return self.folder / _file_name(config, config.hash)
@@ -39,10 +41,12 @@ class RunStore:
         """Raises RecordError if records cannot be put here: to be called before the work."""
         ensure_writable(self.folder, RecordError, "Choose another folder for the records.")
 
+    @checked
     def checkpoint(self, config: SearchConfig) -> Path:
         """Where a search of this config keeps its state until its record is in the store."""
         return self.path(config).with_suffix(".checkpoint")
 
+    @checked
     def find(self, config: SearchConfig) -> Path | None:
         """The file that holds the run of a config, here or among the shipped ones; not read."""
         names = [_file_name(config, name) for name in (config.hash, config.old_hash)]
@@ -50,10 +54,12 @@ class RunStore:
         paths = (folder / name for folder in folders for name in names)
         return next((path for path in paths if path.exists()), None)
 
+    @checked
     def has(self, configs: Iterable[SearchConfig]) -> bool:
         """Whether there is a file for each of these."""
         return all(map(self.find, configs))
 
+    @checked
     def get(self, config: SearchConfig) -> Run | None:
         """The run of a config, or None.
 
@@ -82,6 +88,7 @@ class RunStore:
             where = f"It is set aside as {kept.name}, and counts as missing."
         warnings.warn(f"{error} {where}", stacklevel=3)
 
+    @checked
     def put(self, run: Run) -> Path:
         """Keeps a run, and removes the checkpoint that it came from."""
         path = run.save(self.path(run.config))

@@ -46,7 +46,8 @@ def test_allowed_keeps_the_order_of_operations_and_leaves_other_edges_free():
         ({"nodes": 0}, "nodes=0"),
         ({"inputs": 3}, "inputs=3"),
         ({"operations": ["sep_conv_3x4"]}, "Did you mean 'sep_conv_3x3'"),
-        ({"operations": []}, "operations is empty"),
+        ({"operations": []}, r"operations=\[\]: give a list of at least one"),
+        ({"operations": "none"}, "operations='none': give a list"),
         ({"operations": ["none", "none"]}, "only once"),
         ({"operations": ["none", "noen"]}, "Did you mean 'none'.* as 'module:name'"),
         (

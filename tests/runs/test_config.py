@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 
 import pytest
 
@@ -36,7 +38,7 @@ def test_bilevel_halves_the_training_set_by_default():
         ({"operations": ["nonne"]}, "unknown operation 'nonne'. Did you mean 'none'"),
         ({"epoch": 3}, "unknown config field 'epoch'. Did you mean 'epochs'"),
         ({"level": "three"}, "level='three': input should be 'single' or 'bi'"),
-        ({"epochs": 0}, "epochs=0: input should be greater than 0"),
+        ({"epochs": 0}, "epochs=0: input should be greater than or equal to 1"),
         ({"epochs": -1}, "epochs=-1"),
         ({"epochs": "many"}, "epochs='many': input should be a valid integer"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -113,6 +115,66 @@ def test_immutable_and_hashable():
     with pytest.raises(Exception, match="frozen"):
         config.epochs = 3
     assert len({config, SearchConfig(allowed={"(2, 3)": ["none"]})}) == 1
+
+
+CHANGES = {
+    "set": lambda options: options.__setitem__("x", 1),
+    "delete": lambda options: options.__delitem__("x"),
+    "update": lambda options: options.update(x=1),
+    "or": lambda options: options.__ior__({"x": 1}),
+    "setdefault": lambda options: options.setdefault("x", 1),
+    "pop": lambda options: options.pop("x", None),
+    "popitem": lambda options: options.popitem(),
+    "clear": lambda options: options.clear(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    "given", [{}, {"allowed": {"(2,3)": ["none"]}, "framework": SNAS(temperature=0.5)}]
+)
+@pytest.mark.parametrize("name", ["allowed", "framework_options"])
+def test_no_part_of_a_config_can_be_changed(name, given, change):
+    config = SearchConfig(**given)
+    before = config.address
+    with pytest.raises(ConfigError, match="cannot be changed. Make another one with replace"):
+        change(getattr(config, name))
+    assert config.address == before and SearchConfig().allowed == {}
+
+
+def test_what_is_read_only_is_a_dictionary_all_the_same():
+    options = {"temperature": 0.5}
+    config = SearchConfig(framework="snas", framework_options=options, allowed={(2, 3): ["none"]})
+    options["temperature"] = 7
+    assert config.framework_options == {"temperature": 0.5}
+    assert json.loads(json.dumps(config.allowed)) == {"(2,3)": ["none"]}
+    assert config.allowed | {"(0,2)": ("none",)} == {"(2,3)": ("none",), "(0,2)": ("none",)}
+    copies = [pickle.loads(pickle.dumps(config)), copy.copy(config), copy.deepcopy(config)]
+    copies += [config.model_copy(), config.model_copy(deep=True), config.replace()]
+    copies += [SearchConfig.model_validate(config.model_dump())]
+    copies += [SearchConfig.model_validate_json(config.model_dump_json())]
+    for other in copies:
+        assert other == config and other.address == config.address
+        with pytest.raises(ConfigError):
+            other.allowed["(0,2)"] = ("none",)
+    assert config.hash == "bb0973213b6f" and SearchConfig().hash == "44136fa355b3"  # as ever
+
+
+UNCHECKED = {
+    "model_copy": lambda config: config.model_copy(update={"epochs": 0}),
+    "model_construct": lambda config: SearchConfig.model_construct(epochs=0),
+    "copy": lambda config: config.copy(update={"epochs": 0}),
+    "model_validate": lambda config: SearchConfig.model_validate({"epochs": 0}),
+    "json": lambda config: SearchConfig.model_validate_json('{"epochs": 0}'),
+    "set": lambda config: setattr(config, "epochs", 0),
+    "delete": lambda config: delattr(config, "epochs"),
+}
+
+
+@pytest.mark.parametrize("make", UNCHECKED.values(), ids=UNCHECKED)
+def test_no_config_goes_unchecked(make):
+    with pytest.raises(ConfigError, match="epochs=0: input should be|is frozen"):
+        make(SearchConfig())
 
 
 def test_hash_names_the_settings_and_nothing_else():

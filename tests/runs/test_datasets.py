@@ -4,14 +4,17 @@ import importlib
 import io
 import linecache
 import pickle
+import socket
 import struct
 import sys
 import tarfile
+import time
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from nascore import RunStore, SearchConfig, search, sweep
@@ -19,6 +22,8 @@ from nascore.errors import ConfigError, DataError
 from nascore.runs import datasets
 from nascore.runs.data import load_splits
 from nascore.runs.datasets import DATASETS, dataset, read_idx
+
+DEBIAN = datasets.DEBIAN_FASHION_MNIST
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +51,25 @@ def images_and_labels(n=20):
     return generator.integers(0, 256, (n, 28, 28)), generator.integers(0, 10, n)
 
 
-def write_fashion_mnist(folder):
+def write_fashion_mnist(folder, suffix=".gz"):
+    """Twenty images and labels, whose MD5 sums are those that ``small`` expects."""
     folder.mkdir(parents=True)
     images, labels = images_and_labels()
-    for name, array in (("train-images-idx3", images), ("train-labels-idx1", labels)):
-        (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    for name, array in zip(datasets.FASHION_MNIST, (images, labels), strict=True):
+        raw = idx(array)
+        (folder / (name + suffix)).write_bytes(gzip.compress(raw) if suffix else raw)
     return images, labels
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Fashion-MNIST with twenty images."""
+    sums = [hashlib.md5(idx(array)).hexdigest() for array in images_and_labels()]
+    names = zip(datasets.FASHION_MNIST, sums, strict=True)
+    monkeypatch.setattr(datasets, "FASHION_MNIST", dict(names))
+
+
+@pytest.mark.usefixtures("small")
 def test_fashion_mnist_from_the_data_folder_first(folder):
     images, labels = write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw")
     (folder / "debian").mkdir()
@@ -61,6 +77,7 @@ def test_fashion_mnist_from_the_data_folder_first(folder):
     assert (read_images[:, 0] == images).all() and (read_labels == labels).all()
 
 
+@pytest.mark.usefixtures("small")
 def test_a_dataset_that_is_too_small_is_refused(folder):
     write_fashion_mnist(folder / "debian")
     with pytest.raises(
@@ -70,11 +87,13 @@ def test_a_dataset_that_is_too_small_is_refused(folder):
         DATASETS["fashion-mnist"].load()
 
 
+@pytest.mark.usefixtures("small")
 def test_fashion_mnist_from_debians_folder(folder):
     images, _ = write_fashion_mnist(folder / "debian")
     assert (DATASETS["fashion-mnist"].read()[0][:, 0] == images).all()
 
 
+@pytest.mark.usefixtures("small")
 def test_fashion_mnist_downloads_from_a_mirror_and_checks_md5(folder, monkeypatch):
     mirror = folder / "mirror"
     images, labels = write_fashion_mnist(mirror)
@@ -110,12 +129,113 @@ def test_a_damaged_file_is_named_and_not_half_read(folder, damage):
         DATASETS["fashion-mnist"].read()
 
 
-def test_images_and_labels_must_belong_together(folder):
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("where", ["data/FashionMNIST/raw", "debian"])
+@pytest.mark.usefixtures("small")
+def test_one_changed_pixel_is_seen_in_any_file(folder, where, suffix):
+    """The shape is as it should be, and nothing but the MD5 sum tells."""
+    images, _ = write_fashion_mnist(folder / where, suffix)
+    images[3, 14, 14] ^= 1
+    path = folder / where / f"train-images-idx3-ubyte{suffix}"
+    raw = idx(images)
+    path.write_bytes(gzip.compress(raw) if suffix else raw)
+    with pytest.raises(DataError, match=f"{path} is damaged: .* MD5 sum .*, not .*Delete it"):
+        DATASETS["fashion-mnist"].read()
+
+
+@pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's package of Fashion-MNIST is not here")
+def test_debians_files_have_the_sums_of_the_originals(monkeypatch):
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", DEBIAN)
+    images, labels = DATASETS["fashion-mnist"].load()
+    assert images.shape == (60_000, 1, 28, 28) and labels.bincount().tolist() == [6000] * 10
+
+
+def test_images_and_labels_must_belong_together(folder, monkeypatch):
     write_fashion_mnist(folder / "debian")
     path = folder / "debian" / "train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(idx(np.zeros(7))))
+    monkeypatch.setattr(datasets, "FASHION_MNIST", dict.fromkeys(datasets.FASHION_MNIST))
     with pytest.raises(DataError, match="do not belong together"):
         DATASETS["fashion-mnist"].read()
+
+
+def entries(folder):
+    return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_is_written_where_everything_is_there(folder, monkeypatch):
+    """A folder that may only be read will do."""
+    write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw", "")
+    write_cifar(folder / "mirror", CIFAR10, monkeypatch)
+    with tarfile.open(folder / "mirror" / CIFAR10.filename) as tar:
+        tar.extractall(folder / "data", filter="data")
+    before = entries(folder / "data")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision and pickle disagree about an align flag
+        for name in ("fashion-mnist", "cifar10"):
+            DATASETS[name].read()
+    assert entries(folder / "data") == before
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch, name):
+    write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw")
+
+    def refuse(*args, **named):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(datasets.Path, "read_bytes", refuse)
+    monkeypatch.setattr(CIFAR10, "__init__", refuse)
+    with pytest.raises(DataError, match=f"{folder}/data.*Permission denied"):
+        DATASETS[name].read()
+
+
+@pytest.mark.parametrize("variable", ["NASCORE_DATA", "NASCORE_MIRROR"])
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
+def test_a_home_that_is_nobodys_is_named(monkeypatch, variable, name):
+    monkeypatch.setenv(variable, "~no_such_user/x")
+    with pytest.raises(DataError, match=f"{variable}='~no_such_user/x'.*Write the whole path"):
+        DATASETS[name].read()
+
+
+@pytest.fixture
+def silent():
+    """The address of a host that accepts a connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "cifar100"])
+def test_a_mirror_that_never_answers_times_out(folder, monkeypatch, silent, name):
+    monkeypatch.setattr(datasets, "SILENCE", 0.2)
+    monkeypatch.setenv("NASCORE_MIRROR", silent)
+    start = time.monotonic()
+    with pytest.raises(DataError, match="timed out.*set NASCORE_MIRROR"):
+        DATASETS[name].read()
+    assert time.monotonic() - start < 10
+    assert socket.getdefaulttimeout() is None
+    with FileLock(folder / "data" / ".lock", timeout=0):
+        pass  # it is free again
+
+
+@pytest.mark.parametrize(
+    "mirror", ["http://[", "nowhere://x", "http://127.0.0.1:1", "http://127.0.0.1:99999", "/", "x"]
+)
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
+def test_a_mirror_that_is_none_is_one_message(monkeypatch, mirror, name):
+    monkeypatch.setenv("NASCORE_MIRROR", mirror)
+    with pytest.raises(DataError, match="set NASCORE_MIRROR to an address or folder"):
+        DATASETS[name].read()
+
+
+def test_who_waits_for_another_process_says_so_and_not_for_ever(folder, monkeypatch, capsys):
+    monkeypatch.setattr(datasets, "PATIENCE", 0.2)
+    (folder / "data").mkdir()
+    with FileLock(folder / "data" / ".lock"), pytest.raises(DataError) as refused:
+        DATASETS["cifar10"].read()
+    assert f"CIFAR10: another process has held {folder}/data/.lock" in str(refused.value)
+    assert "Waiting for another process that reads CIFAR10" in capsys.readouterr().err
 
 
 def test_read_idx_plain(tmp_path):
@@ -253,7 +373,7 @@ def test_a_dataset_may_return_any_layout_of_bytes_or_floats(dtype):
 def test_what_is_stated_of_a_dataset_is_checked(wrong):
     ((name, value),) = wrong.items()
     stated = {"examples": 6, "classes": 3, "channels": 1} | wrong
-    with pytest.raises(ConfigError, match=f"'mine': {name}={value} is not a whole number"):
+    with pytest.raises(ConfigError, match=f"{name}={value} is not (a whole number|of type int)"):
         dataset("mine", **stated)(lambda: None)
 
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace
-from nascore.errors import ConfigError, explain
+from nascore.errors import ConfigError, checked, explain
 from nascore.plugins import Registry
 
 
@@ -144,6 +144,7 @@ FRAMEWORKS = Registry("framework", _wrong, home="nascore.methods")
 """The frameworks by the name that a config gives: the paper's four here, more in methods/."""
 
 
+@checked
 def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
     """Decorates a class, so that ``SearchConfig(framework=name)`` finds it.
 
@@ -161,6 +162,7 @@ def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
     return FRAMEWORKS.register(name, replace=replace)
 
 
+@checked
 def make_framework(name: str, **options: Any) -> Framework:
     """A framework by name. Raises ConfigError for an unknown name or an impossible option."""
     kind = FRAMEWORKS[name]
