@@ -57,8 +57,9 @@ def search(
 
     On a CPU, the process keeps the memory that the search has freed.
 
-    Returns the run. Raises ConfigError, DataError or RecordError before any work starts, and
-    Interrupted if it is told to stop: then the checkpoint holds what was done so far.
+    Returns the run. Raises ConfigError, DataError or RecordError before any work starts,
+    MemoryError if memory runs out all the same, and Interrupted if it is told to stop: then the
+    checkpoint holds what was done so far.
 
     >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=1)
     >>> search(config, progress=False).wiring.active_edges

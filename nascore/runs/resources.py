@@ -49,6 +49,11 @@ class Estimate(NamedTuple):
     memory: int  # bytes, at the same time
     disk: int  # bytes, for its checkpoint and its record
 
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        kept = f"{_gib(self.memory)} of memory and {_gib(self.disk)} of disk"
+        return f"about {minutes} min {seconds} s, at most {kept}"
+
 
 @contextmanager
 def enough(config: SearchConfig, checkpoint: str | Path | None = None) -> Iterator[None]:
