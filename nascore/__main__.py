@@ -8,14 +8,28 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperGroup
 
-from nascore.errors import ConfigError, DataError, RecordError, unknown
+from nascore.errors import ConfigError, DataError, Interrupted, RecordError, unknown
 from nascore.evidence.profiles import PROFILES
 from nascore.folders import project_root
 from nascore.runs.config import SearchConfig
 
+
+class _Commands(TyperGroup):
+    """Commands whose interruption is one line. What typer makes of it depends on its version."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except Interrupted as error:
+            typer.echo(error, err=True)
+            raise typer.Exit(128 + error.signum) from None
+
+
 # What needs torch is imported by the commands themselves: --help need not wait for it.
 app = typer.Typer(
+    cls=_Commands,
     help="Differentiable architecture search, seen through its local cost.",
     no_args_is_help=True,
     add_completion=False,
@@ -68,10 +82,11 @@ def _search(
     records.ensure_writable()
     if out:
         RunStore(out.parent).ensure_writable()
-    run = records.get(config)
-    if run is None:
-        run = search(config, progress=not quiet, checkpoint=records.checkpoint(config))
-        records.put(run)
+    with records.claim(config, wait=True):  # who waits for another process takes its record
+        run = records.get(config)
+        if run is None:
+            run = search(config, progress=not quiet, checkpoint=records.checkpoint(config))
+            records.put(run)
     path = run.save(out) if out else records.path(config)
     if not quiet:
         typer.echo(f"{run}\n")
@@ -127,6 +142,13 @@ def sweep(
         Path | None,
         typer.Option(help="Folder of records. Default: the book's for published, else the runs'."),
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of a Dask cluster to run on, such as tcp://host:8786.")
+    ] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(help="What a Dask worker must offer, such as GPU=1; repeatable."),
+    ] = None,
 ) -> None:
     """Runs what is missing of an experiment, and goes on with what was interrupted."""
     from nascore.evidence.experiments import EXPERIMENTS, searches
@@ -136,7 +158,15 @@ def sweep(
     configs = searches(profile, names, seeds)
     own = "book/records" if profile == "published" else "notebooks/runs"
     store = store or project_root() / own
-    sweep(configs, store=store, workers=workers, fresh=fresh)
+    resources = dict(_name_and_value("--resource", text) for text in resource or ())
+    sweep(
+        configs,
+        store=store,
+        workers=workers,
+        scheduler=scheduler,
+        resources=resources or None,
+        fresh=fresh,
+    )
     typer.echo(f"{len(set(configs))} records in {store}")
 
 

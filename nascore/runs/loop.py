@@ -2,7 +2,8 @@
 
 import os
 import time
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from tqdm import tqdm
 
 from nascore.engine.cpu.memory import keep_freed_memory
+from nascore.errors import Interrupted
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
 from nascore.runs.history import History
+from nascore.runs.interruption import stop_on_signals
 from nascore.runs.provenance import provenance
 from nascore.runs.run import Run
 from nascore.runs.setup import set_up
@@ -24,7 +27,12 @@ _MODULES = ("supernet", "theta_optimiser", "alpha_optimiser")  # that torch save
 
 
 def search(
-    config: SearchConfig, *, progress: bool = True, checkpoint: str | Path | None = None
+    config: SearchConfig,
+    *,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    threads: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Run:
     """Searches a wiring.
 
@@ -43,14 +51,15 @@ def search(
     >>> search(config, progress=False).wiring.active_edges
     ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
     """
-    with _kernels(config.deterministic):
+    with _kernels(config.deterministic), _threads(threads):
         searcher = Searcher(config)
         if searcher.setup.device.type == "cpu":
             keep_freed_memory()
         if checkpoint is not None and Path(checkpoint).exists():
             searcher.load(checkpoint)
         started = datetime.now(UTC)
-        searcher.finish(progress, checkpoint)
+        with stop_on_signals() if stop is None else nullcontext(stop) as asked:
+            searcher.finish(progress, checkpoint, asked)
         made = provenance(searcher.setup.device, started, searcher.seconds)
         return Run(config, searcher.history.to_xarray(), made)
 
@@ -113,7 +122,7 @@ class Searcher:
         self.history.write(epoch, {"learning_rate": group["lr"]})
         learner.framework = self.framework.at((epoch - 1) / last if last else 1.0)
 
-    def finish(self, progress: bool = True, checkpoint: str | Path | None = None) -> None:
+    def finish(self, progress: bool = True, checkpoint=None, stop=lambda: False) -> None:
         """Runs all epochs that are left."""
         epochs, steps, saved = len(self.rates), self.setup.steps, time.monotonic()
         done = max(self.epochs_done, 0) * steps
@@ -126,9 +135,11 @@ class Searcher:
                     edges = f"active edges {active:.0f}/{len(self.setup.space.edges)}"
                     bar.set_postfix_str(f"loss {loss:.3f}, L-H {cost:+.3f}, {edges}")
                 due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
-                if checkpoint is not None and (due or epoch == epochs):
+                if checkpoint is not None and (due or epoch == epochs or stop()):
                     self.save(checkpoint)
                     saved = time.monotonic()
+                if stop():
+                    raise Interrupted("interrupted", getattr(stop, "first", None) or 2)
 
     def save(self, checkpoint: str | Path) -> None:
         """Writes the whole state after an epoch, or nothing."""
@@ -158,6 +169,16 @@ class Searcher:
             learner.architecture[name].data.copy_(saved)
         for name, saved in state["history"].items():
             self.history.arrays[name][...] = saved.cpu()
+
+
+@contextmanager
+def _threads(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
