@@ -5,6 +5,7 @@ on from. So no folder is shared, and a lost worker or scheduler costs one slice 
 """
 
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
@@ -16,7 +17,7 @@ from nascore.folders import whole_file
 from nascore.runs.processes import Outcome, Task, Todo, Worker
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
     from nascore.runs.store import RunStore
 
@@ -55,6 +56,7 @@ class _Flight:
     def __init__(self, task: Task):
         self.task, self.claim = task, ExitStack()
         self.slices, self.deaths, self.notes = 0, 0, []
+        self.future: Future | None = None  # of its slice: Dask forgets one that nobody holds
 
 
 class Cluster:
@@ -101,11 +103,12 @@ class Cluster:
                 if not self._flights and not self.todo:
                     return
                 with suppress(Empty):
-                    flight, future = self._arrived.get(timeout=0.2)
-                    if future.cancelled():  # with all others: the scheduler is gone
+                    flight = self._arrived.get(timeout=0.2)
+                    answer, data = self._result(flight)
+                    if answer["state"] == "lost":
                         self._start_again(stop)
                     else:
-                        yield from self._land(flight, future)
+                        yield from self._land(flight, answer, data)
         finally:
             self._client.close(timeout=2)
             for flight in self._flights:
@@ -155,7 +158,7 @@ class Cluster:
     def _submit(self, flight: _Flight) -> None:
         """Sends the next slice of a search. What has begun goes before what has not."""
         arrived, checkpoint = self._arrived, self.store.checkpoint(flight.task.config)
-        future = self._client.submit(
+        flight.future = self._client.submit(
             slice_of_search,
             {**flight.task.request, "known": None, "seconds": self.seconds},
             checkpoint.stem,
@@ -164,15 +167,23 @@ class Cluster:
             priority=flight.slices,
             resources=self.resources,
         )
-        future.add_done_callback(lambda future: arrived.put((flight, future)))
+        flight.future.add_done_callback(lambda _: arrived.put(flight))
 
-    def _land(self, flight: _Flight, future) -> Iterator[Outcome]:
+    def _result(self, flight: _Flight) -> tuple[dict[str, Any], bytes | None]:
+        """What ``slice_of_search`` returned. Its state is lost if the scheduler is gone."""
+        try:
+            return flight.future.result()
+        except (Exception, CancelledError) as error:
+            if flight.future.status != "error":
+                return {"state": "lost"}, None
+            # No nascore there, or every Dask worker that took it has died.
+            return {"state": "failed", "error": in_one_line(error), "notes": []}, None
+
+    def _land(
+        self, flight: _Flight, answer: dict[str, Any], data: bytes | None
+    ) -> Iterator[Outcome]:
         """Keeps what came of a slice, and yields the outcome or sends the next slice."""
         config, store = flight.task.config, self.store
-        try:
-            answer, data = future.result()
-        except Exception as error:  # no nascore there, or every worker that took it died
-            answer, data = {"state": "failed", "error": in_one_line(error), "notes": []}, None
         flight.notes += answer["notes"]
         flight.slices += 1
         state, error = answer["state"], answer.get("error")
