@@ -77,7 +77,6 @@ def _answer(request: dict[str, Any], stop: Callable[[], bool]) -> dict[str, Any]
         request: config, its fields; hash, that they must have; folder, of the store; known, see
             ``attempt``; seconds, after which the search stops with its checkpoint, or None.
     """
-    end = time.monotonic() + (request["seconds"] or float("inf"))
     try:
         from nascore.runs.config import SearchConfig
         from nascore.runs.store import RunStore
@@ -87,11 +86,25 @@ def _answer(request: dict[str, Any], stop: Callable[[], bool]) -> dict[str, Any]
             names = ", ".join(config.plug_ins) or "nascore"
             raise RecordError(f"the source of {names} is another one here than where sweep runs.")
         store = RunStore(request["folder"])
-        return attempt(config, store, request["known"], lambda: stop() or time.monotonic() > end)
+        if request["seconds"] is not None:
+            stop = _stop_after(request["seconds"], stop)
+        return attempt(config, store, request["known"], stop)
     except Interrupted:
         return {"state": "unfinished", "notes": []}
     except Exception as error:
         return {"state": "failed", "error": in_one_line(error), "notes": []}
+
+
+def _stop_after(seconds: float, stop: Callable[[], bool]) -> Callable[[], bool]:
+    """Says when to stop, or that so many seconds have passed since it was first asked."""
+    end = None
+
+    def asked() -> bool:
+        nonlocal end
+        end = end or time.monotonic() + seconds
+        return stop() or time.monotonic() > end
+
+    return asked
 
 
 def attempt(
