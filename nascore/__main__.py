@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from nascore.errors import ConfigError, DataError, RecordError, shown, unknown
+from nascore.errors import ConfigError, DataError, RecordError, SweepError, shown, unknown
 from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable_file, project_root
 from nascore.runs.config import SearchConfig
@@ -76,10 +76,11 @@ def _search(
     records.ensure_writable()
     if out:
         ensure_writable_file(out, ConfigError, "Give --out the name of a file to write.")
-    run = records.get(config)
-    if run is None:
-        run = search(config, progress=not quiet, checkpoint=records.checkpoint(config))
-        records.put(run)
+    with records.claim(config, wait=True):  # who waits for another process takes its record
+        run = records.get(config)
+        if run is None:
+            run = search(config, progress=not quiet, checkpoint=records.checkpoint(config))
+            records.put(run)
     path = run.save(out) if out else records.path(config)
     if not quiet:
         typer.echo(f"{run}\n")
@@ -137,6 +138,13 @@ def sweep(
         Path | None,
         typer.Option(help="Folder of records. Default: the book's for published, else the runs'."),
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of a Dask cluster to run on, such as tcp://host:8786.")
+    ] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(help="What a Dask worker must offer, such as GPU=1; repeatable."),
+    ] = None,
 ) -> None:
     """Runs what is missing of an experiment, and goes on with what was interrupted."""
     from nascore.evidence.experiments import EXPERIMENTS, searches
@@ -146,7 +154,15 @@ def sweep(
     configs = searches(profile, names, seeds)
     own = "book/records" if profile == "published" else "notebooks/runs"
     store = store or project_root() / own
-    sweep(configs, store=store, workers=workers, fresh=fresh)
+    resources = dict(_name_and_value("--resource", text) for text in resource or ())
+    sweep(
+        configs,
+        store=store,
+        workers=workers,
+        scheduler=scheduler,
+        resources=resources or None,
+        fresh=fresh,
+    )
     typer.echo(f"{len(set(configs))} records in {store}")
 
 
@@ -224,6 +240,9 @@ def main() -> None:
             _fail(f"Error: {error.format_message()}", 2)
         if not isinstance(error, MENDABLE):
             raise
+        if isinstance(error, SweepError):  # a line for each search that failed
+            typer.echo(f"Error: {error}", err=True)
+            sys.exit(2)
         _fail(f"Error: {str(error) or type(error).__name__}", 2)
     sys.exit()
 

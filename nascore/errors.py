@@ -3,10 +3,12 @@
 import inspect
 import re
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, wraps
 from numbers import Integral, Real
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -41,6 +43,28 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, signum: int = signal.SIGINT):
         super().__init__(message)
         self.signum = signum
+
+
+class SweepError(RuntimeError):
+    """Some searches of a sweep have failed. The others are done, and their records kept."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error as one line: one of ours as it is, another with its kind and where it was raised.
+
+    >>> in_one_line(ConfigError("lr=-1: give a positive number."))
+    'lr=-1: give a positive number.'
+    >>> in_one_line(MemoryError())
+    'MemoryError'
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, ConfigError | DataError | RecordError):
+        return text
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        f"{said} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else said
+    )
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

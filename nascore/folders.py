@@ -1,9 +1,13 @@
 """Folders: the project's own, and those that are checked before the work they are to keep."""
 
 import os
+import platform
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 
 from nascore.errors import ConfigError, shown
@@ -65,9 +69,50 @@ def _why(problem: Exception) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write, which takes its place at ``path`` once it is whole, or never."""
+    """A file to write, which takes its place at ``path`` once it is whole and on disk, or never.
+
+    It is written beside ``path``. If the process is killed meanwhile, it stays: see ``abandoned``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as folder:
-        part = Path(folder) / path.name
+    part = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.{token_hex(4)}.part")
+    try:
         yield part
+        _flush(part)
         os.replace(part, path)
+        with suppress(OSError):  # some file systems cannot flush a folder
+            _flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def abandoned(part: Path) -> bool:
+    """Whether whoever wrote a part of a file is gone. Of another machine: after an hour."""
+    _, host, pid, _, _ = part.name.rsplit(".", 4)
+    if host == _HOST and not _is_alive(int(pid)):
+        return True
+    try:
+        return time.time() - part.stat().st_mtime > 3600
+    except FileNotFoundError:  # it has taken its place just now
+        return False
+
+
+_HOST = re.sub(r"\W", "-", platform.node())  # in the name of a part, which dots divide
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is someone else's
+        return True
+    return True

@@ -1,11 +1,16 @@
 """RunStore: a folder of records, each under the hash of its config."""
 
+import re
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from nascore.errors import DamagedRecord, RecordError, checked
-from nascore.folders import ensure_writable
+from nascore.folders import abandoned, ensure_writable
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
 
@@ -95,6 +100,38 @@ class RunStore:
         self.checkpoint(run.config).unlink(missing_ok=True)
         return path
 
+    @contextmanager
+    def claim(self, config: SearchConfig, *, wait: bool = False) -> Iterator[bool]:
+        """Makes a search ours, for all processes that use this folder; yields whether it is.
+
+        The operating system gives it back if its owner dies.
+
+        Arguments:
+            wait: until the owner gives it back, instead of yielding False.
+        """
+        with _held(self.path(config).with_suffix(".lock"), wait) as ours:
+            yield ours
+
+    def written(self, config: SearchConfig) -> int | None:
+        """When the record of a config was written here, in ns; None if there is none."""
+        with suppress(FileNotFoundError):
+            return self.path(config).stat().st_mtime_ns
+
+    def clean(self) -> None:
+        """Removes what killed processes left here: parts of files, locks, needless checkpoints.
+
+        A checkpoint is needless beside a whole record. What a live process holds stays.
+        """
+        for path in sorted(self.folder.glob("*")):
+            if re.fullmatch(rf"{_OURS}\.(lock|checkpoint)", path.name):
+                with _held(path.with_suffix(".lock")) as free:
+                    if free and path.with_suffix(".nc").exists():
+                        path.with_suffix(".checkpoint").unlink(missing_ok=True)
+            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name) and abandoned(path):
+                path.unlink(missing_ok=True)
+            elif re.fullmatch(r"tmp[a-z0-9_]{8}", path.name) and _is_old_part(path):
+                shutil.rmtree(path, ignore_errors=True)
+
     def __iter__(self) -> Iterator[Run]:
         """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
         for path in sorted(self.folder.glob("*.nc")):
@@ -107,3 +144,28 @@ class RunStore:
 def _file_name(config: SearchConfig, name: str) -> str:
     words = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
     return f"{words.replace(':', '.')}-{name}.nc"
+
+
+_OURS = r".+-seed\d+-[0-9a-f]{12}"  # such a name, without its suffix
+_PART = r"(nc|checkpoint)\.[\w-]+\.\d+\.\w+\.part"  # what whole_file adds to it
+
+
+def _is_old_part(folder: Path) -> bool:
+    """Whether this is what version 0.1 wrote a file in."""
+    return all(re.fullmatch(rf"{_OURS}\..+", path.name) for path in folder.glob("*"))
+
+
+@contextmanager
+def _held(lock: Path, wait: bool = False) -> Iterator[bool]:
+    """Holds a lock, and removes its file at the end; yields False if another process holds it."""
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=wait)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.unlink(missing_ok=True)  # while it is held: who waits for it makes another
+        held.release()

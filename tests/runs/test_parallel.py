@@ -1,12 +1,15 @@
 import importlib
 import linecache
+import os
+import platform
+import subprocess
 import sys
 
 import pytest
 
-from nascore import RunStore, sweep
+from nascore import RunStore, search, sweep
 from nascore.engine.frameworks import DARTS
-from nascore.errors import ConfigError, RecordError
+from nascore.errors import ConfigError, RecordError, SweepError
 
 pytestmark = pytest.mark.slow  # each sweep starts processes
 
@@ -42,9 +45,70 @@ def test_fresh_runs_again_and_replaces_each_record_when_its_new_one_is_whole(tin
     assert store.path(tiny).stat().st_ino != before  # written beside the old one, then moved there
     assert histories([first])[0].identical(histories([again])[0])
     assert store.get(tiny).provenance == again.provenance
-    with pytest.raises(ConfigError, match="cuda:99"):
+    with pytest.raises(SweepError, match="cuda:99"):
         sweep([bad, tiny.replace(seed=1)], store=store, workers=2, fresh=True, progress=False)
     assert len(list(store)) == 2  # nothing was lost
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_fresh_takes_no_checkpoint(traced, tmp_path, workers):
+    """Not even that of a search whose record was all that a kill left unwritten."""
+    config, store = traced.config(), RunStore(tmp_path)
+    made = []
+    for fresh in (True, False):
+        search(config, progress=False, checkpoint=store.checkpoint(config))
+        store.path(config).unlink(missing_ok=True)
+        steps = len(traced.trace())
+        sweep([config], store=store, workers=workers, fresh=fresh, progress=False)
+        made.append(len(traced.trace()) - steps)
+    assert made[0] > 6 and made[1] <= 1  # a framework is tried once before any step
+
+
+def test_a_checkpoint_that_is_refused_is_said_and_begun_anew(tiny, tmp_path, capfd):
+    store = RunStore(tmp_path)
+    store.checkpoint(tiny).write_bytes(b"half a checkpoint")
+    sweep([tiny], store=store, workers=1, progress=False)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "checkpoint" in line]
+    assert line.startswith(f"{store.path(tiny).stem}: {store.checkpoint(tiny).name} is deleted")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".nc"]
+
+
+def test_leftovers_are_removed_by_the_next_sweep(tiny, tmp_path):
+    store, other = RunStore(tmp_path), tiny.replace(seed=1)
+    sweep([tiny], store=store, workers=0, progress=False)
+    record, host = store.path(tiny), platform.node().replace(".", "-")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [
+        record.with_suffix(".lock"),
+        record.with_suffix(".checkpoint"),
+        store.path(other).with_suffix(".lock"),
+        tmp_path / f".{record.name}.{host}.{gone.pid}.0a1b2c3d.part",
+        tmp_path / f".{store.checkpoint(other).name}.{host}.{gone.pid}.0a1b2c3d.part",
+        tmp_path / f".{record.name}.elsewhere.{os.getpid()}.0a1b2c3d.part",
+        tmp_path / "tmpabcd1234" / record.name,
+    ]
+    kept = [
+        record,
+        store.checkpoint(other),
+        tmp_path / f".{record.name}.{host}.{os.getpid()}.0a1b2c3d.part",
+        tmp_path / f".{record.name}.elsewhere.{gone.pid}.0a1b2c3d.part",
+        tmp_path / "Cargo.lock",
+        tmp_path / "tmp_notes",
+        tmp_path / "tmpabcd5678" / "my notes",
+    ]
+    for path in left + kept[1:]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    os.utime(left[5], (1, 1))
+    sweep([tiny], store=store, workers=0, progress=False)
+    assert [path.name for path in left if path.exists()] == []
+    assert not left[-1].parent.exists()
+    assert [path.name for path in kept if not path.exists()] == []
+    with store.claim(tiny), store.claim(other):  # as another sweep, with fresh, that is at them
+        store.checkpoint(tiny).touch()
+        sweep([tiny], store=store, workers=0, progress=False)
+        assert store.checkpoint(tiny).exists()
 
 
 def test_records_that_are_shipped_are_found_and_left_alone(tiny, tmp_path):
@@ -61,7 +125,7 @@ def test_records_that_are_shipped_are_found_and_left_alone(tiny, tmp_path):
 
 def test_a_failing_search_is_reported_and_the_others_are_kept(tiny, tmp_path):
     bad = tiny.replace(seed=1, device="cuda:99")
-    with pytest.raises(ConfigError, match="cuda:99"):
+    with pytest.raises(SweepError, match="cuda:99"):
         sweep([tiny, bad], store=tmp_path, workers=2, progress=False)
     assert RunStore(tmp_path).get(tiny) is not None
 
@@ -76,9 +140,9 @@ def test_a_damaged_record_stops_the_sweep_before_any_work(tiny, tmp_path):
 
 def test_a_store_that_cannot_be_written_is_refused_before_any_work(tiny, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("nascore.runs.parallel._run", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("nascore.runs.worker.attempt", lambda *_: pytest.fail("it has begun"))
     with pytest.raises(RecordError, match="cannot write to .*Choose another folder"):
-        sweep([tiny], store=tmp_path / "file" / "runs", progress=False)
+        sweep([tiny], store=tmp_path / "file" / "runs", workers=0, progress=False)
 
 
 def test_wrong_arguments(tiny, draw):
@@ -136,20 +200,3 @@ def test_a_framework_of_a_notebook_runs_in_this_process(tiny, monkeypatch):
         sweep([config], workers=1, progress=False)
     (run,) = sweep([config], workers=0, progress=False)
     assert run.config == config
-
-
-@pytest.mark.filterwarnings("ignore")  # dask's own
-def test_on_a_dask_cluster(tiny, tmp_path):
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-    ) as cluster:
-        address = cluster.scheduler.address
-        run, other = sweep(
-            [tiny, tiny.replace(seed=1)], store=tmp_path, scheduler=address, progress=False
-        )
-        with pytest.raises(ConfigError, match="cuda:99"):
-            sweep([tiny.replace(device="cuda:99")], scheduler=address, progress=False)
-    local = sweep([tiny, tiny.replace(seed=1)], workers=0, progress=False)
-    for ours, theirs in zip(histories([run, other]), histories(local), strict=True):
-        assert ours.identical(theirs)

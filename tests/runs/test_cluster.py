@@ -1,0 +1,174 @@
+"""Sweeps on a Dask cluster: with workers that die and schedulers that start again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from nascore import RunStore, sweep
+from nascore.errors import ConfigError, SweepError
+
+distributed = pytest.importorskip("distributed")
+pytestmark = [
+    pytest.mark.slow,  # clusters are processes
+    pytest.mark.filterwarnings("ignore"),  # dask's own
+]
+SLOW = 0.1  # seconds that a step takes longer
+
+
+def same_as_here(runs):
+    here = sweep([run.config for run in runs], workers=0, progress=False)
+    pairs = zip(runs, here, strict=True)
+    return all(
+        one.history.drop_vars("seconds").identical(other.history.drop_vars("seconds"))
+        for one, other in pairs
+    )
+
+
+@pytest.fixture
+def cluster(traced, monkeypatch):
+    """A cluster of two worker processes of one thread each; its searches are slow."""
+    monkeypatch.setenv("TRACED_SECONDS", str(SLOW))
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        monkeypatch.setenv("TRACED_SECONDS", "0")
+        yield cluster
+
+
+@pytest.fixture
+def dask(traced):
+    """Starts a part of a cluster on one port: "scheduler" or "worker"."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address, started = f"tcp://127.0.0.1:{port}", []
+
+    def start(part, *words):
+        where = ["--host", "127.0.0.1", "--port", str(port)] if part == "scheduler" else [address]
+        words = [sys.executable, "-m", "dask", part, *where, "--no-dashboard", *words]
+        process = subprocess.Popen(
+            words, env=os.environ | {"TRACED_SECONDS": str(SLOW)}, stderr=subprocess.DEVNULL
+        )
+        started.append(process)
+        return process
+
+    start.address = address
+    yield start
+    for process in started:
+        family = [process]
+        with suppress(psutil.NoSuchProcess):
+            family += psutil.Process(process.pid).children(recursive=True)
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+
+
+def test_on_a_cluster_no_folder_is_shared_and_the_bits_are_the_same(traced, cluster, tmp_path):
+    """Slices are short here, so that every search goes there and back with its checkpoint."""
+    configs = [traced.config(seed, epochs=6) for seed in range(2)]
+    address, store = cluster.scheduler_address, RunStore(tmp_path / "store")
+    runs = sweep(configs, store=store, scheduler=address, slice_seconds=1, progress=False)
+    assert len({pid for pid, seed in traced.trace() if seed == 0}) > 1  # several slices
+    there = traced.trace()
+    assert same_as_here(runs)
+    here = traced.trace()[len(there) :]  # one more in each process: a framework is tried first
+    assert len(there) - len(set(there)) == len(here) - len(set(here))  # no step was made twice
+    assert sorted(path.suffix for path in store.folder.iterdir()) == [".nc"] * 2
+
+
+def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_for):
+    configs = [traced.config(seed, epochs=6) for seed in range(2)]
+    sweeping = traced.start(
+        configs, scheduler=cluster.scheduler_address, slice_seconds=1, store=tmp_path
+    )
+    wait_for(lambda: list(tmp_path.glob("*.checkpoint")))
+    victim = wait_for(lambda: traced.trace())[-1][0]
+    os.kill(psutil.Process(victim).ppid(), signal.SIGKILL)  # the Dask worker that it belongs to
+    wait_for(lambda: not psutil.pid_exists(victim), seconds=10)
+    _, said = sweeping.communicate(timeout=100)
+    assert sweeping.returncode == 0, said
+    steps = len(traced.trace())
+    assert same_as_here(sweep(configs, store=tmp_path, progress=False))
+    assert steps < 2 * (len(traced.trace()) - steps)  # not everything was made again
+
+
+def test_a_scheduler_that_starts_again_costs_a_slice(traced, dask, tmp_path, wait_for):
+    scheduler, worker = dask("scheduler"), dask("worker", "--no-nanny", "--nthreads", "2")
+    configs = [traced.config(seed, epochs=6) for seed in range(2)]
+    sweeping = traced.start(configs, scheduler=dask.address, slice_seconds=1, store=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("*.checkpoint")))
+    before = len(traced.trace())
+    scheduler.kill()
+    scheduler.wait()
+    worker.kill()  # it would end by itself, later
+    worker.wait()
+    assert sweeping.poll() is None
+    dask("scheduler"), dask("worker", "--no-nanny", "--nthreads", "2")
+    _, said = sweeping.communicate(timeout=100)
+    assert sweeping.returncode == 0, said
+    assert before < len(traced.trace())
+    assert same_as_here(sweep(configs, store=tmp_path, progress=False))
+
+
+def test_an_interrupted_client_goes_on_from_its_store(traced, cluster, tmp_path, wait_for):
+    configs = [traced.config(seed, epochs=6) for seed in range(2)]
+    sweeping = traced.start(
+        configs, scheduler=cluster.scheduler_address, slice_seconds=1, store=tmp_path
+    )
+    wait_for(lambda: len(list(tmp_path.glob("*.checkpoint"))) == 2)
+    sweeping.send_signal(signal.SIGINT)
+    assert "Run the same again to go on" in sweeping.communicate(timeout=60)[1]
+    steps = len(traced.trace())
+    runs = sweep(configs, store=tmp_path, workers=0, progress=False)  # here, this time
+    more = len(traced.trace())
+    assert same_as_here(runs)
+    assert more - steps < len(traced.trace()) - more
+
+
+def test_failures_on_a_cluster_are_named_and_the_others_kept(traced, cluster, tmp_path):
+    bad = [traced.config(1, ends="fails"), traced.config(2, ends="killed")]
+    with pytest.raises(SweepError) as failures:
+        sweep(
+            [*bad, traced.config(0)],
+            store=tmp_path,
+            scheduler=cluster.scheduler_address,
+            progress=False,
+        )
+    first, *lines = sorted(str(failures.value).splitlines(), key=len)
+    assert first == "2 of 3 searches failed:" and len(lines) == 2
+    assert any("IndexError: no such mask" in line for line in lines)
+    assert any("its process died twice" in line for line in lines)
+    assert RunStore(tmp_path).get(traced.config(0)) is not None
+    assert list(tmp_path.glob("*.lock")) == []
+    assert [seed for _, seed in traced.trace() if seed].count(2) == 2
+
+
+def test_searches_go_where_the_resources_are(traced, dask, tmp_path, wait_for):
+    dask("scheduler")
+    without = dask("worker", "--no-nanny", "--nthreads", "1")
+    having = dask("worker", "--no-nanny", "--nthreads", "1", "--resources", "GPU=1")
+    configs = [traced.config(seed, epochs=2) for seed in range(3)]
+    sweeping = traced.start(
+        configs, scheduler=dask.address, resources={"GPU": 1}, store=tmp_path / "store"
+    )
+    pid = wait_for(traced.trace)[0][0]
+    assert psutil.Process(pid).ppid() == having.pid
+    assert psutil.Process(without.pid).children() == []
+    sweeping.communicate(timeout=100)
+    assert sweeping.returncode == 0
+
+
+@pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:9", "post://127.0.0.1:80"])
+def test_without_a_scheduler_the_process_stays_usable(tiny, tmp_path, address):
+    with pytest.raises(ConfigError, match=f"scheduler='{address}': no Dask scheduler answers"):
+        sweep([tiny], store=tmp_path, scheduler=address, progress=False)
+    assert list(tmp_path.iterdir()) == []
+    (run,) = sweep([tiny], store=tmp_path, workers=1, progress=False)
+    assert run.config == tiny
