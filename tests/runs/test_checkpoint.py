@@ -40,12 +40,14 @@ def stopped(config, path, steps):
     return error.value
 
 
-@pytest.mark.parametrize("framework", ["dsnas", "reinforce", "pcdarts"])
-def test_a_search_stopped_after_any_step_goes_on_bit_for_bit(framework, bilevel, tmp_path):
+@pytest.mark.parametrize(
+    "framework, stops", [("dsnas", range(1, 10)), ("reinforce", (3, 7)), ("pcdarts", (2, 8))]
+)
+def test_a_search_stopped_after_any_step_goes_on_bit_for_bit(framework, stops, bilevel, tmp_path):
     """Epoch 0 asks once; each of the two epochs asks after its three steps and at its end."""
     config = bilevel.replace(framework=framework)
     whole = search(config, progress=False)
-    for steps in range(1, 10):
+    for steps in stops:
         path = tmp_path / str(steps)
         stopped(config, path, steps)
         again = search(config, progress=False, checkpoint=path)

@@ -37,6 +37,17 @@ def test_what_the_store_has_is_not_run_again(tiny, tmp_path):
     assert first[0].provenance == first[1].provenance == again[0].provenance
 
 
+def test_a_run_of_more_threads_is_not_passed_off_as_one_of_a_sweep(tiny, tmp_path):
+    store = RunStore(tmp_path)
+    store.put(search(tiny, progress=False, threads=2))
+    with pytest.warns(UserWarning, match=f"run {tiny.hash} was made with 2 threads"):
+        (taken,) = sweep([tiny], store=store, workers=0, progress=False)
+    assert taken.provenance["threads"] == 2
+    (made,) = sweep([tiny], store=store, workers=0, fresh=True, progress=False)
+    assert made.provenance["threads"] == 1
+    assert sweep([tiny], store=store, progress=False)[0] is not None  # and no warning
+
+
 def test_fresh_runs_again_and_replaces_each_record_when_its_new_one_is_whole(tiny, tmp_path):
     store, bad = RunStore(tmp_path), tiny.replace(device="cuda:99")
     first, _ = sweep([tiny, tiny.replace(seed=1)], store=store, workers=0, progress=False)
