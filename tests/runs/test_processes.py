@@ -41,9 +41,9 @@ def test_workers_die_with_their_parent(traced, tmp_path, wait_for, alive, when):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, alive, name):
-    configs = [traced.config(n, epochs=12) for n in range(3)]
+    configs = [traced.config(n, epochs=6) for n in range(3)]
     parent = traced.start(configs, SLOW, workers=2, store=tmp_path)
-    wait_for(lambda: min(len(steps_of(traced, 0)), len(steps_of(traced, 1))) > 8)
+    wait_for(lambda: min(len(steps_of(traced, 0)), len(steps_of(traced, 1))) > 5)
     workers = psutil.Process(parent.pid).children()
     asked = time.monotonic()
     if name == "SIGINT":  # from the terminal, for the whole group

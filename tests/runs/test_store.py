@@ -1,9 +1,12 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
 from nascore import Run, RunStore, search
 from nascore.errors import RecordError
+from nascore.folders import whole_file
 
 
 def test_store_keeps_runs_under_their_config(run, tmp_path):
@@ -68,3 +71,52 @@ def test_a_store_reads_a_record_once_until_it_changes(tiny, tmp_path, monkeypatc
     os.utime(store.path(tiny), ns=(1, 1))
     store.get(tiny)
     assert len(loads) == 2
+
+
+def test_a_file_is_on_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: calls.append("flush") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("move") or replace(*paths))
+    with whole_file(tmp_path / "file") as part:
+        part.write_text("whole")
+        assert part.parent == tmp_path
+    assert calls == ["flush", "move", "flush"]  # the file, and then its name
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(ValueError), whole_file(tmp_path / "file") as part:
+        part.write_text("half")
+        raise ValueError
+    assert (tmp_path / "file").read_text() == "whole" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_part_is_removed_once_its_writer_was_killed(tiny, tmp_path):
+    store = RunStore(tmp_path)
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from nascore.folders import whole_file\n"
+        "with whole_file(Path(sys.argv[1])) as part:\n"
+        "    part.touch()\n"
+        "    print('writing', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    words = [sys.executable, "-c", program, store.path(tiny)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as writer:
+        assert writer.stdout.readline() == "writing\n"
+        store.clean()
+        assert len(list(tmp_path.iterdir())) == 1
+        writer.kill()
+        writer.wait()
+        store.clean()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_is_for_one_at_a_time(tiny, tmp_path):
+    store, again = RunStore(tmp_path), RunStore(tmp_path)
+    with store.claim(tiny) as first, again.claim(tiny) as second:
+        assert first and not second
+        with again.claim(tiny.replace(seed=1)) as other:
+            assert other
+    with again.claim(tiny, wait=True) as third:
+        assert third
+    assert list(tmp_path.iterdir()) == []
