@@ -26,9 +26,7 @@ from nascore.runs.history import (
     probability_of_none,
 )
 from nascore.runs.provenance import PROVENANCE
-
-SEAL = b"\nSHA-256 of all before: "
-SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a record
+from nascore.runs.seal import check_seal, seal
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +148,7 @@ class Run:
         encoding = {name: packed for name in record.data_vars}
         with whole_file(path) as part:
             record.to_netcdf(part, engine="h5netcdf", encoding=encoding)
-            content = part.read_bytes()
-            part.write_bytes(content + SEAL + hashlib.sha256(content).digest())
+            seal(part)
         return path
 
     @classmethod
@@ -162,7 +159,7 @@ class Run:
         be read, or needs a plug-in that is not to be had.
         """
         path = Path(path)
-        _check_seal(path)
+        check_seal(path)
         try:
             record = xr.load_dataset(path, engine="h5netcdf")
             if record.attrs.pop("sha256") != (digest := _digest(record)):
@@ -195,25 +192,6 @@ def _digest(record: xr.Dataset) -> str:
         digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
-
-
-def _check_seal(path: Path) -> None:
-    """Compares a file with the SHA-256 at its end, so that HDF5 reads no damaged one.
-
-    HDF5 may wait for ever over one. A record that another program has written again has no seal:
-    what it holds is checked by its other SHA-256. Raises RecordError.
-    """
-    if not path.exists():
-        raise RecordError(f"{path}: no such file.")
-    if not path.is_file():
-        raise RecordError(f"{path} is not a file. Give the path of a record.")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    content, seal = raw[:-SEALED], raw[-SEALED:]
-    if seal.startswith(SEAL) and seal != SEAL + hashlib.sha256(content).digest():
-        raise DamagedRecord(f"{path} is not a whole record of a run: its SHA-256 is another.")
 
 
 def _check_history(config: SearchConfig, record: xr.Dataset) -> None:
