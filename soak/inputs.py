@@ -43,7 +43,7 @@ OTHERS = [
     ["runs", "--where", "lr"],
     ["runs", "--where", "lt=0.1"],
     ["runs", "--where", "lr=fast"],
-    ["runs", "--where", "framework=dart"],
+    ["runs", "--where", "level=both", "--store", "."],
     ["runs", "--store", "nowhere"],
     ["runs", "--store", "/dev/null"],
     ["runs", "--store", "nowhere", "sizes"],
