@@ -5,10 +5,12 @@ A record is a run in one netCDF file, which any HDF5 reader opens.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import h5py
 import numpy as np
 import xarray as xr
 
@@ -27,6 +29,8 @@ from nascore.runs.history import (
 )
 from nascore.runs.provenance import PROVENANCE
 from nascore.runs.seal import check_seal, seal
+
+TOLD = ("config", "hash", "provenance")  # attributes of a record, as text
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,11 @@ class Run:
         """Whether alpha, or the loss on the training set, is no number at the end."""
         loss = self.mean_loss.values[-1, SPLITS.index("train")]
         return bool(np.isnan(self.active_edges.values[-1]) or not np.isfinite(loss))
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch in which the search ended: before the config's last one if it met a NaN."""
+        return int(np.isfinite(self.history.seconds.values).sum()) - 1
 
     @cached_property
     def none_probability(self) -> xr.DataArray:
@@ -120,7 +129,7 @@ class Run:
             active = f"{self.active_edges.values[n]:12.0f}"
             lines.append(f"  {n:5d}  {loss:6.3f}  {cost:+6.3f}  {accuracy:8.3f}  {active}")
         if self.active_edges.isnull()[-1]:
-            lines += ["", "no final wiring: the run diverged"]
+            lines += ["", f"no final wiring: the run diverged in epoch {self.last_epoch}"]
         else:
             wiring, none = self.wiring, self.none_probability[-1].values
             lines += ["", f"final wiring ({len(wiring.active_edges)} active edges), p(none)"]
@@ -138,12 +147,13 @@ class Run:
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all, and returns its path."""
         path = Path(path)
-        record = self.history.assign_attrs(
-            config=self.config.model_dump_json(),
-            hash=self.config.hash,
-            provenance=json.dumps(self.provenance),
-        )
-        record.attrs["sha256"] = _digest(record)
+        told = {
+            "config": self.config.model_dump_json(),
+            "hash": self.config.hash,
+            "provenance": json.dumps(self.provenance),
+        }
+        arrays = {name: variable.values for name, variable in self.history.variables.items()}
+        record = self.history.assign_attrs(told, sha256=_digest(told, arrays))
         packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
         encoding = {name: packed for name in record.data_vars}
         with whole_file(path) as part:
@@ -161,56 +171,66 @@ class Run:
         path = Path(path)
         check_seal(path)
         try:
-            record = xr.load_dataset(path, engine="h5netcdf")
-            if record.attrs.pop("sha256") != (digest := _digest(record)):
-                raise ValueError(f"its contents have the SHA-256 {digest[:12]}..., not their own")
-            config = _read_config(path, json.loads(record.attrs.pop("config")))
-            provenance = json.loads(record.attrs.pop("provenance"))
-            if record.attrs.pop("hash") not in (config.hash, config.old_hash):
+            with h5py.File(path) as file:  # xarray would take ten times as long
+                told = {name: str(file.attrs[name]) for name in TOLD}
+                arrays = {name: _values(dataset) for name, dataset in file.items()}
+                if file.attrs["sha256"] != (digest := _digest(told, arrays)):
+                    raise ValueError(f"its contents have the SHA-256 {digest}, not their own")
+            config = _read_config(path, json.loads(told["config"]))
+            provenance = json.loads(told["provenance"])
+            if told["hash"] not in (config.hash, config.old_hash):
                 if own := ", ".join(config.plug_ins):
                     changed = f"{path}: the source of {own} has changed since."
                     raise RecordError(f"{changed} Undo that to read the record, or search again.")
                 raise ValueError("its config does not have the hash that it was saved with")
-            _check_history(config, record)
+            history = _checked_history(config, arrays)
             provenance = {name: provenance[name] for name in PROVENANCE}
         except (RecordError, MemoryError):
             raise
         except Exception as error:  # HDF5 raises many kinds for a damaged file
             raise DamagedRecord(f"{path} is not a whole record of a run ({error}).") from None
-        return cls(config, record, provenance)
+        return cls(config, history.to_xarray(), provenance)
 
 
-def _digest(record: xr.Dataset) -> str:
-    """The SHA-256 of a record: every array's name, type, shape and bytes, config and provenance."""
+def _digest(told: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of what a record tells, and of every array's name, type, shape and bytes."""
     digest = hashlib.sha256()
-    for name in ("config", "hash", "provenance"):
-        digest.update(record.attrs[name].encode())
-    for name, variable in sorted(record.variables.items()):
-        values = variable.values
-        values = values.astype("U") if values.dtype.kind == "O" else values  # text, as HDF5 has it
+    for name in TOLD:
+        digest.update(told[name].encode())
+    for name, values in sorted(arrays.items()):
+        values = values.astype("U") if values.dtype.kind == "O" else values
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
         digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
 
 
-def _check_history(config: SearchConfig, record: xr.Dataset) -> None:
-    """Raises ValueError for a history of another form than a config makes, or out of its range."""
+def _values(dataset: h5py.Dataset) -> np.ndarray:
+    """The array of an HDF5 dataset; text as text."""
+    return (dataset.asstr() if h5py.check_string_dtype(dataset.dtype) else dataset)[()]
+
+
+def _checked_history(config: SearchConfig, arrays: Mapping[str, np.ndarray]) -> History:
+    """The history of a config with these arrays, and coordinates as they must be.
+
+    Raises ValueError if one is missing, not expected, of another form or out of its range.
+    """
     extra = config.make_framework().recorded
-    expected = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
-    for name, variable in expected.to_xarray().variables.items():
-        found = record.variables[name]
-        if (found.dims, found.shape) != (variable.dims, variable.shape):
-            raise ValueError(f"{name} has dims {found.dims} and shape {found.shape}")
-        if name in expected.coordinates:
-            if (found.values != variable.values).any():
-                raise ValueError(f"{name} is {list(found.values)}")
-            continue
-        if found.dtype != variable.dtype:
-            raise ValueError(f"{name} is of type {found.dtype}, not {variable.dtype}")
+    history = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
+    for name in arrays.keys() ^ {*history.arrays, *history.coordinates}:
+        raise ValueError(f"{name} is {'not expected' if name in arrays else 'missing'}")
+    for name, expected in history.coordinates.items():
+        if not np.array_equal(arrays[name], expected):
+            raise ValueError(f"{name} is {list(arrays[name])}")
+    for name, expected in history.arrays.items():
+        forms = [f"{values.dtype} {values.shape}" for values in (arrays[name], expected)]
+        if forms[0] != forms[1]:
+            raise ValueError(f"{name} is {forms[0]}, not {forms[1]}")
         low, high = RANGES.get(name, (-np.inf, np.inf))
-        if (found.values < low).any() or (found.values > high).any():
+        if (arrays[name] < low).any() or (arrays[name] > high).any():
             raise ValueError(f"{name} is not from {low:g} to {high:g}")
+        expected[...] = arrays[name]
+    return history
 
 
 def _read_config(path: Path, fields: dict) -> SearchConfig:

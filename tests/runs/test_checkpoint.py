@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nascore import search
+from nascore import Run, search
 from nascore.errors import Interrupted, RecordError
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs.loop import Searcher
@@ -247,7 +247,12 @@ def test_a_search_that_meets_a_nan_ends_there(tiny, tmp_path):
     config = tiny.replace(epochs=6, lr=1e30, lr_min=0, grad_clip=None)
     run = search(config, progress=False, checkpoint=path)
     assert run.diverged and not path.exists()
-    written = run.history.learning_rate.notnull().sum().item()
-    assert 1 <= written < 6
-    assert "the run diverged" in str(run) or run.mean_loss.isnull().any()
-    assert run.history.probability[written + 1 :].isnull().all()
+    assert 1 <= run.last_epoch < 6
+    assert f"the run diverged in epoch {run.last_epoch}" in str(run)
+    assert np.isnan(run.mean_loss.sel(split="train")[run.last_epoch])
+    later = run.history[["alpha", "probability", "loss"]].isel(
+        epoch=slice(run.last_epoch + 1, None)
+    )
+    assert all(variable.isnull().all() for variable in later.values())
+    assert (tmp_path / "run.nc") == run.save(tmp_path / "run.nc")
+    assert Run.load(tmp_path / "run.nc").last_epoch == run.last_epoch

@@ -131,8 +131,8 @@ def test_no_flipped_bit_is_silent(run, tmp_path):
         ("probability", -0.1, "probability is not from 0 to 1"),
         ("loss", -1.0, "loss is not from"),
         ("examples", -1, "examples is not from"),
-        ("alpha", "f8", "alpha is of type float64"),
-        ("cost_count", "f4", "cost_count is of type float32"),
+        ("alpha", "f8", "alpha is float64"),
+        ("cost_count", "f4", "cost_count is float32"),
     ],
 )
 def test_values_out_of_range_or_of_another_type_are_refused(
