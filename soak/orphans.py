@@ -22,10 +22,14 @@ SECONDS = {signal.SIGKILL: 2.0, signal.SIGTERM: 5.0, signal.SIGINT: 5.0}
 SCRIPT = """
 import json, sys
 from nascore import SearchConfig, sweep
+from nascore.errors import Interrupted
 
 if __name__ == "__main__":
     configs = [SearchConfig(**fields) for fields in json.loads(sys.argv[2])]
-    sweep(configs, store=sys.argv[1], workers=2, progress=False)
+    try:
+        sweep(configs, store=sys.argv[1], workers=2, progress=False)
+    except Interrupted as stopped:
+        sys.exit(str(stopped))
 """
 
 
@@ -57,8 +61,8 @@ def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int,
         left = _alive_after(family, parent, SECONDS[signum])
         count = f"{len(left)} of {len(family)} processes"
         failures = [f"{count} run {SECONDS[signum]:.0f} s after {signum.name}"] if left else []
-        if "Traceback" in (folder / "said").read_text():
-            failures.append(f"a traceback after {signum.name}")
+        if "Traceback" in (said := (folder / "said").read_text()):
+            failures.append(f"a traceback after {signum.name}: {said[-500:]}")
     finally:
         for process in family:
             if process.is_running():  # psutil knows a number that another process has got by now
