@@ -5,6 +5,7 @@ import random
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin
@@ -20,7 +21,7 @@ TINY = [
 NO_NUMBERS = ("", " ", "many", "nan", "inf", "-inf", "1e400", "[1]", "{}", "1,5", "0x10", "--", "½")
 NO_WHOLE_NUMBERS = (*NO_NUMBERS, "1.5", "-1", "-" + 400 * "9")
 NO_NAMES = ("", " ", "nothing", "../x", "no_module:X", "os:path", "a:b:c", ":", "x\ny", 500 * "x")
-NO_LISTS = ("nothing", "conv_9x9", "{}", "1.5", "none,,nothing", "os:path")
+NO_LISTS = ("nothing", "conv_9x9", "[{}]", "1.5", "none,,nothing", "os:path")
 
 OTHERS = [
     ["show", "nothing.nc"],
@@ -56,9 +57,19 @@ OTHERS = [
 """Commands but search."""
 
 
+def from_tests() -> list[list[str]]:
+    """The wrong command lines that the tests of the command line have as "words"."""
+    lines = []
+    for test in vars(import_module("tests.test_main")).values():
+        for mark in getattr(test, "pytestmark", ()):
+            if mark.name == "parametrize" and mark.args[0].split(",")[0] == "words":
+                lines += [list(map(str, words)) for words, *_ in mark.args[1]]
+    return lines
+
+
 def command_lines() -> list[list[str]]:
-    """Every command line that is wrong in one thing."""
-    lines = list(OTHERS)
+    """Every command line that is wrong in one thing, once."""
+    lines = [*OTHERS, *from_tests()]
     for name, field in SearchConfig.model_fields.items():
         if field.annotation is bool or name == "framework_options":
             continue
@@ -68,7 +79,7 @@ def command_lines() -> list[list[str]]:
     lines += [[*TINY, "--framework", "snas", "--option", option] for option in options]
     lines += [[*TINY, "--out", out] for out in ("/dev/null/x.nc", "/proc/x.nc", ".")]
     lines += [[*TINY, "--store", store] for store in ("/dev/null/runs", "/proc/runs")]
-    return lines
+    return [list(words) for words in dict.fromkeys(map(tuple, lines))]
 
 
 def _bad_values(name: str, kind: type) -> tuple[str, ...]:
@@ -99,7 +110,7 @@ def bad_input(lines: list[list[str]], number: int, chance: random.Random, folder
     wrong = [] if child.exitcode in (1, 2) else [f"exit code {child.exitcode}"]
     wrong += [] if len(said.splitlines()) == 1 else [f"{len(said.splitlines())} lines"]
     wrong += ["a traceback"] if "Traceback" in said else []
-    wrong += [f"it writes {path.name}" for path in empty.iterdir()]
+    wrong += [f"it writes {path.name}" for path in empty.rglob("*") if path.is_file()]
     wrong += [f"{seconds:.0f} s"] if seconds > 10 else []
     shown = " ".join(words).replace(" ".join(TINY), "search")[:100]
     return 1, [f"{shown!r}: {', '.join(wrong)}: {said[-200:]!r}"] if wrong else []
