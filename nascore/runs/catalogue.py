@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +38,11 @@ class Entry:
 
     Arguments:
         path: its file.
-        state: "whole", "damaged" or "unsealed": without a checksum of the file, because it was made
-            before there was one, or written again by another program.
+        state: "whole"; "unsealed", without the file's checksum, because it was made before there
+            was one, or written again by another program; "damaged"; or "unreadable".
         size: bytes.
-        config: every field by its name; empty if damaged.
-        provenance: how it was made; empty if damaged.
+        config: every field by its name; empty if it cannot be read.
+        provenance: how it was made; empty if it cannot be read.
     """
 
     path: Path
@@ -83,8 +83,10 @@ def entries(folder: Path) -> Iterator[Entry]:
         try:
             state = "whole" if check_seal(path) else "unsealed"
             config, provenance = _attributes(path)
-        except RecordError:
+        except DamagedRecord:
             state = "damaged"
+        except RecordError:
+            state = "unreadable"
         yield Entry(path, state, size(path), config, provenance)
 
 
@@ -94,12 +96,16 @@ def _attributes(path: Path) -> tuple[dict, dict]:
 
     try:
         with h5py.File(path, locking=False) as file:
-            found = [json.loads(file.attrs[name]) for name in ("config", "provenance")]
+            config, provenance = (json.loads(file.attrs[n]) for n in ("config", "provenance"))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedRecord(f"{path} is not a record of a run ({error}).") from None
-    if not all(isinstance(part, dict) for part in found):
+    expected = [(config, dict), (provenance, dict)]
+    if isinstance(config, dict) and isinstance(provenance, dict):
+        expected += [(config.get("framework"), str), (config.get("framework_options", {}), dict)]
+        expected += [(provenance.get("wall_seconds", 0), int | float)]
+    if not all(isinstance(value, kind) for value, kind in expected):
         raise DamagedRecord(f"{path} is not a record of a run.")
-    return found[0], found[1]
+    return config, provenance
 
 
 def condition(name: str, value: Any) -> tuple[str, Any]:
@@ -118,7 +124,7 @@ def condition(name: str, value: Any) -> tuple[str, Any]:
 
 
 def select(records: Iterable[Entry], where: Mapping[str, Any]) -> list[Entry]:
-    """The records that meet every condition; a damaged one meets none.
+    """The records that meet every condition; one whose config cannot be read meets none.
 
     Raises ConfigError for a name that is no field and no option of these records.
     """
@@ -237,9 +243,12 @@ def sizes(
     for kind, files in paths(folder).items():
         groups["kind"][kind] += map(size, files)
     for entry in entries(folder):
-        framework = entry.config.get("framework", entry.state)
+        framework, names = entry.state, [entry.state]
+        if entry.config:
+            framework = entry.config["framework"]
+            names = experiments.get(but_seed(entry.config), ["of none"])
         groups["framework"].setdefault(framework, []).append(entry.size)
-        for name in experiments.get(but_seed(entry.config), ["of none"]):
+        for name in names:
             groups["experiment"].setdefault(name, []).append(entry.size)
     return {
         group: {name: (len(files), sum(files)) for name, files in members.items()}
@@ -321,9 +330,8 @@ def listing(records: Iterable[Entry]) -> str:
     rows = []
     for entry in records:
         wall, threads = map(entry.provenance.get, ("wall_seconds", "threads"))
-        row = [entry.name, *map(entry.get, fields), in_bytes(entry.size), _in_days(entry.age)]
-        took = None if wall is None else timedelta(seconds=round(wall))
-        rows.append([*row, took, threads, entry.state])
+        row = [entry.name, *map(entry.get, fields), in_bytes(entry.size)]
+        rows.append([*row, _in_time(entry.age), _in_time(wall), threads, entry.state])
     return table(columns, rows)
 
 
@@ -353,11 +361,15 @@ def in_bytes(number: float) -> str:
     return f"{number:.1f} GB"
 
 
-def _in_days(seconds: float | None) -> str | None:
-    """Such as 3 d, 5 h or 12 min."""
+def _in_time(seconds: float | None) -> str | None:
+    """Such as 3 d, 5 h, 12 min or 40 s.
+
+    >>> _in_time(40), _in_time(150), _in_time(86400)
+    ('40 s', '2 min', '24 h')
+    """
     if seconds is None:
         return None
-    for unit, length in (("d", 86400), ("h", 3600)):
-        if seconds >= length:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s"

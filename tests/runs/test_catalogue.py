@@ -62,6 +62,24 @@ def test_a_record_that_another_program_has_written_is_unsealed(run, store):
     assert state == "bad" and "made before records had a checksum" in why
 
 
+@pytest.mark.parametrize(
+    "config, provenance, state",
+    [
+        ("{}", "{}", "damaged"),
+        ("[]", "{}", "damaged"),
+        ('{"framework": 1}', "{}", "damaged"),
+        ('{"framework": "dsnas", "framework_options": []}', "{}", "damaged"),
+        ('{"framework": "dsnas"}', '{"wall_seconds": "1"}', "damaged"),
+        ('{"framework": "dsnas"}', '{"wall_seconds": NaN, "started": 1}', "unsealed"),
+    ],
+)
+def test_a_file_of_another_kind_is_listed(config, provenance, state, tmp_path):
+    with h5py.File(tmp_path / "x.nc", "w") as file:
+        file.attrs.update({"config": config, "provenance": provenance})
+    (entry,) = catalogue.entries(tmp_path)
+    assert entry.state == state and state in catalogue.listing([entry])
+
+
 def test_records_are_selected_by_fields_and_options(tiny, tmp_path):
     store = RunStore(tmp_path)
     config = tiny.replace(framework="snas", framework_options={"temperature": 0.5}, epochs=1)
@@ -165,6 +183,9 @@ def test_sizes_add_up(run, store):
     assert found["framework"] == {"dsnas": (1, size)}
     assert found["experiment"] == {"a": (1, size), "b": (1, size)}
     assert catalogue.sizes(store.folder, {})["experiment"] == {"of none": (1, size)}
+    store.path(run.config).write_bytes(b"damaged")
+    needed = {catalogue.but_seed({}): ["the defaults"]}
+    assert catalogue.sizes(store.folder, needed)["experiment"] == {"damaged": (1, 7)}
 
 
 def test_only_what_was_asked_for_may_go(run, store):
@@ -216,6 +237,13 @@ def test_nothing_of_the_book_may_go(tmp_path):
     for folder in (records, tmp_path / "link"):
         with pytest.raises(ConfigError, match="comes with the book: nothing is removed there"):
             catalogue.removable(folder, damaged=True)
+
+
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path):
+    (tmp_path / "folder.nc").mkdir()
+    os.mkfifo(tmp_path / "pipe.nc")
+    states = [(entry.name, entry.state) for entry in catalogue.entries(tmp_path)]
+    assert states == [("folder", "unreadable"), ("pipe", "unreadable")]
 
 
 def test_a_folder_that_is_not_there(tmp_path):
