@@ -166,10 +166,11 @@ def _list(
             name = context.invoked_subcommand
             raise ConfigError(f"give options after {name}: runs {name} --store FOLDER.")
         return
-    from nascore.runs.catalogue import entries, in_bytes, listing, select
+    from nascore.runs.catalogue import entries, in_bytes, listing, paths, select
 
     conditions = dict(map(_condition, where or ()))
     everything = {folder: [*entries(folder)] for folder in _folders(store)}
+    others = {folder: {**paths(folder), "records": []} for folder in everything}
     chosen = select([entry for found in everything.values() for entry in found], conditions)
     if as_json:
         typer.echo(json.dumps([entry.to_json() for entry in chosen], indent=1))
@@ -178,7 +179,8 @@ def _list(
         shown = [entry for entry in chosen if entry.path.parent == folder]
         size = in_bytes(sum(entry.size for entry in shown))
         of = f" of {len(found)}" if conditions else ""
-        typer.echo(f"{folder}: {len(shown)}{of} records, {size}")
+        besides = [f"; {len(files)} {kind}" for kind, files in others[folder].items() if files]
+        typer.echo(f"{folder}: {len(shown)}{of} records, {size}{''.join(besides)}")
         if shown:
             typer.echo(f"{listing(shown)}\n")
 

@@ -233,8 +233,9 @@ def test_runs_takes_the_records_of_the_project(run_command, capsys, tmp_path):
         (tmp_path / name / "x.nc.damaged").touch()
     assert run_command("runs") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        str(tmp_path / name) for name in ("notebooks/runs", "book/records")
+    assert lines == [
+        f"{tmp_path / name}: 0 records, 0 B; 1 damaged"
+        for name in ("notebooks/runs", "book/records")
     ]
     assert run_command("runs", "prune", "--damaged", "--yes") == 0
     assert not (tmp_path / "notebooks/runs/x.nc.damaged").exists()
