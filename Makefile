@@ -27,7 +27,7 @@ test: $(READY)
 quick: $(READY)
 	$(TEST) -m "not slow"
 
-# make soak: kills, flips, orphans and bad inputs, for an hour; goes on where it was stopped.
+# make soak: kills, flips, orphans and bad inputs, for half an hour; goes on where it was stopped.
 soak: $(READY)
 	$(RUN) -m soak
 
