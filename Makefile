@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 # A file's tests share what they make, so each file stays in one of two processes.
 TEST := $(RUN) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: book test quick lint format picture repository clean
+.PHONY: book test quick soak lint format picture repository clean
 
 book: $(READY)
 	$(RUN) -m nascore book --profile $(PROFILE)
@@ -26,6 +26,10 @@ test: $(READY)
 # make quick: the tests without the slow ones, for while you write.
 quick: $(READY)
 	$(TEST) -m "not slow"
+
+# make soak: kills, flips, orphans and bad inputs, for half an hour; goes on where it was stopped.
+soak: $(READY)
+	$(RUN) -m soak
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -1,4 +1,4 @@
-"""The command line: python -m nascore search, show, sweep, book."""
+"""The command line: python -m nascore search, show, sweep, runs, book."""
 
 import inspect
 import json
@@ -12,7 +12,7 @@ import typer
 
 from nascore.errors import ConfigError, DataError, RecordError, SweepError, shown, unknown
 from nascore.evidence.profiles import PROFILES
-from nascore.folders import ensure_writable_file, project_root
+from nascore.folders import ensure_writable_file, project_root, shipped_records
 from nascore.runs.config import SearchConfig
 
 # What needs torch is imported by the commands themselves: --help need not wait for it.
@@ -21,7 +21,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+catalogue = typer.Typer(help="Lists records, and says how large and how whole they are.")
+app.add_typer(catalogue, name="runs")
 Profile = Annotated[str, typer.Option(help=", ".join(PROFILES))]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of records. Default: the runs' and the book's in the project, else ./runs.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")]
 
 
 def _with_fields(command):
@@ -164,6 +174,159 @@ def sweep(
         fresh=fresh,
     )
     typer.echo(f"{len(set(configs))} records in {store}")
+
+
+@catalogue.callback(invoke_without_command=True)
+def _list(
+    context: typer.Context,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only records with such a field, as in lr=0.1; repeatable."),
+    ] = None,
+    store: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists records: what was searched, how large, how old, how long it took, whether whole."""
+    if context.invoked_subcommand is not None:
+        if where or store or as_json:
+            name = context.invoked_subcommand
+            raise ConfigError(f"give options after {name}: runs {name} --store FOLDER.")
+        return
+    from nascore.runs.catalogue import entries, in_bytes, listing, paths, select
+
+    conditions = dict(map(_condition, where or ()))
+    everything = {folder: [*entries(folder)] for folder in _folders(store)}
+    others = {folder: {**paths(folder), "records": []} for folder in everything}
+    chosen = select([entry for found in everything.values() for entry in found], conditions)
+    if as_json:
+        typer.echo(json.dumps([entry.to_json() for entry in chosen], indent=1))
+        return
+    for folder, found in everything.items():
+        shown = [entry for entry in chosen if entry.path.parent == folder]
+        size = in_bytes(sum(entry.size for entry in shown))
+        of = f" of {len(found)}" if conditions else ""
+        besides = [f"; {len(files)} {kind}" for kind, files in others[folder].items() if files]
+        typer.echo(f"{folder}: {len(shown)}{of} records, {size}{''.join(besides)}")
+        if shown:
+            typer.echo(f"{listing(shown)}\n")
+
+
+def _condition(text: str) -> tuple[str, Any]:
+    """lr=0.1 as a condition on records, its value written as that of an option of search."""
+    from nascore.runs.catalogue import condition
+
+    name, value = _name_and_value("--where", text)
+    known = name in SearchConfig.model_fields
+    return condition(name, _value(name, text.partition("=")[2]) if known else value)
+
+
+def _folders(store: Path | None) -> list[Path]:
+    """The folders of records that are meant: one that was given, or all that are here."""
+    if store is not None:
+        return [store]
+    try:
+        root = project_root()
+    except ConfigError:
+        return [Path("runs")]
+    return [
+        folder for name in ("notebooks/runs", "book/records") if (folder := root / name).exists()
+    ]
+
+
+def _experiments() -> dict[str, list[str]]:
+    """The names of the book's experiments by the searches that they need."""
+    from nascore.evidence.experiments import EXPERIMENTS, searches
+    from nascore.runs.catalogue import but_seed
+
+    needed: dict[str, list[str]] = {}
+    for name in EXPERIMENTS:
+        for profile in PROFILES:
+            configs = searches(profile, [name], 1)
+            for config in {but_seed(config.model_dump(mode="json")) for config in configs}:
+                needed.setdefault(config, []).append(name)
+    return needed
+
+
+@catalogue.command()
+def sizes(store: Folder = None, as_json: AsJson = False) -> None:
+    """Adds up files and bytes: by kind, by framework, and by the book's experiments."""
+    from nascore.runs.catalogue import in_bytes, sizes, table
+
+    found = {str(folder): sizes(folder, _experiments()) for folder in _folders(store)}
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for folder, groups in found.items():
+        typer.echo(folder)
+        for group, members in groups.items():
+            rows = [(name, files, in_bytes(size)) for name, (files, size) in members.items()]
+            typer.echo(f"{table({group: '<', 'files': '>', 'size': '>'}, rows)}\n")
+
+
+@catalogue.command()
+def verify(store: Folder = None, as_json: AsJson = False) -> None:
+    """Reads every record and checkpoint, and names every bad one. Exits with 1 if there is one."""
+    from tqdm import tqdm
+
+    from nascore.runs.catalogue import paths, verify
+
+    kinds = [paths(folder) for folder in _folders(store)]
+    files = [path for found in kinds for path in (*found["records"], *found["checkpoints"])]
+    shown = {"desc": "files", "unit": "file", "disable": None}  # not outside of a terminal
+    found = {path: verify(path) for path in tqdm(files, **shown)}
+    states = [state for state, _ in found.values()]
+    if as_json:
+        lines = [{"path": str(p), "state": state, "why": why} for p, (state, why) in found.items()]
+        typer.echo(json.dumps(lines, indent=1))
+    else:
+        for state, why in found.values():
+            if why:
+                typer.echo(f"{state}: {why}")
+        counts = ", ".join(
+            f"{states.count(state)} {state}" for state in ("whole", "bad", "unknown")
+        )
+        typer.echo(f"{len(files)} files: {counts}")
+    raise typer.Exit(1 if "bad" in states else 0)
+
+
+@catalogue.command()
+def prune(
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Records that were set aside.")
+    ] = False,
+    leftovers: Annotated[
+        bool,
+        typer.Option(
+            "--leftovers", help="What killed processes left, and checkpoints beside whole records."
+        ),
+    ] = False,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="Records that no experiment of the book needs.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
+    store: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows what may be removed, and removes it with --yes; never what comes with the book."""
+    from nascore.runs.catalogue import in_bytes, removable, remove, size
+
+    if not (damaged or leftovers or unused):
+        raise ConfigError("say what to remove: --damaged, --leftovers, --unused, or several.")
+    folders = [folder for folder in _folders(store) if store or folder != shipped_records()]
+    experiments = _experiments() if unused else None
+    asked = {"damaged": damaged, "leftovers": leftovers, "experiments": experiments}
+    files = {path: size(path) for folder in folders for path in removable(folder, **asked)}
+    if yes:
+        remove(files)
+    if as_json:
+        lines = [{"path": str(path), "bytes": taken} for path, taken in files.items()]
+        typer.echo(json.dumps({"removed": yes, "files": lines}, indent=1))
+        return
+    for path, taken in files.items():
+        typer.echo(f"{path}  {in_bytes(taken)}")
+    what = f"{len(files)} files, {in_bytes(sum(files.values()))}"
+    done = "removed" if yes else "add --yes to remove them"
+    typer.echo(f"{what}: {done}" if files else "There is nothing to remove.")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The command line."""
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -124,6 +125,14 @@ def test_lists_and_json(run_command, capsys, tmp_path):
         (["book", "--set", "lr"], "write it like --set lr=0.1"),
         (["pages"], "no _config.yml"),
         (["repository", "https://github.com/you/fork"], "no _config.yml"),
+        (["runs", "--where", "lr"], "write it like --where lr=0.1"),
+        (["runs", "--where", "lr=fast", "--store", "."], "lr='fast': input should be a valid"),
+        (["runs", "--where", "lt=1", "--store", "."], "unknown field 'lt'. Did you mean 'lr'"),
+        (["runs"], "runs: No such file or directory. Give a folder of records."),
+        (["runs", "--store", ".", "sizes"], "give options after sizes: runs sizes --store FOLDER"),
+        (["runs", "sizes", "--store", "nowhere"], "nowhere: No such file"),
+        (["runs", "verify", "--store", "nowhere"], "nowhere: No such file"),
+        (["runs", "prune", "--yes"], "say what to remove: --damaged, --leftovers, --unused"),
     ],
 )
 def test_a_mistake_is_one_message(run_command, capsys, words, message):
@@ -238,3 +247,57 @@ def test_sweep_names_what_it_does_not_know(run_command, capsys):
     assert "Did you mean 'published'" in capsys.readouterr().err
     assert run_command("sweep", "growing") == 2  # no project here, and no --store
     assert "run this in the project" in capsys.readouterr().err
+
+
+def test_runs_lists_sums_verifies_and_prunes(run_command, capsys, tmp_path):
+    """In an empty folder: the records of ./runs. Nothing is removed without --yes."""
+    for seed in (0, 1):
+        assert run_command(*TINY, "--quiet", "--seed", seed) == 0
+    first, second = map(Path, capsys.readouterr().out.split())
+
+    def printed(*words, code=0):
+        assert run_command("runs", *words) == code
+        return capsys.readouterr().out
+
+    heading, columns, *lines = printed().strip().splitlines()
+    assert heading.startswith("runs: 2 records, ")
+    assert columns.split()[:5] == ["record", "framework", "level", "dataset", "seed"]
+    assert [line.split()[4] for line in lines] == ["0", "1"]
+    assert all(line.endswith("whole") for line in lines)
+    assert printed("--where", "seed=1", "--where", "grad_clip=5").startswith("runs: 1 of 2 records")
+    (entry,) = json.loads(printed("--where", "seed=1", "--json"))
+    assert entry["config"]["seed"] == 1 and entry["path"] == str(second)
+    assert "dsnas" in printed("sizes") and "of none" in printed("sizes")
+    assert json.loads(printed("sizes", "--json"))["runs"]["kind"]["records"][0] == 2
+    assert printed("verify") == "2 files: 2 whole, 0 bad, 0 unknown\n"
+
+    first.write_bytes(first.read_bytes()[:-1000])
+    text = printed("verify", code=1)
+    assert text.startswith(f"bad: {first} is not a whole record")
+    assert text.endswith("2 files: 1 whole, 1 bad, 0 unknown\n")
+    assert [file["state"] for file in json.loads(printed("verify", "--json", code=1))] == [
+        "bad",
+        "whole",
+    ]
+    assert printed("prune", "--damaged", "--leftovers") == "There is nothing to remove.\n"
+    text = printed("prune", "--unused")
+    assert str(second) in text and text.endswith("add --yes to remove them\n") and second.exists()
+    assert printed("prune", "--unused", "--yes").endswith(": removed\n") and not second.exists()
+    assert first.exists()  # what is damaged is no record of anything
+
+
+def test_runs_takes_the_records_of_the_project(run_command, capsys, tmp_path):
+    for name in ("_config.yml", "_toc.yml"):
+        (tmp_path / name).touch()
+    for name in ("notebooks/runs", "book/records"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x.nc.damaged").touch()
+    assert run_command("runs") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"{tmp_path / name}: 0 records, 0 B; 1 damaged"
+        for name in ("notebooks/runs", "book/records")
+    ]
+    assert run_command("runs", "prune", "--damaged", "--yes") == 0
+    assert not (tmp_path / "notebooks/runs/x.nc.damaged").exists()
+    assert (tmp_path / "book/records/x.nc.damaged").exists()  # it comes with the book

@@ -28,10 +28,9 @@ from nascore.runs.history import (
     probability_of_none,
 )
 from nascore.runs.provenance import PROVENANCE
+from nascore.runs.seal import check_seal, seal
 
 TOLD = ("config", "hash", "provenance")  # attributes of a record, as text
-SEAL = b"\nSHA-256 of all before: "
-SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a record
 
 
 @checked
@@ -162,8 +161,7 @@ class Run:
         encoding = {name: packed for name in record.data_vars}
         with whole_file(path) as part:
             record.to_netcdf(part, engine="h5netcdf", encoding=encoding)
-            content = part.read_bytes()
-            part.write_bytes(content + SEAL + hashlib.sha256(content).digest())
+            seal(part)
         return path
 
     @classmethod
@@ -175,7 +173,7 @@ class Run:
         be read, or needs a plug-in that is not to be had.
         """
         path = Path(path)
-        _check_seal(path)
+        check_seal(path)
         try:
             with h5py.File(path) as file:  # xarray would take ten times as long
                 told = {name: str(file.attrs[name]) for name in TOLD}
@@ -214,25 +212,6 @@ def _digest(told: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
 def _values(dataset: h5py.Dataset) -> np.ndarray:
     """The array of an HDF5 dataset; text as text."""
     return (dataset.asstr() if h5py.check_string_dtype(dataset.dtype) else dataset)[()]
-
-
-def _check_seal(path: Path) -> None:
-    """Compares a file with the SHA-256 at its end, so that HDF5 reads no damaged one.
-
-    HDF5 may wait for ever over one. A record that another program has written again has no seal:
-    what it holds is checked by its other SHA-256. Raises RecordError.
-    """
-    if not path.exists():
-        raise RecordError(f"{path}: no such file.")
-    if not path.is_file():
-        raise RecordError(f"{path} is not a file. Give the path of a record.")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    content, seal = raw[:-SEALED], raw[-SEALED:]
-    if seal.startswith(SEAL) and seal != SEAL + hashlib.sha256(content).digest():
-        raise DamagedRecord(f"{path} is not a whole record of a run: its SHA-256 is another.")
 
 
 def _checked_history(config: SearchConfig, arrays: Mapping[str, np.ndarray]) -> History:

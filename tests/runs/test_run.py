@@ -13,7 +13,7 @@ from nascore import Run, SearchConfig, search
 from nascore.errors import ConfigError, DamagedRecord, RecordError
 from nascore.runs.history import VARIABLES, History
 from nascore.runs.provenance import PROVENANCE
-from nascore.runs.run import SEAL, SEALED
+from nascore.runs.seal import SEAL, SEALED
 
 
 def rewritten(path, change):

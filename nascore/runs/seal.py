@@ -1,0 +1,39 @@
+"""Seals: the SHA-256 of a record at its end, so that a damaged one is known without HDF5."""
+
+import hashlib
+from pathlib import Path
+
+from nascore.errors import DamagedRecord, RecordError
+
+SEAL = b"\nSHA-256 of all before: "
+SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a record
+
+
+def seal(path: Path) -> None:
+    """Puts the SHA-256 of a file at its end."""
+    content = path.read_bytes()
+    path.write_bytes(content + SEAL + hashlib.sha256(content).digest())
+
+
+def check_seal(path: Path) -> bool:
+    """Compares a file with the SHA-256 at its end, so that HDF5 reads no damaged one.
+
+    HDF5 may wait for ever over one. Returns whether there is a seal: a record that another program
+    has written again has none, and what it holds is checked by its other SHA-256.
+
+    Raises DamagedRecord if they differ, and RecordError for what is no file or cannot be read.
+    """
+    if not path.exists():
+        raise RecordError(f"{path}: no such file.")
+    if not path.is_file():
+        raise RecordError(f"{path} is not a file. Give the path of a record.")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
+    content, found = raw[:-SEALED], raw[-SEALED:]
+    if not found.startswith(SEAL):
+        return False
+    if found != SEAL + hashlib.sha256(content).digest():
+        raise DamagedRecord(f"{path} is not a whole record of a run: its SHA-256 is another.")
+    return True
