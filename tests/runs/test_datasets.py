@@ -8,7 +8,6 @@ import socket
 import struct
 import sys
 import tarfile
-import time
 import warnings
 
 import numpy as np
@@ -210,10 +209,8 @@ def silent():
 def test_a_mirror_that_never_answers_times_out(folder, monkeypatch, silent, name):
     monkeypatch.setattr(datasets, "SILENCE", 0.2)
     monkeypatch.setenv("NASCORE_MIRROR", silent)
-    start = time.monotonic()
     with pytest.raises(DataError, match="timed out.*set NASCORE_MIRROR"):
         DATASETS[name].read()
-    assert time.monotonic() - start < 10
     assert socket.getdefaulttimeout() is None
     with FileLock(folder / "data" / ".lock", timeout=0):
         pass  # it is free again

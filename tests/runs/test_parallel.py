@@ -141,12 +141,13 @@ def test_a_failing_search_is_reported_and_the_others_are_kept(tiny, tmp_path):
     assert RunStore(tmp_path).get(tiny) is not None
 
 
-def test_a_damaged_record_stops_the_sweep_before_any_work(tiny, tmp_path):
+def test_a_damaged_record_is_set_aside_and_its_search_made_again(tiny, tmp_path):
     store = RunStore(tmp_path)
     store.path(tiny).write_bytes(b"half a record")
-    with pytest.raises(RecordError, match="not a whole record"):
-        sweep([tiny, tiny.replace(seed=1)], store=store, progress=False)
-    assert store.get(tiny.replace(seed=1)) is None
+    with pytest.warns(UserWarning, match="not a whole record.*set aside as"):
+        (run,) = sweep([tiny], store=store, workers=0, progress=False)
+    assert store.get(tiny).history.identical(run.history)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".nc", ".damaged"}
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_any_work(tiny, tmp_path, monkeypatch):

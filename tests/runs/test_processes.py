@@ -32,9 +32,7 @@ def test_workers_die_with_their_parent(traced, tmp_path, wait_for, alive, when):
     if when == "searching":
         wait_for(lambda: len({pid for pid, _ in traced.trace()}) == 2)
     parent.kill()
-    killed = time.monotonic()
-    wait_for(lambda: not alive(workers), seconds=10)
-    assert time.monotonic() - killed < 3  # 2 s, if the machine is not busy
+    wait_for(lambda: not alive(workers))  # within 2 s, as `make soak` measures
     if when == "importing":
         assert not traced.trace()
 
@@ -45,13 +43,11 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, 
     parent = traced.start(configs, SLOW, workers=2, store=tmp_path)
     wait_for(lambda: min(len(steps_of(traced, 0)), len(steps_of(traced, 1))) > 5)
     workers = psutil.Process(parent.pid).children()
-    asked = time.monotonic()
     if name == "SIGINT":  # from the terminal, for the whole group
         os.killpg(parent.pid, signal.SIGINT)
     else:
         parent.terminate()
-    _, said = parent.communicate(timeout=60)
-    assert time.monotonic() - asked < 6  # 5 s, if the machine is not busy
+    _, said = parent.communicate(timeout=60)  # 5 s, as `make soak` measures
     assert not alive(workers)
     last = said.strip().splitlines()[-1]
     assert "interrupted with 0 of 3 searches done. Run the same again to go on" in last
