@@ -15,17 +15,21 @@ READY := $(VENV)/.ready
 # A file's tests share what they make, so each file stays in one of two processes.
 TEST := $(RUN) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: book test quick soak lint format picture repository clean
+.PHONY: book test quick long soak lint format picture repository clean
 
 book: $(READY)
 	$(RUN) -m nascore book --profile $(PROFILE)
 
 test: $(READY)
-	$(TEST)
+	$(TEST) -m "not long"
 
 # make quick: the tests without the slow ones, for while you write.
 quick: $(READY)
-	$(TEST) -m "not slow"
+	$(TEST) -m "not slow and not long"
+
+# make long: the tests that make test leaves out: more killed workers, clusters, schedulers.
+long: $(READY)
+	$(TEST) -m long
 
 # make soak: kills, flips, orphans and bad inputs, for half an hour; goes on where it was stopped.
 soak: $(READY)

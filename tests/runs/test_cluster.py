@@ -70,6 +70,7 @@ def dask(traced):
         process.wait()
 
 
+@pytest.mark.long
 def test_on_a_cluster_no_folder_is_shared_and_the_bits_are_the_same(traced, cluster, tmp_path):
     """Slices are short here, so that every search goes there and back with its checkpoint."""
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
@@ -99,6 +100,7 @@ def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_f
     assert steps < 2 * (len(traced.trace()) - steps)  # not everything was made again
 
 
+@pytest.mark.long
 def test_a_scheduler_that_starts_again_costs_a_slice(traced, dask, tmp_path, wait_for):
     scheduler, worker = dask("scheduler"), dask("worker", "--no-nanny", "--nthreads", "2")
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
@@ -117,6 +119,7 @@ def test_a_scheduler_that_starts_again_costs_a_slice(traced, dask, tmp_path, wai
     assert same_as_here(sweep(configs, store=tmp_path, progress=False))
 
 
+@pytest.mark.long
 def test_an_interrupted_client_goes_on_from_its_store(traced, cluster, tmp_path, wait_for):
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
     sweeping = traced.start(
@@ -132,6 +135,7 @@ def test_an_interrupted_client_goes_on_from_its_store(traced, cluster, tmp_path,
     assert more - steps < len(traced.trace()) - more
 
 
+@pytest.mark.long
 def test_failures_on_a_cluster_are_named_and_the_others_kept(traced, cluster, tmp_path):
     bad = [traced.config(1, ends="fails"), traced.config(2, ends="killed")]
     with pytest.raises(SweepError) as failures:
@@ -150,6 +154,7 @@ def test_failures_on_a_cluster_are_named_and_the_others_kept(traced, cluster, tm
     assert [seed for _, seed in traced.trace() if seed].count(2) == 2
 
 
+@pytest.mark.long
 def test_searches_go_where_the_resources_are(traced, dask, tmp_path, wait_for):
     dask("scheduler")
     without = dask("worker", "--no-nanny", "--nthreads", "1")
@@ -165,7 +170,14 @@ def test_searches_go_where_the_resources_are(traced, dask, tmp_path, wait_for):
     assert sweeping.returncode == 0
 
 
-@pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:9", "post://127.0.0.1:80"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nowhere",
+        pytest.param("tcp://127.0.0.1:9", marks=pytest.mark.long),
+        pytest.param("post://127.0.0.1:80", marks=pytest.mark.long),
+    ],
+)
 def test_without_a_scheduler_the_process_stays_usable(tiny, tmp_path, address):
     with pytest.raises(ConfigError, match=f"scheduler='{address}': no Dask scheduler answers"):
         sweep([tiny], store=tmp_path, scheduler=address, progress=False)

@@ -22,7 +22,10 @@ def steps_of(traced, seed):
     return [pid for pid, of in traced.trace() if of == seed]
 
 
-@pytest.mark.parametrize("when", ["importing", "searching"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("when", [pytest.param("importing", marks=LONG), "searching"])
 def test_workers_die_with_their_parent(traced, tmp_path, wait_for, alive, when):
     parent = traced.start(
         [traced.config(n, epochs=500) for n in (0, 1)], SLOW, workers=2, store=tmp_path
@@ -37,7 +40,7 @@ def test_workers_die_with_their_parent(traced, tmp_path, wait_for, alive, when):
         assert not traced.trace()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=LONG)])
 def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, alive, name):
     configs = [traced.config(n, epochs=6) for n in range(3)]
     parent = traced.start(configs, SLOW, workers=2, store=tmp_path)
@@ -64,8 +67,8 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, 
     assert sorted(path.suffix for path in tmp_path.glob("*-seed*")) == [".nc"] * 3
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=LONG)])
+@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=LONG), "SIGTERM"])
 def test_an_interrupted_command_is_one_line(traced, tmp_path, wait_for, name, workers):
     words = ["sweep", "growing", "--profile", "laptop", "--seeds", 1, "--workers", workers]
     process = traced.command("-m", "nascore", *words, "--store", tmp_path / "store")
@@ -78,6 +81,7 @@ def test_an_interrupted_command_is_one_line(traced, tmp_path, wait_for, name, wo
     assert "interrupted with 0 of 1 searches done. Run the same again" in lines[-1]
 
 
+@LONG
 def test_a_second_ctrl_c_does_not_wait(traced, tmp_path, wait_for, alive):
     """Here the worker is stopped, and could not even be asked."""
     parent = traced.start([traced.config(epochs=500)], SLOW, workers=1, store=tmp_path)
@@ -107,6 +111,7 @@ def test_a_worker_that_is_killed_is_replaced(traced, tmp_path, wait_for, capfd):
         assert one.identical(other)
 
 
+@LONG
 def test_a_worker_that_is_asked_to_end_leaves_a_checkpoint(traced, tmp_path, wait_for):
     """As when a system that shuts down asks every process."""
     config = traced.config(epochs=20)
@@ -120,6 +125,7 @@ def test_a_worker_that_is_asked_to_end_leaves_a_checkpoint(traced, tmp_path, wai
     assert steps[1] < len(steps_of(traced, 0)) - sum(steps)
 
 
+@LONG
 def test_a_search_whose_worker_always_dies_is_one_failed_run(traced, tmp_path):
     bad = traced.config(1, ends="killed")
     good = [traced.config(seed) for seed in (0, 2, 3)]
@@ -129,7 +135,7 @@ def test_a_search_whose_worker_always_dies_is_one_failed_run(traced, tmp_path):
     assert len(steps_of(traced, 1)) == 2  # it was tried twice
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=LONG)])
 def test_every_failed_search_is_named_and_none_is_tried_twice(traced, tmp_path, capsys, workers):
     bad = [traced.config(seed, ends="fails") for seed in (1, 2)]
     other = traced.config(3, device="cuda:99")
@@ -147,6 +153,7 @@ def test_every_failed_search_is_named_and_none_is_tried_twice(traced, tmp_path, 
     assert all(config.hash in str(common.value) for config in bad)
 
 
+@LONG
 def test_two_sweeps_on_one_store_share_the_work(traced, tmp_path):
     configs = [traced.config(seed) for seed in range(4)]
     both = [traced.start(order, SLOW, store=tmp_path) for order in (configs, configs)]
@@ -161,6 +168,7 @@ def test_two_sweeps_on_one_store_share_the_work(traced, tmp_path):
     assert len(list(tmp_path.glob("*.lock"))) == 0
 
 
+@LONG
 def test_who_is_left_takes_over(traced, tmp_path, wait_for):
     config = traced.config(epochs=20)
     first = traced.start([config], SLOW, store=tmp_path)
@@ -199,6 +207,7 @@ def test_a_module_that_sweeps_when_it_is_imported(tiny, tmp_path, monkeypatch):
         sweep([config], workers=1, progress=False)
 
 
+@LONG
 def test_what_a_search_prints_is_no_answer(traced, tmp_path, capfd, monkeypatch):
     (tmp_path / "printing.py").write_text(
         "from nascore.engine import DARTS\n"
