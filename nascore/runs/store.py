@@ -13,6 +13,7 @@ from nascore.errors import DamagedRecord, RecordError, checked
 from nascore.folders import abandoned, ensure_writable
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
+from nascore.runs.seal import check_seal
 
 
 @checked
@@ -125,7 +126,7 @@ class RunStore:
         for path in sorted(self.folder.glob("*")):
             if re.fullmatch(rf"{_OURS}\.(lock|checkpoint)", path.name):
                 with _held(path.with_suffix(".lock")) as free:
-                    if free and path.with_suffix(".nc").exists():
+                    if free and _is_whole(path.with_suffix(".nc")):
                         path.with_suffix(".checkpoint").unlink(missing_ok=True)
             elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name) and abandoned(path):
                 path.unlink(missing_ok=True)
@@ -148,6 +149,13 @@ def _file_name(config: SearchConfig, name: str) -> str:
 
 _OURS = r".+-seed\d+-[0-9a-f]{12}"  # such a name, without its suffix
 _PART = r"(nc|checkpoint)\.[\w-]+\.\d+\.\w+\.part"  # what whole_file adds to it
+
+
+def _is_whole(record: Path) -> bool:
+    """Whether a record is there, and what was written."""
+    with suppress(RecordError):
+        return check_seal(record)
+    return False
 
 
 def _is_old_part(folder: Path) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nascore.runs.config import SearchConfig
     from nascore.runs.store import RunStore
 
-GRACE = 1.5  # seconds to write a checkpoint in, once the parent is gone
+GRACE = 1.0  # seconds to write a checkpoint in, once the parent is gone
 STOP = b"stop\n"  # instead of a request: write a checkpoint after this step, and end
 
 is_worker = False  # whether this process is one

@@ -110,7 +110,7 @@ def test_records_are_selected_by_fields_and_options(tiny, tmp_path):
     "name, value, message",
     [
         ("epochs", "many", "epochs='many': input should be a valid integer"),
-        ("epochs", 0, "epochs=0: input should be greater than 0"),
+        ("epochs", 0, "epochs=0: input should be greater than or equal to 1"),
         ("lr", float("nan"), "lr=nan: input should be a finite number"),
         ("level", "both", "level='both': input should be 'single' or 'bi'"),
         ("lt", 1, "unknown field 'lt'. Did you mean 'lr'"),

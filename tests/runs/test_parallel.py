@@ -144,6 +144,10 @@ def test_a_failing_search_is_reported_and_the_others_are_kept(tiny, tmp_path):
 def test_a_damaged_record_is_set_aside_and_its_search_made_again(tiny, tmp_path):
     store = RunStore(tmp_path)
     store.path(tiny).write_bytes(b"half a record")
+    store.checkpoint(tiny).touch()
+    store.clean()
+    assert store.checkpoint(tiny).exists()  # its record is not whole
+    store.checkpoint(tiny).unlink()
     with pytest.warns(UserWarning, match="not a whole record.*set aside as"):
         (run,) = sweep([tiny], store=store, workers=0, progress=False)
     assert store.get(tiny).history.identical(run.history)
