@@ -257,11 +257,10 @@ def _chains() -> tuple[np.ndarray, np.ndarray]:
     strengths, start, lr, steps = (2.0, 1.0), 0.01, 2e-3, 4000
     times = lr * np.arange(steps + 1)
     exact = [np.transpose([learning_curve(times, d, s, start) for s in strengths]) for d in DEPTHS]
-    made = np.array(  # (seeds, depths, steps + 1, modes)
-        [
-            [train_chain(d, strengths, start, lr, steps, stream(seed, "chain")) for d in DEPTHS]
-            for seed in range(5)
-        ]
-    )
-    residual, control = (made - exact) / strengths, (made[:, 2] - exact[1]) / strengths
-    return np.abs(residual).max(axis=(1, 2, 3)), np.abs(control).max(axis=(1, 2))
+    exact = np.stack(exact)[:, :, None]  # (depths, steps + 1, 1, modes)
+    made = []  # (depths, steps + 1, seeds, modes)
+    for depth in DEPTHS:
+        rngs = (stream(seed, "chain") for seed in range(5))
+        made.append(train_chain(depth, strengths, start, lr, steps, *rngs))
+    residual, control = (made - exact) / strengths, (made[2] - exact[1]) / strengths
+    return np.abs(residual).max(axis=(0, 1, 3)), np.abs(control).max(axis=(0, 2))

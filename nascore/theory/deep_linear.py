@@ -70,16 +70,18 @@ def learning_curve(times: Sequence[float], depth: int, strength: float, start: f
 
 
 def train_chain(
-    depth: int, strengths: Sequence[float], start: float, lr: float, steps: int, rng: Generator
+    depth: int, strengths: Sequence[float], start: float, lr: float, steps: int, *rngs: Generator
 ) -> np.ndarray:
-    """Trains a linear chain of square matrices, and watches its modes, (steps + 1, modes).
+    """Trains linear chains of square matrices, one for each generator, and watches their modes.
+
+    Returns the strengths of the modes, (steps + 1, chains, modes).
 
     Arguments:
         strengths: singular values of the target, whose singular vectors are drawn at random.
         start: initial strength of every mode.
         lr: learning rate. Gradient descent follows the closed form up to an error of its order.
     """
-    frames = _frames(len(strengths), depth + 1, rng)
+    frames = _frames(len(strengths), depth + 1, *rngs)
     layers = [_layer(left, right, start ** (1 / depth)) for right, left in pairwise(frames)]
 
     def product() -> Tensor:
@@ -88,7 +90,7 @@ def train_chain(
     def watch() -> Tensor:
         return _modes(product(), frames[-1], frames[0])
 
-    target = frames[-1] @ torch.diag(torch.tensor(strengths).double()) @ frames[0].T
+    target = frames[-1] @ torch.diag(torch.tensor(strengths).double()) @ frames[0].mT
     return _descend(layers, lambda: product() - target, watch, lr, steps)
 
 
@@ -131,29 +133,30 @@ def train_pair(
     x, node1, node2, y = _frames(len(strengths), 4, rng)
     ends = {"a": (node1, x), "b": (node2, x), "c": (node2, node1), "v": (y, node2)}
     a, b, c, v = layers = [_layer(left, right, start) for left, right in ends.values()]
-    target = y @ torch.diag(torch.tensor(strengths).double()) @ x.T
+    target = y @ torch.diag(torch.tensor(strengths).double()) @ x.mT
 
     def watch() -> Tensor:
         return torch.stack([_modes(w, *e) for w, e in zip(layers, ends.values(), strict=True)])
 
     watched = _descend(layers, lambda: v @ (b + c @ a) - target, watch, lr, steps)
-    return {name: watched[:, n] for n, name in enumerate(ends)}  # from (steps + 1, weights, modes)
+    return {name: watched[:, n, 0] for n, name in enumerate(ends)}
 
 
-def _frames(size: int, number: int, rng: Generator) -> list[Tensor]:
-    """Random orthogonal matrices (size, size): the directions of the modes at each node."""
+def _frames(size: int, number: int, *rngs: Generator) -> list[Tensor]:
+    """Random orthogonal matrices, the directions of the modes at each node: (rngs, size, size)."""
     shape = (number, size, size)
-    return list(torch.linalg.qr(torch.randn(shape, dtype=torch.float64, generator=rng))[0])
+    drawn = [torch.randn(shape, dtype=torch.float64, generator=rng) for rng in rngs]
+    return list(torch.linalg.qr(torch.stack(drawn, dim=1))[0])
 
 
 def _layer(left: Tensor, right: Tensor, weight: float) -> Tensor:
     """A matrix that maps every mode of one node to the same mode of another, times ``weight``."""
-    return (weight * left @ right.T).requires_grad_()
+    return (weight * left @ right.mT).requires_grad_()
 
 
 def _modes(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """The strength of each mode in a matrix, (modes,)."""
-    return (left * (matrix @ right)).sum(dim=0)
+    """The strength of each mode in a matrix, (rngs, modes)."""
+    return (left * (matrix @ right)).sum(dim=-2)
 
 
 def _descend(layers: list, error: Callable, watch: Callable, lr: float, steps: int) -> np.ndarray:
