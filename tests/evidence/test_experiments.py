@@ -94,7 +94,7 @@ def test_the_paper_profile_is_the_authors_protocol():
 def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
     changes = {"epochs": 1, "lr": None}
     first = run_experiment(
-        "growing", "smoke", seeds=2, changes=changes, store=tmp_path, progress=False
+        "growing", "smoke", seeds=2, changes=changes, store=tmp_path, workers=1, progress=False
     )
     assert [run.config.seed for run in first["single-level"]] == [0, 1]
     assert all(run.config.epochs == 1 for run in first["single-level"])

@@ -1,6 +1,7 @@
 """Each claim on made histories that have the effect, and on ones that have not."""
 
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,19 +18,28 @@ SEEDS = 8
 FIVE = SearchConfig(dataset="synthetic", train_examples=96, cells=2, epochs=6, valid_examples=32)
 
 
+@cache
+def empty(config):
+    """The history of a run with ten examples of each outcome, in which all else is 0."""
+    history = History(config.space, epochs=config.epochs, cells=config.cells)
+    for name, array in history.arrays.items():
+        array[...] = 10 if name == "examples" else 0
+    return history.to_xarray()
+
+
+with_seed = cache(lambda config, seed: config.replace(seed=seed))
+
+
 def made(seed=0, alpha=None, config=FIVE, **variables):
     """A run with these variables; alpha (epochs + 1, edges, operations) gives the probabilities."""
-    history = History(config.space, epochs=config.epochs, cells=config.cells)
-    for array in history.arrays.values():
-        array[...] = 0
-    history.arrays["examples"][...] = 10
+    history = empty(config).copy(deep=True)
     if alpha is not None:
         weight = np.exp(alpha)
         variables["alpha"] = alpha
         variables["probability"] = weight / weight.sum(axis=2, keepdims=True)
     for name, values in variables.items():
-        history.arrays[name][...] = values
-    return Run(config.replace(seed=seed), history.to_xarray(), {})
+        history[name].values[...] = values
+    return Run(with_seed(config, seed), history, {})
 
 
 def preferring_none(amount):

@@ -84,6 +84,7 @@ def test_on_a_cluster_no_folder_is_shared_and_the_bits_are_the_same(traced, clus
     assert sorted(path.suffix for path in store.folder.iterdir()) == [".nc"] * 2
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_for):
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
     sweeping = traced.start(

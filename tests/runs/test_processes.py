@@ -40,7 +40,8 @@ def test_workers_die_with_their_parent(traced, tmp_path, wait_for, alive, when):
         assert not traced.trace()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=LONG)])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@LONG
 def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, alive, name):
     configs = [traced.config(n, epochs=6) for n in range(3)]
     parent = traced.start(configs, SLOW, workers=2, store=tmp_path)
@@ -95,6 +96,7 @@ def test_a_second_ctrl_c_does_not_wait(traced, tmp_path, wait_for, alive):
     wait_for(lambda: not alive([worker]), seconds=10)
 
 
+@LONG
 def test_a_worker_that_is_killed_is_replaced(traced, tmp_path, wait_for, capfd):
     configs = [traced.config(n, epochs=10) for n in (0, 1)]
     parent = traced.start(configs, SLOW, workers=2, store=tmp_path)
