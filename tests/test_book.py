@@ -39,6 +39,8 @@ PAGES = (
     "notebooks/training_opportunity",
     "notebooks/scorecard",
     "book/protocol",
+    "book/keeping",
+    "book/cluster",
     "notebooks/speed",
     "book/execution_record",
     "book/references",
