@@ -1,11 +1,13 @@
 """Sweeps in worker processes: whatever is killed, nothing is lost, done twice or left behind."""
 
+import json
 import os
 import signal
 import time
 
 import psutil
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from nascore import RunStore, sweep
 from nascore.errors import SweepError
@@ -80,6 +82,36 @@ def test_an_interrupted_command_is_one_line(traced, tmp_path, wait_for, name, wo
     lines = [line for line in said.splitlines() if not line.startswith(("searches:", "\r"))]
     assert out == "" and len([line for line in lines if line.strip()]) == 1
     assert "interrupted with 0 of 1 searches done. Run the same again" in lines[-1]
+
+
+@LONG
+@pytest.mark.filterwarnings("ignore")  # the kernel's own
+def test_a_notebooks_interrupt_stops_a_sweep(traced, tmp_path, wait_for, alive, monkeypatch):
+    """As of the stop button of Jupyter; the kernel stays, and its next cell goes on."""
+    monkeypatch.setenv("TRACED_SECONDS", str(SLOW))
+    configs = [traced.config(n, epochs=3) for n in (0, 1)]
+    given = json.dumps([c.model_dump(mode="json") for c in configs])
+    code = f"""
+import json
+from nascore import SearchConfig, sweep
+configs = [SearchConfig(**fields) for fields in json.loads({given!r})]
+runs = sweep(configs, store={str(tmp_path)!r}, workers=2, progress=False)
+"""
+    manager, client = start_new_kernel()
+    try:
+        client.execute(code)
+        wait_for(lambda: len({pid for pid, _ in traced.trace()}) == 2)
+        workers = [psutil.Process(pid) for pid in {pid for pid, _ in traced.trace()}]
+        manager.interrupt_kernel()
+        said = client.get_shell_msg(timeout=60)["content"]
+        assert said["ename"] == "Interrupted" and "Run the same again to go on" in said["evalue"]
+        assert not alive(workers)
+        client.execute(code)
+        assert client.get_shell_msg(timeout=60)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert len(list(RunStore(tmp_path))) == 2
 
 
 @LONG
