@@ -27,7 +27,7 @@ test: $(READY)
 quick: $(READY)
 	$(TEST) -m "not slow and not long"
 
-# make long: the tests that make test leaves out: more killed workers, clusters, schedulers.
+# make long: the tests that make test leaves out: killed processes, clusters, a record made again.
 long: $(READY)
 	$(TEST) -m long
 

@@ -121,6 +121,7 @@ def test_the_plain_network_is_the_sampled_one(benchmarks):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_runner_adds_a_case_to_the_results(tmp_path):
     out = tmp_path / "results.json"
     out.write_text('{"kept": {}}')

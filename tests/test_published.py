@@ -63,6 +63,7 @@ def test_every_claim_has_a_verdict_from_enough_seeds(found):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_short_record_is_made_again(tmp_path, monkeypatch):
     """Bit by bit with the torch and the arithmetic that made it, else its beginning.
 

@@ -194,6 +194,7 @@ def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha, meas
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.long
 def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha, measure):
     """Compiled as ``compile=True`` does: logits, cost and theta gradients in float64, to 1e-10."""
     space = SearchSpace(nodes=1, operations=["none", "skip_connect", "sep_conv_3x3"])

@@ -420,6 +420,7 @@ def module(tmp_path, monkeypatch):
     sys.modules.pop("nascore_test_dataset", None)
 
 
+@pytest.mark.long
 def test_a_dataset_of_ones_own_in_worker_processes(module, tmp_path):
     config = SearchConfig(
         dataset=f"{module(MODULE)}:mine",

@@ -61,7 +61,7 @@ def test_fresh_runs_again_and_replaces_each_record_when_its_new_one_is_whole(tin
     assert len(list(store)) == 2  # nothing was lost
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_fresh_takes_no_checkpoint(traced, tmp_path, workers):
     """Not even that of a search whose record was all that a kill left unwritten."""
     config, store = traced.config(), RunStore(tmp_path)
@@ -134,6 +134,7 @@ def test_records_that_are_shipped_are_found_and_left_alone(tiny, tmp_path):
     assert RunStore(own).get(tiny) is not None
 
 
+@pytest.mark.long
 def test_a_failing_search_is_reported_and_the_others_are_kept(tiny, tmp_path):
     bad = tiny.replace(seed=1, device="cuda:99")
     with pytest.raises(SweepError, match="cuda:99"):

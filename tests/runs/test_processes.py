@@ -216,6 +216,7 @@ def test_who_is_left_takes_over(traced, tmp_path, wait_for):
     assert list(tmp_path.glob("*.lock")) == []
 
 
+@LONG
 def test_two_search_commands_share_the_work(traced, tmp_path, wait_for):
     words = ["-m", "nascore", "search", "--dataset", "synthetic", "--train-examples", 96]
     words += ["--no-augment", "--cells", 1, "--channels", 4, "--batch-size", 32, "--epochs", 2]
