@@ -91,9 +91,16 @@ def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_f
         configs, scheduler=cluster.scheduler_address, slice_seconds=1, store=tmp_path
     )
     wait_for(lambda: list(tmp_path.glob("*.checkpoint")))
-    victim = wait_for(lambda: traced.trace())[-1][0]
-    os.kill(psutil.Process(victim).ppid(), signal.SIGKILL)  # the Dask worker that it belongs to
-    wait_for(lambda: not psutil.pid_exists(victim), seconds=10)
+
+    def family():
+        """A slice's process and its Dask worker; None if the slice has just ended."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(traced.trace()[-1][0])
+            return process, process.parent()
+
+    searching, worker = wait_for(family)
+    worker.kill()
+    wait_for(lambda: not searching.is_running())
     _, said = sweeping.communicate(timeout=100)
     assert sweeping.returncode == 0, said
     steps = len(traced.trace())
