@@ -1,4 +1,4 @@
-"""The command: python -m soak [--kills 200] [--sample]."""
+"""The command: python -m soak."""
 
 import sys
 from pathlib import Path
