@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from nascore.errors import ConfigError, DataError, RecordError, SweepError, shown, unknown
+from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line, shown, unknown
 from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable_file, project_root, shipped_records
 from nascore.runs.config import SearchConfig
@@ -411,7 +411,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(" ".join(message.split()), err=True)
+    typer.echo(one_line(message), err=True)
     sys.exit(code)
 
 

@@ -49,6 +49,11 @@ class SweepError(RuntimeError):
     """Some searches of a sweep have failed. The others are done, and their records kept."""
 
 
+def one_line(text: object) -> str:
+    """What an error or a text says, without line breaks."""
+    return " ".join(str(text).split())
+
+
 def in_one_line(error: BaseException) -> str:
     """An error as one line: one of ours as it is, another with its kind and where it was raised.
 
@@ -57,7 +62,7 @@ def in_one_line(error: BaseException) -> str:
     >>> in_one_line(MemoryError())
     'MemoryError'
     """
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, ConfigError | DataError | RecordError):
         return text
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__

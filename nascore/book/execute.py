@@ -17,8 +17,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from nascore import errors
-from nascore.book.parameters import one_line
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, one_line
 
 PART = ".part.ipynb"
 """How a copy's name ends while its notebook is executed."""

@@ -17,7 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
-from nascore.errors import ConfigError, unknown
+from nascore.errors import ConfigError, one_line, shown, unknown
 from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable
 from nascore.runs.config import Share
@@ -80,7 +80,7 @@ def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
         for name, kind in types.items():
             wrong = _misfit(values[name], kind)
             if wrong:
-                given_as = f"{name}={_short(repr(values[name]))}"
+                given_as = f"{name}={shown(values[name])}"
                 raise ConfigError(
                     f"{notebook.name}: {given_as} is no {kind.partition('[')[0]}: {wrong}."
                 )
@@ -109,14 +109,5 @@ def _run_cell(notebook: Path, tag: str, values: dict[str, Any], given: Mapping[s
                 raise ConfigError(f"{notebook.name}: {one_line(error)}") from None
             except Exception as error:  # the cell may have been changed
                 said = f"{type(error).__name__}: {one_line(error)}"
-                with_these = "".join(f" With {name}={_short(repr(given[name]))}." for name in given)
+                with_these = "".join(f" With {name}={shown(given[name])}." for name in given)
                 raise ConfigError(f"{notebook.name}, cell {tag!r}: {said}.{with_these}") from None
-
-
-def one_line(error: object) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}..."

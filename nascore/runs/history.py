@@ -124,7 +124,7 @@ class History:
 def over_outcomes(values: xr.DataArray, examples: xr.DataArray) -> xr.DataArray:
     """The mean over all examples of means by outcome: NaN if one diverged, or without examples.
 
-    (..., outcome) to (...). In numpy, as what follows: xarray takes a hundred times as long.
+    (..., outcome) to (...). In numpy, as what follows: in xarray it takes far longer.
     """
     n = examples.values
     total = np.where(n > 0, values.values, 0) * n
