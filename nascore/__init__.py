@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from nascore.engine.supernet import Supernet as Supernet
     from nascore.runs.config import SearchConfig as SearchConfig
     from nascore.runs.loop import search as search
-    from nascore.runs.parallel import sweep as sweep
     from nascore.runs.run import Run as Run
-    from nascore.runs.store import RunStore as RunStore
+    from nascore.sweeps.parallel import sweep as sweep
+    from nascore.sweeps.store import RunStore as RunStore
 
 __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -80,7 +80,7 @@ def _search(
         typer.echo(estimated(config))
         return
     from nascore.runs.loop import search
-    from nascore.runs.store import RunStore
+    from nascore.sweeps.store import RunStore
 
     records = RunStore(store)
     records.ensure_writable()
@@ -158,7 +158,7 @@ def sweep(
 ) -> None:
     """Runs what is missing of an experiment, and goes on with what was interrupted."""
     from nascore.evidence.experiments import EXPERIMENTS, searches
-    from nascore.runs.parallel import sweep
+    from nascore.sweeps.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
     configs = searches(profile, names, seeds)
@@ -192,7 +192,7 @@ def _list(
             name = context.invoked_subcommand
             raise ConfigError(f"give options after {name}: runs {name} --store FOLDER.")
         return
-    from nascore.runs.catalogue import entries, in_bytes, listing, paths, select
+    from nascore.sweeps.catalogue import entries, in_bytes, listing, paths, select
 
     conditions = dict(map(_condition, where or ()))
     everything = {folder: [*entries(folder)] for folder in _folders(store)}
@@ -213,7 +213,7 @@ def _list(
 
 def _condition(text: str) -> tuple[str, Any]:
     """lr=0.1 as a condition on records, its value written as that of an option of search."""
-    from nascore.runs.catalogue import condition
+    from nascore.sweeps.catalogue import condition
 
     name, value = _name_and_value("--where", text)
     known = name in SearchConfig.model_fields
@@ -236,7 +236,7 @@ def _folders(store: Path | None) -> list[Path]:
 def _experiments() -> dict[str, list[str]]:
     """The names of the book's experiments by the searches that they need."""
     from nascore.evidence.experiments import EXPERIMENTS, searches
-    from nascore.runs.catalogue import but_seed
+    from nascore.sweeps.catalogue import but_seed
 
     needed: dict[str, list[str]] = {}
     for name in EXPERIMENTS:
@@ -250,7 +250,7 @@ def _experiments() -> dict[str, list[str]]:
 @catalogue.command()
 def sizes(store: Folder = None, as_json: AsJson = False) -> None:
     """Adds up files and bytes: by kind, by framework, and by the book's experiments."""
-    from nascore.runs.catalogue import in_bytes, sizes, table
+    from nascore.sweeps.catalogue import in_bytes, sizes, table
 
     found = {str(folder): sizes(folder, _experiments()) for folder in _folders(store)}
     if as_json:
@@ -268,7 +268,7 @@ def verify(store: Folder = None, as_json: AsJson = False) -> None:
     """Reads every record and checkpoint, and names every bad one. Exits with 1 if there is one."""
     from tqdm import tqdm
 
-    from nascore.runs.catalogue import paths, verify
+    from nascore.sweeps.catalogue import paths, verify
 
     kinds = [paths(folder) for folder in _folders(store)]
     files = [path for found in kinds for path in (*found["records"], *found["checkpoints"])]
@@ -308,7 +308,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Shows what may be removed, and removes it with --yes; never what comes with the book."""
-    from nascore.runs.catalogue import in_bytes, removable, remove, size
+    from nascore.sweeps.catalogue import in_bytes, removable, remove, size
 
     if not (damaged or leftovers or unused):
         raise ConfigError("say what to remove: --damaged, --leftovers, --unused, or several.")

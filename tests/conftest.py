@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from nascore import RunStore, SearchConfig, SearchSpace, Supernet
+from nascore import RunStore, SearchConfig, SearchSpace, Supernet, search
 from nascore.engine import local_cost, make_framework, stream
 
 matplotlib.use("Agg")
@@ -47,7 +47,7 @@ def seed():
 def smoke_runs(tmp_path_factory):
     """A store with every run of profile smoke, made once for all processes. Not to be changed."""
     from nascore.evidence.experiments import searches
-    from nascore.runs.parallel import sweep
+    from nascore.sweeps.parallel import sweep
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -56,6 +56,24 @@ def smoke_runs(tmp_path_factory):
     with FileLock(folder / "smoke_runs.lock"):
         sweep(searches("smoke"), store=store, workers=2, progress=False)
     return store
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Bi-level, 2 epochs, one edge restricted. Not to change: tests take a copy."""
+    config = SearchConfig(
+        level="bi",
+        dataset="synthetic",
+        train_examples=64,
+        search_examples=64,
+        allowed={"(2,3)": ["none", "skip_connect"]},
+        augment=False,
+        cells=2,
+        channels=4,
+        batch_size=32,
+        epochs=2,
+    )
+    return search(config, progress=False)
 
 
 @pytest.fixture

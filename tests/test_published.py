@@ -12,7 +12,7 @@ from nascore.evidence.experiments import EXPERIMENTS, load_experiment, searches
 from nascore.evidence.verdicts import CLAIMS, verdicts
 from nascore.runs.datasets import DATASETS
 from nascore.runs.history import VARIABLES
-from nascore.runs.parallel import sweep
+from nascore.sweeps.parallel import sweep
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "book" / "records"

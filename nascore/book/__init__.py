@@ -1,6 +1,6 @@
 """The book: figures and tables, executing notebooks, building pages.
 
-Imports only engine, methods, runs, theory, evidence, and errors, folders, plugins and lazy.
+Imports only engine, methods, runs, sweeps, theory, evidence, and errors, folders, plugins and lazy.
 """
 
 from typing import TYPE_CHECKING

@@ -26,8 +26,8 @@ from nascore.book.tables import write_execution_record
 from nascore.errors import ConfigError, unknown
 from nascore.evidence.experiments import searches
 from nascore.folders import ensure_writable, shipped_records
-from nascore.runs.parallel import sweep
-from nascore.runs.store import RunStore
+from nascore.sweeps.parallel import sweep
+from nascore.sweeps.store import RunStore
 
 
 def book_notebooks(root: Path) -> list[Path]:

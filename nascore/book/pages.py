@@ -17,7 +17,7 @@ from nascore.evidence.profiles import SEEDS
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni
 from nascore.evidence.verdicts import count_tested, in_order, verdicts
 from nascore.runs.config import SearchConfig
-from nascore.runs.store import RunStore
+from nascore.sweeps.store import RunStore
 
 FILES = ("README.md", "_toc.yml", "book/introduction.md", "book/protocol.md")
 """The pages that have such blocks."""

@@ -1,6 +1,6 @@
 """Experiments and claims: which searches are run, what is measured in them, what is decided.
 
-Imports only engine, methods, runs, theory, and errors, folders, plugins and lazy.
+Imports only engine, methods, runs, sweeps, theory, and errors, folders, plugins and lazy.
 """
 
 from typing import TYPE_CHECKING

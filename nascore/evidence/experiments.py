@@ -16,9 +16,9 @@ from nascore.evidence.profiles import ACROSS, FAILURE, FEWER_SEEDS, SEEDS, SMALL
 from nascore.folders import shipped_records
 from nascore.plugins import Registry
 from nascore.runs.config import SearchConfig
-from nascore.runs.parallel import sweep
 from nascore.runs.run import Run
-from nascore.runs.store import RunStore
+from nascore.sweeps.parallel import sweep
+from nascore.sweeps.store import RunStore
 
 Configs = dict[str, list[SearchConfig]]
 """The searches of an experiment: for each arm, a config for each seed."""

@@ -18,7 +18,7 @@ from nascore.evidence.claims import CLAIMS, Arms, Claim, Evidence
 from nascore.evidence.experiments import load_experiment
 from nascore.evidence.profiles import PROFILES
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval
-from nascore.runs.store import RunStore
+from nascore.sweeps.store import RunStore
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     from nascore.runs.datasets import dataset as dataset
     from nascore.runs.history import History as History
     from nascore.runs.loop import search as search
-    from nascore.runs.parallel import sweep as sweep
     from nascore.runs.resources import Estimate as Estimate
     from nascore.runs.resources import estimate as estimate
     from nascore.runs.run import Run as Run
     from nascore.runs.setup import Setup as Setup
     from nascore.runs.setup import set_up as set_up
-    from nascore.runs.store import RunStore as RunStore
 
 __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,6 +1,6 @@
 """The paper's theorems in numbers, each beside the chapter that quotes it.
 
-Imports only engine, methods, runs and what lies at the bottom: errors, folders, plugins and lazy.
+Imports only engine, methods, runs, sweeps, and errors, folders, plugins and lazy.
 """
 
 from typing import TYPE_CHECKING

@@ -10,7 +10,7 @@ from nascore.evidence.experiments import (
     run_experiment,
 )
 from nascore.evidence.profiles import FEWER_SEEDS, PROFILES, SEEDS
-from nascore.runs.store import RunStore
+from nascore.sweeps.store import RunStore
 
 DIFFERENCE = {
     "growing": set(),

@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from nascore import RunStore, search
 from nascore.errors import ConfigError, RecordError
-from nascore.runs import catalogue
 from nascore.runs.loop import Searcher
+from nascore.sweeps import catalogue
 
 
 @pytest.fixture

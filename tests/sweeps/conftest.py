@@ -1,4 +1,4 @@
-"""What the tests of runs share: a small run, and searches that leave a trace."""
+"""What the tests of sweeps share: searches that leave a trace."""
 
 import json
 import os
@@ -12,26 +12,6 @@ import psutil
 import pytest
 
 import nascore
-from nascore import SearchConfig, search
-
-
-@pytest.fixture(scope="session")
-def run():
-    """Bi-level, 2 epochs, one edge restricted. Not to change: tests take a copy."""
-    config = SearchConfig(
-        level="bi",
-        dataset="synthetic",
-        train_examples=64,
-        search_examples=64,
-        allowed={"(2,3)": ["none", "skip_connect"]},
-        augment=False,
-        cells=2,
-        channels=4,
-        batch_size=32,
-        epochs=2,
-    )
-    return search(config, progress=False)
-
 
 MODULE = """
 import os, signal, time

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from nascore.runs.config import SearchConfig
-from nascore.runs.worker import GRACE, STOP
+from nascore.sweeps.worker import GRACE, STOP
 
 PATIENCE = 3.5  # seconds that workers have to stop, once they are told to
 BACK = 1.0  # seconds until a search that another process is at is looked at again
@@ -82,7 +82,7 @@ class Worker:
     def __init__(self):
         program = (
             "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-            "from nascore.runs.worker import main; main()"
+            "from nascore.sweeps.worker import main; main()"
         )
         # Blocked here, Ctrl-C is blocked in what is started: it is for the parent alone.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -18,7 +18,7 @@ from nascore.errors import Interrupted, RecordError, in_one_line
 
 if TYPE_CHECKING:
     from nascore.runs.config import SearchConfig
-    from nascore.runs.store import RunStore
+    from nascore.sweeps.store import RunStore
 
 GRACE = 1.0  # seconds to write a checkpoint in, once the parent is gone
 STOP = b"stop\n"  # instead of a request: write a checkpoint after this step, and end
@@ -79,7 +79,7 @@ def _answer(request: dict[str, Any], stop: Callable[[], bool]) -> dict[str, Any]
     """
     try:
         from nascore.runs.config import SearchConfig
-        from nascore.runs.store import RunStore
+        from nascore.sweeps.store import RunStore
 
         config = SearchConfig(**request["config"])
         if config.hash != request["hash"]:

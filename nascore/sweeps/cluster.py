@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from nascore.errors import ConfigError, SweepError, in_one_line
 from nascore.folders import whole_file
-from nascore.runs.processes import Outcome, Task, Todo, Worker
+from nascore.sweeps.processes import Outcome, Task, Todo, Worker
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from nascore.runs.store import RunStore
+    from nascore.sweeps.store import RunStore
 
 IN_FLIGHT = 400  # searches that are with the cluster at a time: each holds a lock file open
 PATIENCE = 600.0  # seconds to wait for a scheduler that was there and is gone

@@ -18,13 +18,13 @@ from nascore.errors import (
     checked,
     in_one_line,
 )
-from nascore.runs import worker
-from nascore.runs.cluster import Cluster
 from nascore.runs.config import SearchConfig
 from nascore.runs.interruption import stop_on_signals
-from nascore.runs.processes import Outcome, Task, Team, Todo
 from nascore.runs.run import Run
-from nascore.runs.store import RunStore
+from nascore.sweeps import worker
+from nascore.sweeps.cluster import Cluster
+from nascore.sweeps.processes import Outcome, Task, Team, Todo
+from nascore.sweeps.store import RunStore
 
 
 @checked

@@ -157,7 +157,7 @@ def test_a_damaged_record_is_set_aside_and_its_search_made_again(tiny, tmp_path)
 
 def test_a_store_that_cannot_be_written_is_refused_before_any_work(tiny, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("nascore.runs.worker.attempt", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("nascore.sweeps.worker.attempt", lambda *_: pytest.fail("it has begun"))
     with pytest.raises(RecordError, match="cannot write to .*Choose another folder"):
         sweep([tiny], store=tmp_path / "file" / "runs", workers=0, progress=False)
 
