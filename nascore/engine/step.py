@@ -34,6 +34,7 @@ class Learner:
         framework: on the supernet's space.
         architecture: what the framework learns, by name: leaves, such as alpha (edges, operations).
         state: what the framework remembers from step to step, by name.
+        decay_unsampled: whether momentum and weight decay also move what no gradient has reached.
         grad_clip: largest norm of theta's gradient; None for no limit, also in the next two.
         arch_grad_clip: largest norm of the architecture's gradient.
         cost_clamp: largest size of what meets the score.
@@ -47,6 +48,7 @@ class Learner:
     state: dict[str, Tensor]
     theta_optimiser: torch.optim.SGD
     alpha_optimiser: torch.optim.Adam
+    decay_unsampled: bool = False
     grad_clip: float | None = None
     arch_grad_clip: float | None = None
     cost_clamp: float | None = None
@@ -84,6 +86,8 @@ class Learner:
         else:
             logits, cost, output_cost = self.backpropagate(mask, batch, theta, measure)
         if theta:
+            for p in self.theta if self.decay_unsampled else ():
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             self.theta_optimiser.step()
             self.theta_optimiser.zero_grad()
         if alpha:

@@ -105,6 +105,18 @@ class Cell(nn.Module):
         return concatenate([torch.zeros_like(nodes[0]) if x is None else x for x in outputs])
 
 
+class Affine(nn.Module):
+    """A scale and a shift of each channel, 1 and 0 at the start."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x + self.shift
+
+
 @checked
 class Supernet(nn.Module):
     """Stem, cells without reduction, global average pool, linear classifier without bias.
@@ -113,6 +125,7 @@ class Supernet(nn.Module):
 
     Arguments:
         channels: channels C of every node; the stem has 3 C.
+        stem_affine: learn a scale and a shift behind the stem's normalisation.
         recompute: keep only what enters each cell; the backward pass computes the rest again.
 
     Raises ConfigError if a number is not at least 1, or if an operation or the norm cannot take so
@@ -127,6 +140,7 @@ class Supernet(nn.Module):
         cells: int = 8,
         channels: int = 16,
         norm: str = "batch",
+        stem_affine: bool = False,
         recompute: bool = False,
         build: Build = build_operation,
     ):
@@ -137,7 +151,8 @@ class Supernet(nn.Module):
                 raise ConfigError(f"{name}={number}: give at least 1.")
         self.space, self.recompute, width = space, recompute, 3 * channels
         stem = nn.Conv2d(image_channels, width, 3, padding=1, bias=False)
-        self.stem = nn.Sequential(stem, build_norm(norm, width))
+        affine = [Affine(width)] if stem_affine else []
+        self.stem = nn.Sequential(stem, build_norm(norm, width), *affine)
         sources = [width] * space.inputs  # channels of what the next cell reads, newest last
         self.cells = nn.ModuleList()
         for _ in range(cells):

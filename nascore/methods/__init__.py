@@ -8,3 +8,4 @@ from nascore.methods.fairdarts import FairDARTS as FairDARTS
 from nascore.methods.gdas import GDAS as GDAS
 from nascore.methods.pcdarts import PCDARTS as PCDARTS
 from nascore.methods.reinforce import REINFORCE as REINFORCE
+from nascore.methods.released import ReleasedDSNAS as ReleasedDSNAS

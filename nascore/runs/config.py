@@ -105,6 +105,12 @@ class SearchConfig(BaseModel):
     search_examples: NonNegativeInt | None = _field(
         None, "Examples that alpha learns from in bi-level. Default: the other half."
     )
+    search_set: Literal["held out", "train"] = _field(
+        "held out", "Bi-level: examples of alpha's own, or those that theta learns from."
+    )
+    search_order: Literal["epochs", "anew"] = _field(
+        "epochs", "Bi-level: alpha's batches go through the search set, or each is drawn anew."
+    )
     valid_examples: NonNegativeInt = _field(0, "Examples that are only watched.")
     label_noise: Share = _field(0.0, "Share of all labels that are replaced by random ones.")
     augment: bool = _field(True, "Random crop (padding 4) and horizontal flip of training images.")
@@ -120,6 +126,7 @@ class SearchConfig(BaseModel):
     )
     cells: _up_to(1000) = _field(8, "Number of cells.")
     channels: _up_to(4096) = _field(16, "Channels C of every node.")
+    stem_affine: bool = _field(False, "Learn a scale and a shift in the stem's batch norm.")
     norm: str = _field(
         "batch", "batch, layer, group, none, instance (cannot learn) or module:name."
     )
@@ -130,6 +137,9 @@ class SearchConfig(BaseModel):
     lr_min: NonNegativeFloat = _field(0.001, "Learning rate of theta at the end of the cosine.")
     momentum: Share = _field(0.9, "Momentum of theta.")
     weight_decay: NonNegativeFloat = _field(3e-4, "Weight decay of theta.")
+    decay_unsampled: bool = _field(
+        False, "Momentum and weight decay also move the weights of operations that were not drawn."
+    )
     grad_clip: PositiveFloat | None = _field(5.0, "Largest norm of theta's gradient.")
     arch_lr: PositiveFloat = _field(3e-4, "Learning rate of alpha (Adam, betas 0.5 and 0.999).")
     arch_weight_decay: NonNegativeFloat = _field(1e-3, "Weight decay of alpha.")
@@ -221,15 +231,28 @@ class SearchConfig(BaseModel):
     @model_validator(mode="after")
     def _possible(self) -> "SearchConfig":
         _ = self.space  # checks operations, allowed and output_nodes
-        if self.level == "bi" and self.search_examples == 0:
-            nothing = "level='bi' with search_examples=0: alpha has nothing to learn from."
-            raise ConfigError(f"{nothing} Leave search_examples out to take half of the data.")
+        self._check_search_set()
         self._check_framework()
         if self.lr_min > self.lr:
             raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")
         self._check_modules()
         self._check_sizes()
         return self
+
+    def _check_search_set(self) -> None:
+        if self.level == "single":
+            for name in ("search_set", "search_order"):
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    given = f"{name}={value!r} with level='single'"
+                    raise ConfigError(f"{given}: there is no search set. It is for level='bi'.")
+        elif self.search_set == "train" and self.search_examples:
+            given = f"search_examples={self.search_examples} with search_set='train'"
+            raise ConfigError(
+                f"{given}: alpha learns from the training set. Leave one of them out."
+            )
+        elif self.search_set == "held out" and self.search_examples == 0:
+            nothing = "level='bi' with search_examples=0: alpha has nothing to learn from."
+            raise ConfigError(f"{nothing} Leave search_examples out to take half of the data.")
 
     def _check_framework(self) -> None:
         frameworks = _registries()["framework"]
@@ -262,7 +285,8 @@ class SearchConfig(BaseModel):
         given = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())
         if min(sizes.values()) < 0 or sum(sizes.values()) > total:
             raise ConfigError(f"{given}: together more than the {total} of {self.dataset}.")
-        for name in ("train", "search") if self.level == "bi" else ("train",):
+        held_out = self.level == "bi" and self.search_set == "held out"
+        for name in ("train", "search") if held_out else ("train",):
             if sizes[name] < self.batch_size:
                 few = f"{name}_examples={sizes[name]} is less than one batch"
                 raise ConfigError(f"{few}: batch_size={self.batch_size}.")
@@ -283,7 +307,8 @@ class SearchConfig(BaseModel):
         train, search, valid = self.train_examples, self.search_examples, self.valid_examples
         left = _registries()["dataset"][self.dataset].examples - valid
         if search is None:
-            search = 0 if self.level == "single" else (left - train if train else left // 2)
+            held_out = self.level == "bi" and self.search_set == "held out"
+            search = (left - train if train else left // 2) if held_out else 0
         return {"train": train or left - search, "search": search, "valid": valid}
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -30,9 +30,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, size: int, generator: Generator | None, augment: bool = False) -> "Batches":
+    def batches(
+        self, size: int, generator: Generator | None, augment: bool = False, anew: bool = False
+    ) -> "Batches":
         """Batches to learn from, without an end."""
-        return Batches(self, size, generator, augment)
+        return Batches(self, size, generator, augment, anew)
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every example once, in order, in pieces of about ``size``."""
@@ -50,10 +52,14 @@ class Batches:
         size: examples in a batch.
         generator: draws the order and the augmentation.
         augment: whether images are cropped and flipped at random.
+        anew: draw each batch from all examples, so that an epoch need not see each of them once.
     """
 
-    def __init__(self, split: Split, size: int, generator: Generator | None, augment: bool):
-        self.split, self.size, self.generator, self.augment = split, size, generator, augment
+    def __init__(
+        self, split: Split, size: int, generator: Generator | None, augment: bool, anew: bool
+    ):
+        self.split, self.size, self.generator = split, size, generator
+        self.augment, self.anew = augment, anew
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -66,7 +72,7 @@ class Batches:
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         split, size = self.split, self.size
-        if len(self.left) < size:
+        if self.anew or len(self.left) < size:
             device = split.labels.device
             self.left = torch.randperm(len(split), generator=self.generator, device=device)
         rows, self.left = self.left[:size], self.left[size:]
@@ -108,7 +114,7 @@ def load_splits(
     square are padded to a square first, so that nothing is stretched.
 
     Raises DataError if a file is missing, damaged, or cannot be written, or if the dataset does
-    not return what it has to.
+    not return what it has to. With ``search_set="train"`` the search part is the training part.
 
     >>> config = SearchConfig(dataset="digits", train_examples=96, valid_examples=64, image_size=9)
     >>> splits = load_splits(config, "cpu")
@@ -125,7 +131,8 @@ def load_splits(
     labels = _noisy(labels[index], dataset.classes, config.label_noise, stream(seed, "noise"))
     tensors = images.to(device, dtype, memory_format=layout), labels.to(device), index
     parts = [tensor.split([sizes[split] for split in SPLITS]) for tensor in tensors]
-    return {split: Split(*part, layout) for split, *part in zip(SPLITS, *parts, strict=True)}
+    splits = {split: Split(*part, layout) for split, *part in zip(SPLITS, *parts, strict=True)}
+    return splits | ({"search": splits["train"]} if config.search_set == "train" else {})
 
 
 def _resized(images: Tensor, size: int | None) -> Tensor:

@@ -37,6 +37,7 @@ class Setup:
             arguments of ``Learner.step``: what learns, and whether the cost is measured.
         batch_size: examples in a batch.
         augment: whether batches to learn from are augmented.
+        search_anew: whether alpha's batches of a search set are each drawn anew.
     """
 
     learner: Learner
@@ -46,6 +47,7 @@ class Setup:
     learning_splits: dict[str, dict[str, bool]]
     batch_size: int
     augment: bool
+    search_anew: bool
 
     @property
     def space(self) -> SearchSpace:
@@ -75,7 +77,8 @@ class Setup:
 
     def batches(self, split: str) -> Batches:
         """Batches to learn from: images (B, channels, H, W) and labels (B,), without an end."""
-        return self.splits[split].batches(self.batch_size, self.streams[split], self.augment)
+        anew = self.search_anew and split == "search"
+        return self.splits[split].batches(self.batch_size, self.streams[split], self.augment, anew)
 
     def batch(self, split: str = "train") -> Batch:
         """The next batch to learn from."""
@@ -119,6 +122,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
             cells=config.cells,
             channels=config.channels,
             norm=config.norm,
+            stem_affine=config.stem_affine,
             recompute=config.recompute,
             **framework.supernet_settings(),
         )
@@ -144,6 +148,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
         {name: value.to(device, dtype) for name, value in framework.state().items()},
         sgd,
         adam,
+        decay_unsampled=config.decay_unsampled,
         grad_clip=config.grad_clip,
         arch_grad_clip=config.arch_grad_clip,
         cost_clamp=config.cost_clamp,
@@ -162,6 +167,7 @@ def set_up(config: SearchConfig, dtype: torch.dtype = torch.float32) -> Setup:
         learning_splits=learning,
         batch_size=config.batch_size,
         augment=config.augment,
+        search_anew=config.search_order == "anew",
     )
 
 

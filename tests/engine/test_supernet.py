@@ -178,6 +178,17 @@ def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha, dr
         assert torch.allclose(one, other, rtol=0.1, atol=0.1 * one.detach().abs().max().item())
 
 
+def test_an_affine_stem_starts_as_the_plain_one_and_learns(supernet, batch, alpha, draw):
+    plain, affine = supernet(), supernet(stem_affine=True)
+    mask = draw("dsnas", plain.space, alpha())
+    z = mask.per_cell(2)
+    logits = affine(batch[0], z, mask)
+    assert torch.equal(logits, plain(batch[0], z, mask))
+    F.cross_entropy(logits, batch[1]).backward()
+    scale, shift = affine.stem[-1].parameters()
+    assert len(scale) == 12 and (scale.grad != 0).all() and (shift.grad != 0).all()
+
+
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha, measure, draw):
     results = []

@@ -57,6 +57,12 @@ def test_bilevel_halves_the_training_set_by_default():
         ({"dataset": "digits", "train_examples": 50}, "train_examples=50 is less than one batch"),
         ({"level": "bi", "search_examples": 0}, "alpha has nothing to learn from"),
         ({"level": "bi", "search_examples": 50}, "search_examples=50 is less than one batch"),
+        ({"search_set": "train"}, "search_set='train' with level='single': there is no search set"),
+        ({"search_order": "anew"}, "search_order='anew' with level='single'"),
+        (
+            {"level": "bi", "search_set": "train", "search_examples": 96},
+            "search_examples=96 with search_set='train': alpha learns from the training set",
+        ),
         ({"allowed": {"(0,9)": ["none"]}}, r"\(0,9\)'\]: the cell does not have this edge"),
         ({"allowed": {"(0,2)": []}}, "at least one operation"),
         ({"allowed": {5: ["none"]}}, "'?5'? is not an edge"),

@@ -1,3 +1,5 @@
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,25 @@ def test_splits_are_disjoint_and_keep_their_labels():
     _, labels = DATASETS["digits"].read()
     for split in splits.values():
         assert torch.equal(split.labels, torch.from_numpy(labels)[split.index])
+
+
+def test_without_a_search_set_alpha_has_the_training_examples():
+    sizes = {"train": 96, "valid": 64}
+    splits = load(sizes=sizes, level="bi", search_set="train")
+    assert splits["search"] is splits["train"] and len(splits["train"]) == 96
+    assert torch.equal(splits["train"].images, load(sizes=sizes)["train"].images)
+
+
+def test_batches_drawn_anew_are_uniform_and_do_not_wait_for_the_others():
+    """Of 100 examples, 300 batches of 96: each is in 288 of them, give or take 5 deviations."""
+    split = load(sizes={"train": 100})["train"]
+    split.images[:, 0, 0, 0] = torch.arange(100)
+    seen = torch.zeros(100)
+    for images, _ in islice(split.batches(96, stream(0, "x"), anew=True), 300):
+        rows = images[:, 0, 0, 0].long()
+        assert len(rows.unique()) == 96  # without repeats within a batch
+        seen[rows] += 1
+    assert (seen - 288).abs().max() < 5 * (300 * 0.96 * 0.04) ** 0.5
 
 
 def test_seed_decides_the_split():

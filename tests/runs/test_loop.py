@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from nascore import search
 from nascore.engine.frameworks import FRAMEWORKS
 from nascore.engine.mask import Mask
+from nascore.engine.random import stream
 from nascore.engine.step import Learner
 from nascore.errors import ConfigError
 from nascore.runs.loop import Searcher
@@ -147,6 +148,23 @@ def test_cost_clamp_limits_what_meets_the_score(tiny, monkeypatch):
     assert max(seen) > 2e-3
 
 
+def test_weights_that_were_not_drawn_may_decay_all_the_same(tiny):
+    """A step with momentum and decay moves them by -lr (decay w), else by nothing."""
+    config = tiny.replace(weight_decay=0.1)
+    for decays in (False, True):
+        searcher = Searcher(config.replace(decay_unsampled=decays))
+        learner, batch = searcher.setup.learner, searcher.setup.batch()
+        learner.backpropagate(learner.draw(stream(0, "mask")), batch, theta=True, measure=False)
+        idle = [n for n, p in enumerate(learner.theta) if p.grad is None]
+        before = [p.detach().clone() for p in learner.theta]
+        learner.theta_optimiser.zero_grad()
+        learner.step(batch, stream(0, "mask"), theta=True)
+        assert len(idle) > 10
+        for n in idle:
+            factor = 1 - config.lr * 0.1 if decays else 1
+            assert torch.allclose(learner.theta[n], factor * before[n], rtol=1e-6)
+
+
 def test_freeze_alpha_keeps_masks_uniform(tiny):
     run = search(tiny.replace(freeze_alpha=True), progress=False)
     assert (run.history.probability == 1 / 8).all()
@@ -188,6 +206,32 @@ def test_in_bilevel_the_train_half_does_not_touch_alpha_directly(tiny):
     for searcher in (one, other):
         searcher.finish(progress=False)
     assert torch.equal(alpha_of(one), alpha_of(other))
+
+
+def test_alpha_may_learn_from_the_training_set_in_steps_of_its_own(tiny):
+    """As in bi-level with a search set of the same examples, and unlike single-level."""
+    config = tiny.replace(level="bi", search_set="train")
+    searcher = Searcher(config)
+    assert searcher.setup.steps == 3 and list(searcher.batches) == ["search", "train"]
+    other = Searcher(tiny.replace(level="bi", search_examples=96))
+    for split in ("train", "search"):
+        for name in ("images", "labels"):
+            same_as = getattr(searcher.setup.splits["train"], name)
+            getattr(other.setup.splits[split], name).copy_(same_as)
+    for one in (searcher, other):
+        one.finish(progress=False)
+    alphas = [alpha_of(one) for one in (searcher, other, train(tiny))]
+    assert torch.equal(alphas[0], alphas[1]) and not torch.equal(alphas[0], alphas[2])
+
+
+def test_search_batches_drawn_anew(tiny):
+    config = tiny.replace(level="bi", search_examples=64)
+    one, other = Searcher(config), Searcher(config.replace(search_order="anew"))
+    for searcher in (one, other):
+        searcher.finish(progress=False)
+    assert not torch.equal(alpha_of(one), alpha_of(other))
+    seen = other.history.to_xarray().examples.sum("outcome").sel(split="search")
+    assert (seen[1:] == 96).all()  # three steps an epoch, as many as theta makes
 
 
 @pytest.mark.parametrize("level", ["single", "bi"])
