@@ -2,18 +2,22 @@
 
 import inspect
 import json
+import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
 import typer
 
 from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line, shown, unknown
 from nascore.evidence.profiles import PROFILES
-from nascore.folders import ensure_writable_file, project_root, shipped_records
+from nascore.folders import ensure_writable_file, project_root
 from nascore.runs.config import SearchConfig
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # What needs torch is imported by the commands themselves: --help need not wait for it.
 app = typer.Typer(
@@ -186,38 +190,42 @@ def _list(
     store: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists records: what was searched, how large, how old, how long it took, whether whole."""
+    """Lists files: their kind, how large, whether whole; when and how long a record was made."""
     if context.invoked_subcommand is not None:
         if where or store or as_json:
             name = context.invoked_subcommand
             raise ConfigError(f"give options after {name}: runs {name} --store FOLDER.")
         return
-    from nascore.sweeps.catalogue import entries, in_bytes, listing, paths, select
+    from nascore.sweeps.catalogue import files, select
 
     conditions = dict(map(_condition, where or ()))
-    everything = {folder: [*entries(folder)] for folder in _folders(store)}
-    others = {folder: {**paths(folder), "records": []} for folder in everything}
-    chosen = select([entry for found in everything.values() for entry in found], conditions)
+    table = select(files(_folders(store)), conditions)
+    columns = ["path", "kind", "state", "bytes", "epochs", "started", "wall_seconds", "threads"]
+    _print(table if as_json else table[columns], as_json, _sum(table))
+
+
+def _print(table: "DataFrame", as_json: bool, last: str | None = None) -> None:
+    """Prints a table, and a line below it that is no part of the JSON."""
+    from nascore.sweeps import catalogue
+
     if as_json:
-        typer.echo(json.dumps([entry.to_json() for entry in chosen], indent=1))
+        typer.echo(catalogue.as_json(table))
         return
-    for folder, found in everything.items():
-        shown = [entry for entry in chosen if entry.path.parent == folder]
-        size = in_bytes(sum(entry.size for entry in shown))
-        of = f" of {len(found)}" if conditions else ""
-        besides = [f"; {len(files)} {kind}" for kind, files in others[folder].items() if files]
-        typer.echo(f"{folder}: {len(shown)}{of} records, {size}{''.join(besides)}")
-        if shown:
-            typer.echo(f"{listing(shown)}\n")
+    if len(table):
+        typer.echo(catalogue.as_text(table))
+    if last is not None:
+        typer.echo(last)
+
+
+def _sum(table: "DataFrame") -> str:
+    return f"{len(table)} files, {table['bytes'].sum():,} bytes"
 
 
 def _condition(text: str) -> tuple[str, Any]:
-    """lr=0.1 as a condition on records, its value written as that of an option of search."""
-    from nascore.sweeps.catalogue import condition
-
+    """lr=0.1 as a name and a value, which is written as that of an option of search."""
     name, value = _name_and_value("--where", text)
-    known = name in SearchConfig.model_fields
-    return condition(name, _value(name, text.partition("=")[2]) if known else value)
+    is_field = name in SearchConfig.model_fields
+    return name, _value(name, text.partition("=")[2]) if is_field else value
 
 
 def _folders(store: Path | None) -> list[Path]:
@@ -228,39 +236,16 @@ def _folders(store: Path | None) -> list[Path]:
         root = project_root()
     except ConfigError:
         return [Path("runs")]
-    return [
-        folder for name in ("notebooks/runs", "book/records") if (folder := root / name).exists()
-    ]
-
-
-def _experiments() -> dict[str, list[str]]:
-    """The names of the book's experiments by the searches that they need."""
-    from nascore.evidence.experiments import EXPERIMENTS, searches
-    from nascore.sweeps.catalogue import but_seed
-
-    needed: dict[str, list[str]] = {}
-    for name in EXPERIMENTS:
-        for profile in PROFILES:
-            configs = searches(profile, [name], 1)
-            for config in {but_seed(config.model_dump(mode="json")) for config in configs}:
-                needed.setdefault(config, []).append(name)
-    return needed
+    folders = (root / name for name in ("notebooks/runs", "book/records"))
+    return [Path(os.path.relpath(folder)) for folder in folders if folder.exists()]
 
 
 @catalogue.command()
 def sizes(store: Folder = None, as_json: AsJson = False) -> None:
-    """Adds up files and bytes: by kind, by framework, and by the book's experiments."""
-    from nascore.sweeps.catalogue import in_bytes, sizes, table
+    """Adds up files and bytes: by folder and kind, and of records by framework."""
+    from nascore.sweeps.catalogue import files, sizes
 
-    found = {str(folder): sizes(folder, _experiments()) for folder in _folders(store)}
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    for folder, groups in found.items():
-        typer.echo(folder)
-        for group, members in groups.items():
-            rows = [(name, files, in_bytes(size)) for name, (files, size) in members.items()]
-            typer.echo(f"{table({group: '<', 'files': '>', 'size': '>'}, rows)}\n")
+    _print(sizes(files(_folders(store))), as_json)
 
 
 @catalogue.command()
@@ -268,65 +253,45 @@ def verify(store: Folder = None, as_json: AsJson = False) -> None:
     """Reads every record and checkpoint, and names every bad one. Exits with 1 if there is one."""
     from tqdm import tqdm
 
-    from nascore.sweeps.catalogue import paths, verify
+    from nascore.sweeps.catalogue import files, verify
 
-    kinds = [paths(folder) for folder in _folders(store)]
-    files = [path for found in kinds for path in (*found["records"], *found["checkpoints"])]
-    shown = {"desc": "files", "unit": "file", "disable": None}  # not outside of a terminal
-    found = {path: verify(path) for path in tqdm(files, **shown)}
-    states = [state for state, _ in found.values()]
+    table = files(_folders(store))
+    table = table.loc[table["kind"].isin(["record", "checkpoint"]), ["path"]]
+    paths = tqdm(table["path"], desc="files", unit="file", disable=None)  # only in a terminal
+    found = [verify(Path(path)) for path in paths]
+    states = [state for state, _ in found]
     if as_json:
-        lines = [{"path": str(p), "state": state, "why": why} for p, (state, why) in found.items()]
-        typer.echo(json.dumps(lines, indent=1))
+        _print(table.assign(state=states, why=[why for _, why in found]), as_json)
     else:
-        for state, why in found.values():
-            if why:
-                typer.echo(f"{state}: {why}")
-        counts = ", ".join(
-            f"{states.count(state)} {state}" for state in ("whole", "bad", "unknown")
-        )
-        typer.echo(f"{len(files)} files: {counts}")
+        lines = [f"{state}: {why}" for state, why in found if why]
+        counts = [f"{states.count(state)} {state}" for state in ("whole", "bad", "unknown")]
+        typer.echo("\n".join([*lines, f"{len(found)} files: {', '.join(counts)}"]))
     raise typer.Exit(1 if "bad" in states else 0)
 
 
 @catalogue.command()
 def prune(
-    damaged: Annotated[
-        bool, typer.Option("--damaged", help="Records that were set aside.")
-    ] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="What was set aside.")] = False,
     leftovers: Annotated[
-        bool,
-        typer.Option(
-            "--leftovers", help="What killed processes left, and checkpoints beside whole records."
-        ),
-    ] = False,
-    unused: Annotated[
-        bool, typer.Option("--unused", help="Records that no experiment of the book needs.")
+        bool, typer.Option("--leftovers", help="What killed processes left behind.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
     store: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Shows what may be removed, and removes it with --yes; never what comes with the book."""
-    from nascore.sweeps.catalogue import in_bytes, removable, remove, size
+    from nascore.sweeps.catalogue import files, is_shipped, remove
 
-    if not (damaged or leftovers or unused):
-        raise ConfigError("say what to remove: --damaged, --leftovers, --unused, or several.")
-    folders = [folder for folder in _folders(store) if store or folder != shipped_records()]
-    experiments = _experiments() if unused else None
-    asked = {"damaged": damaged, "leftovers": leftovers, "experiments": experiments}
-    files = {path: size(path) for folder in folders for path in removable(folder, **asked)}
-    if yes:
-        remove(files)
-    if as_json:
-        lines = [{"path": str(path), "bytes": taken} for path, taken in files.items()]
-        typer.echo(json.dumps({"removed": yes, "files": lines}, indent=1))
-        return
-    for path, taken in files.items():
-        typer.echo(f"{path}  {in_bytes(taken)}")
-    what = f"{len(files)} files, {in_bytes(sum(files.values()))}"
-    done = "removed" if yes else "add --yes to remove them"
-    typer.echo(f"{what}: {done}" if files else "There is nothing to remove.")
+    if not (damaged or leftovers):
+        raise ConfigError("say what to remove: --damaged, --leftovers, or both.")
+    if store is not None and is_shipped(store):
+        raise ConfigError(f"{store} comes with the book: nothing is removed there.")
+    table = files(folder for folder in _folders(store) if not is_shipped(folder))
+    kinds = ["damaged"] * damaged + ["leftover"] * leftovers
+    table = table.loc[table["kind"].isin(kinds), ["path", "kind", "bytes"]]
+    table = remove(table) if yes else table
+    done = f"{_sum(table)}: {'removed' if yes else 'add --yes to remove them'}"
+    _print(table, as_json, done if len(table) else "There is nothing to remove.")
 
 
 @app.command()

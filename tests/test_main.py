@@ -132,7 +132,7 @@ def test_lists_and_json(run_command, capsys, tmp_path):
         (["runs", "--store", ".", "sizes"], "give options after sizes: runs sizes --store FOLDER"),
         (["runs", "sizes", "--store", "nowhere"], "nowhere: No such file"),
         (["runs", "verify", "--store", "nowhere"], "nowhere: No such file"),
-        (["runs", "prune", "--yes"], "say what to remove: --damaged, --leftovers, --unused"),
+        (["runs", "prune", "--yes"], "say what to remove: --damaged, --leftovers, or both"),
     ],
 )
 def test_a_mistake_is_one_message(run_command, capsys, words, message):
@@ -259,31 +259,42 @@ def test_runs_lists_sums_verifies_and_prunes(run_command, capsys, tmp_path):
         assert run_command("runs", *words) == code
         return capsys.readouterr().out
 
-    heading, columns, *lines = printed().strip().splitlines()
-    assert heading.startswith("runs: 2 records, ")
-    assert columns.split()[:5] == ["record", "framework", "level", "dataset", "seed"]
-    assert [line.split()[4] for line in lines] == ["0", "1"]
-    assert all(line.endswith("whole") for line in lines)
-    assert printed("--where", "seed=1", "--where", "grad_clip=5").startswith("runs: 1 of 2 records")
+    heading, *lines, total = printed().splitlines()
+    columns = ["kind", "state", "bytes", "epochs", "started", "wall_seconds", "threads"]
+    assert heading.split() == columns
+    assert [line.split()[:3] for line in lines] == [
+        [str(path), "record", "whole"] for path in (first, second)
+    ]
+    taken = [path.stat().st_size for path in (first, second)]
+    assert total == f"2 files, {sum(taken):,} bytes"
+    *_, total = printed("--where", "seed=1", "--where", "grad_clip=5").splitlines()
+    assert total == f"1 files, {taken[1]:,} bytes"
     (entry,) = json.loads(printed("--where", "seed=1", "--json"))
-    assert entry["config"]["seed"] == 1 and entry["path"] == str(second)
-    assert "dsnas" in printed("sizes") and "of none" in printed("sizes")
-    assert json.loads(printed("sizes", "--json"))["runs"]["kind"]["records"][0] == 2
+    assert entry["seed"] == 1 and entry["path"] == str(second)
+    assert printed("sizes").split()[-4:] == ["record", "dsnas", "2", str(sum(taken))]
+    assert json.loads(printed("sizes", "--json"))[0]["files"] == 2
     assert printed("verify") == "2 files: 2 whole, 0 bad, 0 unknown\n"
 
     first.write_bytes(first.read_bytes()[:-1000])
     text = printed("verify", code=1)
     assert text.startswith(f"bad: {first} is not a whole record")
     assert text.endswith("2 files: 1 whole, 1 bad, 0 unknown\n")
-    assert [file["state"] for file in json.loads(printed("verify", "--json", code=1))] == [
-        "bad",
-        "whole",
-    ]
+    bad, whole = json.loads(printed("verify", "--json", code=1))
+    assert bad["path"] == str(first) and bad["state"] == "bad" and str(first) in bad["why"]
+    assert whole == {"path": str(second), "state": "whole", "why": ""}
     assert printed("prune", "--damaged", "--leftovers") == "There is nothing to remove.\n"
-    text = printed("prune", "--unused")
-    assert str(second) in text and text.endswith("add --yes to remove them\n") and second.exists()
-    assert printed("prune", "--unused", "--yes").endswith(": removed\n") and not second.exists()
-    assert first.exists()  # what is damaged is no record of anything
+
+    beside, damaged = second.with_suffix(".checkpoint"), second.with_suffix(".nc.damaged")
+    beside.write_bytes(bytes(10))
+    damaged.touch()
+    text = printed("prune", "--leftovers")
+    assert str(beside) in text and text.endswith("1 files, 10 bytes: add --yes to remove them\n")
+    assert beside.exists()
+    assert printed("prune", "--leftovers", "--yes").endswith("1 files, 10 bytes: removed\n")
+    assert not beside.exists() and damaged.exists()
+    (entry,) = json.loads(printed("prune", "--damaged", "--yes", "--json"))
+    assert entry == {"path": str(damaged), "kind": "damaged", "bytes": 0}
+    assert sorted(Path("runs").iterdir()) == sorted([first, second])
 
 
 def test_runs_takes_the_records_of_the_project(run_command, capsys, tmp_path):
@@ -293,11 +304,14 @@ def test_runs_takes_the_records_of_the_project(run_command, capsys, tmp_path):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "x.nc.damaged").touch()
     assert run_command("runs") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
-        f"{tmp_path / name}: 0 records, 0 B; 1 damaged"
-        for name in ("notebooks/runs", "book/records")
-    ]
+    _, first, second, total = capsys.readouterr().out.splitlines()
+    assert first.split()[:2] == ["notebooks/runs/x.nc.damaged", "damaged"]
+    assert second.split()[:2] == ["book/records/x.nc.damaged", "damaged"]
+    assert total == "2 files, 0 bytes"
     assert run_command("runs", "prune", "--damaged", "--yes") == 0
     assert not (tmp_path / "notebooks/runs/x.nc.damaged").exists()
     assert (tmp_path / "book/records/x.nc.damaged").exists()  # it comes with the book
+    capsys.readouterr()
+    assert run_command("runs", "prune", "--damaged", "--yes", "--store", "book/records") == 2
+    assert "book/records comes with the book: nothing is removed" in capsys.readouterr().err
+    assert (tmp_path / "book/records/x.nc.damaged").exists()

@@ -229,20 +229,20 @@ def measured_maps(config: SearchConfig) -> int:
     )
     setup = set_up(small)
     fixed = {p.data_ptr() for p in setup.learner.theta}
+    kept: dict[int, int] = {}  # bytes by address
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in fixed:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
     batches, most = {split: setup.batch(split) for split in setup.learning_splits}, 0
     for _ in range(1 if FRAMEWORKS[config.framework].dense else DRAWS):
         for split, what in setup.learning_splits.items():
-            kept: dict[int, int] = {}
-
-            def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
-                if tensor.data_ptr() not in fixed:
-                    storage = tensor.untyped_storage()
-                    kept[storage.data_ptr()] = storage.nbytes()
-                return tensor
-
+            kept.clear()
             with saved_tensors_hooks(keep, lambda tensor: tensor):
-                mask = setup.streams["mask"]
-                ahead = batches.get("train")
+                mask, ahead = setup.streams["mask"], batches.get("train")
                 setup.learner.step(batches[split], mask, ahead=ahead, **what)
             most = max(most, sum(kept.values()))
     return most * config.batch_size // few
@@ -278,10 +278,11 @@ def estimate(config: SearchConfig) -> Estimate:
     tick()
     with suppress(_Enough):
         searcher.run_epoch(1, tick)
-    steps = np.diff(clock)
-    a_step = median(steps[1:] if len(steps) > 1 else steps)  # the first one warms up
-    watched = {split: round(n / config.batch_size) for split, n in config.sizes.items()}
-    later = sum(n for split, n in watched.items() if split not in setup.learning_splits)
-    steps = config.epochs * setup.steps + (sum(watched.values()) + config.epochs * later) / 3
+    taken = np.diff(clock)
+    a_step = median(taken[1:] if len(taken) > 1 else taken)  # the first one warms up
+    chunks = {split: round(n / config.batch_size) for split, n in config.sizes.items()}
+    later = sum(n for split, n in chunks.items() if split not in setup.learning_splits)
+    watched = sum(chunks.values()) + config.epochs * later  # all of them in epoch 0
+    steps = config.epochs * setup.steps + watched / 3  # without a backward pass
     parts = needs(config) | {MAPS: measured_maps(config)}
     return Estimate(float(a_step * steps), sum(parts.values()), disk(config))

@@ -118,20 +118,31 @@ class RunStore:
         with suppress(FileNotFoundError):
             return self.path(config).stat().st_mtime_ns
 
-    def clean(self) -> None:
-        """Removes what killed processes left here: parts of files, locks, needless checkpoints.
+    def leftovers(self) -> Iterator[Path]:
+        """What killed processes left here: parts of files, locks, needless checkpoints.
 
-        A checkpoint is needless beside a whole record. What a live process holds stays.
+        A checkpoint is needless beside a whole record. No live process is at what is yielded, nor
+        will be until the next one is asked for: its lock is held so long.
         """
         for path in sorted(self.folder.glob("*")):
             if re.fullmatch(rf"{_OURS}\.(lock|checkpoint)", path.name):
-                with _held(path.with_suffix(".lock")) as free:
-                    if free and _is_whole(path.with_suffix(".nc")):
-                        path.with_suffix(".checkpoint").unlink(missing_ok=True)
-            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name) and abandoned(path):
-                path.unlink(missing_ok=True)
+                lock = path.with_suffix(".lock")
+                with suppress(OSError), _held(lock, keep=lock.exists()) as free:
+                    if free and (path == lock or _is_whole(path.with_suffix(".nc"))):
+                        yield path
+            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name):
+                if abandoned(path):
+                    yield path
             elif re.fullmatch(r"tmp[a-z0-9_]{8}", path.name) and _is_old_part(path):
+                yield path
+
+    def clean(self) -> None:
+        """Removes the leftovers."""
+        for path in self.leftovers():
+            if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[Run]:
         """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
@@ -160,12 +171,18 @@ def _is_whole(record: Path) -> bool:
 
 def _is_old_part(folder: Path) -> bool:
     """Whether this is what version 0.1 wrote a file in."""
-    return all(re.fullmatch(rf"{_OURS}\..+", path.name) for path in folder.glob("*"))
+    names = [path.name for path in folder.glob("*")]
+    return folder.is_dir() and all(re.fullmatch(rf"{_OURS}\..+", name) for name in names)
 
 
 @contextmanager
-def _held(lock: Path, wait: bool = False) -> Iterator[bool]:
-    """Holds a lock, and removes its file at the end; yields False if another process holds it."""
+def _held(lock: Path, wait: bool = False, keep: bool = False) -> Iterator[bool]:
+    """Holds a lock, and removes its file at the end; yields False if another process holds it.
+
+    Arguments:
+        wait: until the other process gives it back, instead of yielding False.
+        keep: leave its file there.
+    """
     held = FileLock(lock)
     try:
         held.acquire(blocking=wait)
@@ -175,5 +192,6 @@ def _held(lock: Path, wait: bool = False) -> Iterator[bool]:
     try:
         yield True
     finally:
-        lock.unlink(missing_ok=True)  # while it is held: who waits for it makes another
+        if not keep:
+            lock.unlink(missing_ok=True)  # while it is held: who waits for it makes another
         held.release()

@@ -1,5 +1,7 @@
 """What a folder of records holds, and what of it may go."""
 
+import json
+import math
 import os
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 import xarray as xr
 from filelock import FileLock
 
-from nascore import RunStore, search
+from nascore import RunStore, SearchConfig, search
 from nascore.errors import ConfigError, RecordError
 from nascore.runs.loop import Searcher
 from nascore.sweeps import catalogue
@@ -22,44 +24,68 @@ def store(run, tmp_path):
     return store
 
 
-def made_long_ago(path):
-    os.utime(path, (1, 1))
-    return path
+def only_row(folder):
+    (row,) = catalogue.files([folder]).to_dict("records")
+    return row
 
 
-def test_an_entry_says_what_was_searched_and_how(run, store):
-    (entry,) = catalogue.entries(store.folder)
-    assert (entry.name, entry.state) == (run.config.hash, "whole")
-    assert dict(entry.config) == run.config.model_dump(mode="json")
-    assert dict(entry.provenance) == run.provenance
-    assert entry.size == store.path(run.config).stat().st_size and 0 <= entry.age < 3600
-    assert entry.to_json()["bytes"] == entry.size
+def names(table):
+    return [os.path.basename(path) for path in table["path"]]
+
+
+def test_a_row_says_what_was_searched_and_how(run, store):
+    row, path = only_row(store.folder), store.path(run.config)
+    assert (row["path"], row["kind"], row["state"]) == (str(path), "record", "whole")
+    assert row["bytes"] == path.stat().st_size
+    fields = run.config.model_dump(mode="json")
+    assert {name: row[name] for name in fields} == fields
+    for name in ("started", "wall_seconds", "threads"):
+        assert row[name] == run.provenance[name]
+
+
+def test_a_field_that_an_older_record_lacks_has_its_default(tmp_path):
+    with h5py.File(tmp_path / "old.nc", "w") as file:
+        config = {"framework": "snas", "temperature": 0.5, "operations": ["none"]}
+        file.attrs.update({"config": json.dumps(config), "provenance": "{}"})
+    row = only_row(tmp_path)
+    defaults = json.loads(SearchConfig(framework="snas").model_dump_json())
+    assert {name: row[name] for name in defaults} == {**defaults, "operations": ["none"]}
+    assert row["temperature"] == 0.5 and math.isnan(row["started"])
+
+
+def test_text_and_json_say_what_is_not_known(run, store):
+    (store.folder / "x.nc.damaged").write_bytes(bytes(10))
+    table = catalogue.files([store.folder])
+    heading, record, damaged = catalogue.as_text(table[["path", "kind", "seed"]]).splitlines()
+    assert heading.split() == ["kind", "seed"] and record.split()[1:] == ["record", "0"]
+    assert damaged.split() == [str(store.folder / "x.nc.damaged"), "damaged", "-"]
+    record, damaged = json.loads(catalogue.as_json(table))
+    assert record["allowed"] == run.config.allowed | {"(2,3)": ["none", "skip_connect"]}
+    assert damaged["bytes"] == 10 and damaged["seed"] is None
 
 
 @pytest.mark.parametrize("raw", [b"", b"no record", None])
-def test_a_damaged_record_is_listed_by_its_name(raw, run, store):
+def test_a_damaged_record_is_listed(raw, run, store):
     path = store.path(run.config)
     flipped = bytearray(path.read_bytes())
     flipped[1000] ^= 1
     path.write_bytes(flipped if raw is None else raw)
-    (entry,) = catalogue.entries(store.folder)
-    assert (entry.name, entry.state, entry.age) == (run.config.hash, "damaged", None)
-    line = catalogue.listing([entry]).splitlines()[1]
-    assert line.split()[:6] == [run.config.hash, "-", "-", "-", "-", "-"]
-    assert line.endswith("damaged")
+    row = only_row(store.folder)
+    assert (row["path"], row["state"]) == (str(path), "damaged")
+    assert math.isnan(row["framework"]) and math.isnan(row["started"])
 
 
 def test_a_record_that_another_program_has_written_is_unsealed(run, store):
     path = store.path(run.config)
     record = xr.load_dataset(path, engine="h5netcdf")
     record.to_netcdf(path, engine="h5netcdf")
-    (entry,) = catalogue.entries(store.folder)
-    assert entry.state == "unsealed" and entry.get("cells") == 2
+    row = only_row(store.folder)
+    assert row["state"] == "unsealed" and row["cells"] == 2
     assert catalogue.verify(path) == ("whole", "")
     del record.attrs["sha256"]
     record.to_netcdf(path, engine="h5netcdf")
     state, why = catalogue.verify(path)
-    assert state == "bad" and "made before records had a checksum" in why
+    assert state == "bad" and str(path) in why and "sha256" in why
 
 
 @pytest.mark.parametrize(
@@ -69,15 +95,16 @@ def test_a_record_that_another_program_has_written_is_unsealed(run, store):
         ("[]", "{}", "damaged"),
         ('{"framework": 1}', "{}", "damaged"),
         ('{"framework": "dsnas", "framework_options": []}', "{}", "damaged"),
-        ('{"framework": "dsnas"}', '{"wall_seconds": "1"}', "damaged"),
+        ('{"framework": "dsnas"}', "[]", "damaged"),
         ('{"framework": "dsnas"}', '{"wall_seconds": NaN, "started": 1}', "unsealed"),
     ],
 )
 def test_a_file_of_another_kind_is_listed(config, provenance, state, tmp_path):
     with h5py.File(tmp_path / "x.nc", "w") as file:
         file.attrs.update({"config": config, "provenance": provenance})
-    (entry,) = catalogue.entries(tmp_path)
-    assert entry.state == state and state in catalogue.listing([entry])
+    table = catalogue.files([tmp_path])
+    assert list(table["state"]) == [state] and state in catalogue.as_text(table)
+    assert json.loads(catalogue.as_json(table))[0]["state"] == state
 
 
 def test_records_are_selected_by_fields_and_options(tiny, tmp_path):
@@ -86,24 +113,31 @@ def test_records_are_selected_by_fields_and_options(tiny, tmp_path):
     for one in (config, config.replace(seed=1), tiny.replace(grad_clip=None, epochs=1)):
         store.put(search(one, progress=False))
     store.path(tiny).write_bytes(b"damaged")
-    found = list(catalogue.entries(tmp_path))
+    table = catalogue.files([tmp_path])
 
-    def seeds(**where):
-        where = dict(catalogue.condition(name, value) for name, value in where.items())
-        return sorted((entry.get("framework"), entry.get("seed")) for entry in found_by(where))
+    def found(**where):
+        chosen = catalogue.select(table, where)
+        return sorted(zip(chosen["framework"], chosen["seed"], strict=True))
 
-    def found_by(where):
-        return catalogue.select(found, where)
-
-    assert len(found) == 4 and len(found_by({})) == 4
-    assert seeds(framework="snas") == [("snas", 0), ("snas", 1)]
-    assert seeds(temperature=0.5, seed="1") == [("snas", 1)]
-    assert seeds(grad_clip=None) == [("dsnas", 0)]
-    assert seeds(lr=0.025, epochs=1, operations=tiny.operations, seed=0) == [
+    assert len(table) == 4 and len(catalogue.select(table, {})) == 4
+    assert found(framework="snas") == [("snas", 0), ("snas", 1)]
+    assert found(temperature=0.5, seed="1") == [("snas", 1)]
+    assert found(grad_clip=None) == [("dsnas", 0)]
+    assert found(lr=0.025, epochs=1, operations=tiny.operations, seed=0) == [
         ("dsnas", 0),
         ("snas", 0),
     ]
-    assert seeds(seed=7) == []
+    assert found(seed=7, lr=0.025) == []
+    assert len(catalogue.select(table, {"state": "damaged"})) == 1
+
+
+def test_an_option_with_the_name_of_a_field_is_not_taken_for_it(tmp_path):
+    with h5py.File(tmp_path / "x.nc", "w") as file:
+        options = {"seed": 3, "path": "elsewhere", "luck": 1}
+        config = {"framework": "a:B", "framework_options": options, "seed": 1}
+        file.attrs.update({"config": json.dumps(config), "provenance": "{}"})
+    row = only_row(tmp_path)
+    assert (row["seed"], row["path"], row["luck"]) == (1, str(tmp_path / "x.nc"), 1)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +150,9 @@ def test_records_are_selected_by_fields_and_options(tiny, tmp_path):
         ("lt", 1, "unknown field 'lt'. Did you mean 'lr'"),
     ],
 )
-def test_a_condition_that_no_record_can_meet(name, value, message):
+def test_a_condition_that_no_record_can_meet(name, value, message, tmp_path):
     with pytest.raises(ConfigError, match=message) as error:
-        catalogue.select([], dict([catalogue.condition(name, value)]))
+        catalogue.select(catalogue.files([tmp_path]), {name: value})
     assert "\n" not in str(error.value)
 
 
@@ -128,7 +162,7 @@ def test_verify_names_what_is_bad_and_why(run, store, tmp_path):
     other = store.path(run.config.replace(seed=9))
     other.write_bytes(path.read_bytes())
     state, why = catalogue.verify(other)
-    assert state == "bad" and f"{other} holds a run of another config, {run.config.hash}" in why
+    assert state == "bad" and f"{other} is of another search than its name says" in why
     path.write_bytes(path.read_bytes()[:-1000])
     state, why = catalogue.verify(path)
     assert state == "bad" and str(path) in why
@@ -162,96 +196,113 @@ def test_a_record_whose_plug_in_is_away_is_not_called_bad(tiny, tmp_path, monkey
     monkeypatch.delitem(sys.modules, "a_plug_in_that_goes")
     state, why = catalogue.verify(path)
     assert state == "unknown" and "a_plug_in_that_goes" in why and str(path) in why
-    (entry,) = catalogue.entries(store.folder)  # the list needs no plug-in
-    assert entry.state == "whole" and entry.get("framework") == "a_plug_in_that_goes:Mine"
+    row = only_row(store.folder)  # the list needs no plug-in
+    assert row["state"] == "whole" and row["framework"] == "a_plug_in_that_goes:Mine"
 
 
-def test_sizes_add_up(run, store):
+def test_sizes_add_up(run, store, tmp_path):
     (store.folder / "x.nc.damaged").write_bytes(bytes(10))
     store.checkpoint(run.config.replace(seed=1)).write_bytes(bytes(20))
-    (store.folder / "tmp12345678").mkdir()
-    (store.folder / "tmp12345678" / "x.nc").write_bytes(bytes(30))
-    size = store.path(run.config).stat().st_size
-    used = {catalogue.but_seed(run.config.replace(seed=5).model_dump(mode="json")): ["a", "b"]}
-    found = catalogue.sizes(store.folder, used)
-    assert found["kind"] == {
-        "records": (1, size),
-        "checkpoints": (1, 20),
-        "damaged": (1, 10),
-        "leftovers": (1, 30),
-    }
-    assert found["framework"] == {"dsnas": (1, size)}
-    assert found["experiment"] == {"a": (1, size), "b": (1, size)}
-    assert catalogue.sizes(store.folder, {})["experiment"] == {"of none": (1, size)}
-    store.path(run.config).write_bytes(b"damaged")
-    needed = {catalogue.but_seed({}): ["the defaults"]}
-    assert catalogue.sizes(store.folder, needed)["experiment"] == {"damaged": (1, 7)}
+    part = store.folder / "tmp12345678" / store.path(run.config).name
+    part.parent.mkdir()
+    part.write_bytes(bytes(30))
+    broken = store.path(run.config.replace(seed=2))
+    broken.write_bytes(b"damaged")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "y.nc.damaged").write_bytes(bytes(40))
+    sizes = catalogue.sizes(catalogue.files([store.folder, tmp_path / "other"]))
+    runs, size = str(store.folder), store.path(run.config).stat().st_size
+    assert json.loads(catalogue.as_json(sizes)) == [
+        dict(zip(("folder", "kind", "framework", "files", "bytes"), row, strict=True))
+        for row in (
+            (str(tmp_path / "other"), "damaged", None, 1, 40),
+            (runs, "checkpoint", None, 1, 20),
+            (runs, "damaged", None, 1, 10),
+            (runs, "leftover", None, 1, 30),
+            (runs, "record", "dsnas", 1, size),
+            (runs, "record", None, 1, 7),
+        )
+    ]
 
 
-def test_only_what_was_asked_for_may_go(run, store):
+def test_an_empty_folder(tmp_path):
+    table = catalogue.files([tmp_path])
+    assert len(table) == 0 and list(table) == list(catalogue.COLUMNS)
+    assert len(catalogue.sizes(table)) == 0 and len(catalogue.remove(table)) == 0
+    assert json.loads(catalogue.as_json(table)) == []
+
+
+def test_only_what_is_in_a_table_is_removed(run, store):
     damaged = store.folder / "x.nc.damaged"
     damaged.touch()
-    part = store.folder / "tmp12345678"
-    part.mkdir()
-    beside = store.checkpoint(run.config)
+    beside, waiting = map(store.checkpoint, (run.config, run.config.replace(seed=1)))
     beside.touch()
-    waiting = store.checkpoint(run.config.replace(seed=1))
     waiting.touch()
-    record = store.path(run.config)
-    assert catalogue.removable(store.folder) == []
-    assert catalogue.removable(store.folder, damaged=True) == [damaged]
-    assert catalogue.removable(store.folder, leftovers=True) == [beside]  # it is being written
-    made_long_ago(part)
-    leftovers = catalogue.removable(store.folder, leftovers=True)
-    assert leftovers == [beside, part]
-    used = {catalogue.but_seed(run.config.model_dump(mode="json"))}
-    assert catalogue.removable(store.folder, experiments=used) == []
-    assert catalogue.removable(store.folder, experiments=set()) == [record]
-    catalogue.remove(leftovers)
-    assert sorted(store.folder.iterdir()) == sorted([damaged, waiting, record])
+    record, lock = store.path(run.config), waiting.with_suffix(".lock")
+    lock.touch()
+    (store.folder / "my notes").touch()
+    table = catalogue.files([store.folder])
+    kinds = dict(zip(names(table), table["kind"], strict=True))
+    assert kinds == {
+        damaged.name: "damaged",
+        beside.name: "leftover",
+        waiting.name: "checkpoint",
+        lock.name: "leftover",
+        record.name: "record",
+    }
+    assert names(catalogue.remove(table[table["kind"] == "damaged"])) == [damaged.name]
+    assert not damaged.exists() and beside.exists() and lock.exists()
+    gone = catalogue.remove(table[table["kind"] == "leftover"])
+    assert sorted(names(gone)) == sorted([beside.name, lock.name])
+    kept = {record.name, waiting.name, "my notes"}
+    assert {path.name for path in store.folder.iterdir()} == kept
 
 
-def test_what_a_process_is_at_stays(run, store):
+def test_what_a_process_is_at_is_no_leftover(run, store):
     store.checkpoint(run.config).touch()
     lock = store.path(run.config).with_suffix(".lock")
-    asked = {"leftovers": True, "experiments": ()}
-    with FileLock(lock):
-        assert catalogue.removable(store.folder, **asked) == []
     lock.touch()
-    free = catalogue.removable(store.folder, **asked)
-    assert free == [store.checkpoint(run.config), lock, store.path(run.config)]
+    table = catalogue.files([store.folder])
+    assert list(table["kind"]) == ["leftover", "leftover", "record"]
+    with FileLock(lock):
+        now = catalogue.files([store.folder])
+        assert list(now["kind"]) == ["checkpoint", "record"]
+        assert len(catalogue.remove(table[table["kind"] == "leftover"])) == 0
+    assert lock.exists() and store.checkpoint(run.config).exists()
 
 
-def test_a_checkpoint_beside_a_damaged_record_stays(run, store):
+def test_a_checkpoint_beside_a_damaged_record_is_no_leftover(run, store):
     store.checkpoint(run.config).touch()
     store.path(run.config).write_bytes(store.path(run.config).read_bytes()[:-1000])
-    assert catalogue.removable(store.folder, leftovers=True) == []
+    table = catalogue.files([store.folder])
+    assert list(table["kind"]) == ["checkpoint", "record"]
+    assert len(list(store.folder.iterdir())) == 2  # its lock is gone, too
 
 
-def test_nothing_of_the_book_may_go(tmp_path):
+def test_what_comes_with_the_book_is_known(tmp_path):
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()
     records = tmp_path / "book" / "records"
-    records.mkdir(parents=True)
+    (records / "more").mkdir(parents=True)
     (tmp_path / "link").symlink_to(records)
-    for folder in (records, tmp_path / "link"):
-        with pytest.raises(ConfigError, match="comes with the book: nothing is removed there"):
-            catalogue.removable(folder, damaged=True)
+    assert all(map(catalogue.is_shipped, (records, records / "more", tmp_path / "link")))
+    assert not catalogue.is_shipped(tmp_path / "runs")
 
 
 def test_what_cannot_be_read_is_not_called_damaged(tmp_path):
     (tmp_path / "folder.nc").mkdir()
     os.mkfifo(tmp_path / "pipe.nc")
-    states = [(entry.name, entry.state) for entry in catalogue.entries(tmp_path)]
-    assert states == [("folder", "unreadable"), ("pipe", "unreadable")]
+    table = catalogue.files([tmp_path])
+    assert names(table) == ["folder.nc", "pipe.nc"]
+    assert list(table["state"]) == ["unreadable", "unreadable"]
 
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(RecordError, match="nowhere: No such file or directory. Give a folder"):
-        list(catalogue.entries(tmp_path / "nowhere"))
+        catalogue.files([tmp_path / "nowhere"])
     (tmp_path / "file").touch()
     with pytest.raises(RecordError, match="file: Not a directory"):
-        catalogue.paths(tmp_path / "file")
+        catalogue.files([tmp_path / "file"])
 
 
 def test_a_list_opens_no_damaged_record(run, store, monkeypatch):
@@ -259,5 +310,4 @@ def test_a_list_opens_no_damaged_record(run, store, monkeypatch):
     path = store.path(run.config)
     path.write_bytes(path.read_bytes().replace(b"HDF", b"hdf"))
     monkeypatch.setattr(h5py, "File", lambda *_, **__: pytest.fail("it was opened"))
-    (entry,) = catalogue.entries(store.folder)
-    assert entry.state == "damaged"
+    assert only_row(store.folder)["state"] == "damaged"

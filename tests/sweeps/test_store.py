@@ -111,6 +111,22 @@ def test_a_part_is_removed_once_its_writer_was_killed(tiny, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+def test_leftovers_stay_until_they_are_removed_and_nobody_can_take_them_meanwhile(run, tmp_path):
+    store, again, other = RunStore(tmp_path), RunStore(tmp_path), run.config.replace(seed=9)
+    record = store.put(run)
+    left = {record.with_suffix(".checkpoint"), store.path(other).with_suffix(".lock")}
+    for path in (*left, store.checkpoint(other), tmp_path / "tmpabcd1234", tmp_path / "a.lock"):
+        path.touch()
+    everything = set(tmp_path.iterdir())
+    assert set(store.leftovers()) == left
+    assert set(tmp_path.iterdir()) == everything
+    for path in store.leftovers():
+        with again.claim(run.config if path.suffix == ".checkpoint" else other) as ours:
+            assert not ours
+    store.clean()
+    assert set(tmp_path.iterdir()) == everything - left
+
+
 def test_a_claim_is_for_one_at_a_time(tiny, tmp_path):
     store, again = RunStore(tmp_path), RunStore(tmp_path)
     with store.claim(tiny) as first, again.claim(tiny) as second:
