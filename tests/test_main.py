@@ -282,7 +282,8 @@ def test_runs_lists_sums_verifies_and_prunes(run_command, capsys, tmp_path):
     bad, whole = json.loads(printed("verify", "--json", code=1))
     assert bad["path"] == str(first) and bad["state"] == "bad" and str(first) in bad["why"]
     assert whole == {"path": str(second), "state": "whole", "why": ""}
-    assert printed("prune", "--damaged", "--leftovers") == "There is nothing to remove.\n"
+    for yes in ([], ["--yes"]):
+        assert printed("prune", "--damaged", "--leftovers", *yes) == "There is nothing to remove.\n"
 
     beside, damaged = second.with_suffix(".checkpoint"), second.with_suffix(".nc.damaged")
     beside.write_bytes(bytes(10))

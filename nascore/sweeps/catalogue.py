@@ -170,13 +170,13 @@ def is_shipped(folder: Path) -> bool:
 
 
 def remove(table: pd.DataFrame) -> pd.DataFrame:
-    """Removes the leftovers and damaged files of a table. Returns the rows of what is gone.
+    """Removes the damaged files of a table, and what is left over in the folders of its leftovers.
 
-    A leftover that a process has taken up again meanwhile stays.
+    Returns the rows of what is gone: a leftover that a process has taken up again meanwhile stays.
     """
     paths = table["path"].map(Path)
     for folder in {path.parent for path in paths[table["kind"] == "leftover"]}:
         RunStore(folder).clean()
     for path in paths[table["kind"] == "damaged"]:
         path.unlink(missing_ok=True)
-    return table[[not os.path.lexists(path) for path in paths]]
+    return table.loc[[not os.path.lexists(path) for path in paths]]

@@ -228,7 +228,9 @@ def test_sizes_add_up(run, store, tmp_path):
 def test_an_empty_folder(tmp_path):
     table = catalogue.files([tmp_path])
     assert len(table) == 0 and list(table) == list(catalogue.COLUMNS)
-    assert len(catalogue.sizes(table)) == 0 and len(catalogue.remove(table)) == 0
+    assert len(catalogue.sizes(table)) == 0
+    for none in (catalogue.remove(table), catalogue.select(table, {"seed": 1, "lr": 0.1})):
+        assert len(none) == 0 and list(none) == list(table)
     assert json.loads(catalogue.as_json(table)) == []
 
 
