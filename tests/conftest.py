@@ -1,6 +1,7 @@
 """What many tests share: one thread, fixed seeds, small configs and networks, the smoke runs."""
 
 import os
+import signal
 from types import SimpleNamespace
 
 import matplotlib
@@ -17,6 +18,8 @@ matplotlib.use("Agg")
 torch.set_num_threads(1)  # two processes of tests share the cores
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # a GPU takes part only if it is asked to
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a shell's job in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(  # the same examples in every run, however busy the machine
     "tests",
     derandomize=True,
