@@ -1,5 +1,6 @@
 """The command: python -m soak."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ def soak(
 
     What was tried with the same seed and code is not tried again: a soak that was stopped goes on.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     attacks = [
         *flips.attacks(record, checkpoint, unsealed, seed),
         *kills.attacks(kill, placed),
