@@ -19,15 +19,12 @@ if TYPE_CHECKING:
     from nascore.evidence.experiments import load_experiment as load_experiment
     from nascore.evidence.experiments import open_store as open_store
     from nascore.evidence.experiments import run_experiment as run_experiment
-    from nascore.evidence.phenomena import arc as arc
-    from nascore.evidence.profiles import ACROSS as ACROSS
     from nascore.evidence.profiles import SEEDS as SEEDS
     from nascore.evidence.significance import SIGNIFICANCE as SIGNIFICANCE
     from nascore.evidence.significance import bonferroni as bonferroni
     from nascore.evidence.significance import interval as interval
     from nascore.evidence.significance import sign_flip as sign_flip
     from nascore.evidence.verdicts import CLAIMS as CLAIMS
-    from nascore.evidence.verdicts import across as across
     from nascore.evidence.verdicts import count_tested as count_tested
     from nascore.evidence.verdicts import in_order as in_order
     from nascore.evidence.verdicts import judge as judge

@@ -24,8 +24,9 @@ class Evidence:
         effect: one number a seed; NaN where a run diverged.
         why: what was seen, in words.
         p: of the test; None if the claim is checked.
-        control: the effect where the claim should not hold; empty without one.
+        control: the control, one number a seed; empty without one.
         met: whether what else the claim asks for is there.
+        testable: whether the precondition holds: the cause that the claim names can act.
         values: what was measured, by name, one number a seed.
     """
 
@@ -35,6 +36,7 @@ class Evidence:
     p: float | None = None
     control: Sequence[float] = ()
     met: bool = True
+    testable: bool = True
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def table(self) -> pandas.DataFrame:
@@ -64,8 +66,10 @@ class Claim:
     Arguments:
         says: the claim, in our reading if it is the paper's.
         short: the same in a line, for tables.
+        because: why it should hold, in a few sentences, for a page that tells it.
         experiment: whose runs decide it, a key of EXPERIMENTS; None if it needs no runs.
-        effect, test, control: each seed's number, what decides, and the negative control, in words.
+        effect, test, control: each seed's number, what decides, and the control, in words.
+        precondition: without which the claim is not tested, in words; empty if there is none.
         measure: from the experiment's runs to the evidence.
         family: the claims that p is corrected for together.
         bar: least mean effect that counts; of a checked claim, the largest residual allowed.
@@ -83,6 +87,8 @@ class Claim:
     control: str
     measure: Measure
     family: str
+    because: str = ""
+    precondition: str = ""
     bar: float = 0.0
     unit: str = "nat"
     tested: bool = True
@@ -102,8 +108,8 @@ class Claim:
         return (
             f"**{self.id}, the claim.** {self.says}\n\n"
             f"- *{number}, seed by seed:* {self.effect}.\n"
-            f"- *Decided by:* {self.test}.\n- *Bar:* {bar}.\n"
-            f"- *Negative control:* {self.control}."
+            f"- *Decided by:* {self.test}.\n- *Bar:* {bar}.\n- *Control:* {self.control}."
+            + (f"\n- *Tested only where:* {self.precondition}." if self.precondition else "")
         )
 
 
@@ -115,12 +121,12 @@ CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else
 def claim(id: str, *, family: str | None = None, **said: Any) -> Callable[[Measure], Measure]:
     """Registers the decorated function as the measure of a claim, whose words (said) explain it.
 
-    Arguments are the fields of Claim. Without a family it is the function's module, "paper" inside
-    this package. So a claim of your own leaves the paper's p as they are.
+    Arguments are the fields of Claim. Without a family it is the function's module, "book" inside
+    this package. So a claim of your own leaves the p of the book's as they are.
     """
 
     def add(measure: Measure) -> Measure:
-        own = "paper" if is_built_in(measure) else measure.__module__
+        own = "book" if is_built_in(measure) else measure.__module__
         CLAIMS.register(id)(Claim(id=id, measure=measure, family=family or own, **said))
         return measure
 

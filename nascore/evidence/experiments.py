@@ -7,12 +7,24 @@ notebook or in a module that run_experiment finds as "module:name".
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from nascore.engine.space import edge_name
 from nascore.errors import ConfigError, checked, fits, shown, unknown
-from nascore.evidence.profiles import ACROSS, FAILURE, FEWER_SEEDS, SEEDS, SMALL, UNIFORM, WIRING
+from nascore.evidence.profiles import (
+    EXPLORED,
+    FEWER,
+    FEWER_SEEDS,
+    FIRST,
+    IN_DARTS,
+    PICTURE,
+    PICTURE_SEEDS,
+    SEEDS,
+    SMALL,
+    UNIFORM,
+)
 from nascore.folders import shipped_records
 from nascore.plugins import Registry
 from nascore.runs.config import SearchConfig
@@ -22,6 +34,12 @@ from nascore.sweeps.store import RunStore
 
 Configs = dict[str, list[SearchConfig]]
 """The searches of an experiment: for each arm, a config for each seed."""
+
+ONE = "one level"
+TWO = "two levels"
+ONE_OF_FEWER = "one level, fewer examples"
+NOT_HELD_OUT = "two levels, nothing held out"
+"""The arms of `picture`."""
 
 MOST_SEEDS = 10_000
 
@@ -35,10 +53,11 @@ EXPERIMENTS = Registry(
 @checked
 def experiment(
     settings: Mapping[str, Mapping[str, Any]], *, seeds: Mapping[str, int] = SEEDS, **fixed: Any
-) -> Callable[[Callable[[SearchConfig], dict[str, SearchConfig]]], Callable[..., Configs]]:
+) -> Callable[[Callable[..., dict[str, SearchConfig]]], Callable[..., Configs]]:
     """Registers the decorated function, which turns one config into one for each arm, by its name.
 
-    The experiment gives every arm its seeds: that of the config, and those that follow it.
+    A second argument of the function, if there is one, is the name of the profile. The experiment
+    gives every arm its seeds: that of the config, and those that follow it.
 
     Arguments:
         settings: fields of SearchConfig by profile, such as those of nascore.evidence.profiles.
@@ -51,7 +70,7 @@ def experiment(
         if profile not in seeds:
             raise ConfigError(f"seeds={dict(seeds)}: say how many for profile {profile!r}.")
 
-    def add(arms: Callable[[SearchConfig], dict[str, SearchConfig]]) -> Callable[..., Configs]:
+    def add(arms: Callable[..., dict[str, SearchConfig]]) -> Callable[..., Configs]:
         @wraps(arms)
         @checked
         def configs(profile: str, number: int | None = None, /, **changes: Any) -> Configs:
@@ -62,7 +81,8 @@ def experiment(
                 raise ConfigError(f"{what}: an arm has at least 1, and at most {MOST_SEEDS}.")
             changes = {field: value for field, value in changes.items() if value is not None}
             asked = SearchConfig(**{**settings[profile], **changes})
-            made = arms(SearchConfig(**{**settings[profile], **changes, **fixed}))
+            base = SearchConfig(**{**settings[profile], **changes, **fixed})
+            made = arms(base, *[profile][: len(signature(arms).parameters) - 1])
             if not fits(made, dict[str, SearchConfig]):
                 what = f"experiment {arms.__name__!r} returns {shown(made)}"
                 raise ConfigError(f"{what}: return a config for each arm, by its name.")
@@ -79,57 +99,58 @@ def experiment(
     return add
 
 
-@experiment(WIRING)
-def growing(base):
-    """P1, P2, A2 and A4: single-level search, watched from the first epoch to the last."""
-    return {"single-level": base}
-
-
-@experiment(FAILURE, level="bi")
-def bilevel_failure(bilevel):
-    """P3 and A5: the same search on two levels and on one; the control, if any, has no noise."""
-    arms = {"bi-level": bilevel, "single-level": bilevel.replace(level="single")}
-    if bilevel.label_noise:
-        arms["control"] = bilevel.replace(label_noise=0.0)
-    return arms
-
-
-@experiment(ACROSS, seeds=FEWER_SEEDS)
-def across_frameworks(base):
-    """P1 and P2 in discrete and dense frameworks, in the minimal and the normal cell."""
+@experiment(PICTURE, seeds=PICTURE_SEEDS)
+def picture(base, profile):
+    """P1, P2, P3 and O1: one setting, in which the level and what is held out are switched."""
+    examples = FEWER[profile]
+    steps = base.epochs * base.sizes["train"]  # times the batch size: the same in all arms
+    fewer = base.replace(
+        train_examples=examples.train, valid_examples=0, epochs=steps // examples.train
+    )
     return {
-        f"{framework.upper()}, {cell} cell": base.replace(framework=framework, nodes=nodes)
-        for cell, nodes in (("minimal", 2), ("normal", 4))
-        for framework in ("dsnas", "snas", "darts")
+        ONE: base,
+        TWO: fewer.replace(level="bi", search_examples=examples.search),
+        ONE_OF_FEWER: fewer.replace(search_examples=examples.watched),
+        NOT_HELD_OUT: fewer.replace(level="bi", search_set="train"),
     }
 
 
-@experiment(SMALL, seeds=FEWER_SEEDS)
-def learning_rates(base):
-    """P1 and its knob: the learning rates of theta and alpha against each other."""
+@experiment(IN_DARTS, framework="darts", level="bi")
+def picture_in_darts(two):
+    """P3 where the paper saw it."""
     return {
-        f"lr {lr}, arch_lr {arch_lr}": base.replace(lr=lr, arch_lr=arch_lr)
-        for lr in (0.03, 0.1, 0.3)
-        for arch_lr in (0.003, 0.01, 0.03)
+        TWO: two,
+        NOT_HELD_OUT: two.replace(search_set="train", search_examples=None),
+        ONE: two.replace(level="single", search_examples=None),
     }
-
-
-@experiment(FAILURE, seeds=FEWER_SEEDS, level="bi")
-def label_noise(base):
-    """P3 and the dial of its cause: how many edges bi-level search loses to how much noise."""
-    return {f"noise {share}": base.replace(label_noise=share) for share in (0.0, 0.3, 0.6)}
-
-
-@experiment(FAILURE, level="bi", framework="dsnas")
-def failure_of_dsnas(bilevel):
-    """P3 in a discrete framework, with only the level switched."""
-    return bilevel_failure.arms(bilevel)
 
 
 @experiment(UNIFORM, freeze_alpha=True)
 def cost_at_init_and_convergence(uniform):
     """A1: the cost under uniform masks, from theta's initialisation to near its convergence."""
     return {"uniform masks": uniform}
+
+
+@experiment(UNIFORM, freeze_alpha=True)
+def right_and_wrong(base, profile):
+    """A5: two levels under uniform masks, with a search set that is held out, and with none."""
+    arms = picture.arms(base, profile)
+    return {arm: arms[arm] for arm in (TWO, NOT_HELD_OUT)}
+
+
+@experiment(
+    UNIFORM, output_nodes=[3], allowed={"(0,2)": ["none"], "(0,3)": ["none"]}, freeze_alpha=True
+)
+def training_opportunity(free):
+    """A6: edge (1,3) against the chain (1,2), (2,3), whose first operation is free or fixed."""
+    fixed = free.replace(allowed={**free.allowed, "(1,2)": ["sep_conv_5x5"]})
+    return {"free": free, "fixed": fixed}
+
+
+@experiment(EXPLORED, seeds=FEWER_SEEDS)
+def more_cells(base):
+    """A2 and A4, and P2 in deeper networks: the picture's search on one level in 2 and 4 cells."""
+    return {f"{cells} cells": base.replace(cells=cells) for cells in (2, 4)}
 
 
 @experiment(SMALL, seeds=FEWER_SEEDS, freeze_alpha=True)
@@ -140,13 +161,20 @@ def path_cost(base):
     return {"with skip_connect": base, "without": base.replace(allowed=inner)}
 
 
-@experiment(
-    SMALL, output_nodes=[3], allowed={"(0,2)": ["none"], "(0,3)": ["none"]}, freeze_alpha=True
-)
-def training_opportunity(free):
-    """A6: edge (1,3) against the chain (1,2), (2,3), whose first operation is free or fixed."""
-    fixed = free.replace(allowed={**free.allowed, "(1,2)": ["sep_conv_5x5"]})
-    return {"free": free, "fixed": fixed}
+@experiment(FIRST, seeds=SEEDS)
+def tried_first(first):
+    """What the book showed before: P1 and P2 in 8 cells, P3 in DARTS with and without noise."""
+    data = {"train_examples": 480, "search_examples": 480, "valid_examples": 0}
+    noisy = first.replace(
+        framework="darts", cells=4, channels=8, epochs=36, arch_lr=0.04, label_noise=0.6, **data
+    )
+    two = noisy.replace(level="bi")
+    return {
+        "8 cells, one level": first,
+        "label noise, two levels": two,
+        "label noise, one level": noisy,
+        "no label noise, two levels": two.replace(label_noise=0.0),
+    }
 
 
 @checked
@@ -161,8 +189,9 @@ def configs_of(
 def searches(
     profile: str, names: Iterable[str] = tuple(EXPERIMENTS), seeds: int | None = None
 ) -> list[SearchConfig]:
-    """The searches of several experiments; what two of them share is in it twice."""
-    return [config for name in names for config in flat(configs_of(name, profile, seeds=seeds))]
+    """The searches of those experiments that have the profile; what two share is in it twice."""
+    have = [name for name in names if profile in EXPERIMENTS[name].settings]
+    return [config for name in have for config in flat(configs_of(name, profile, seeds=seeds))]
 
 
 @checked

@@ -1,88 +1,125 @@
-"""The three phenomena (P1 to P3): what decides each of them, and its measure."""
+"""The three phenomena (P1 to P3), and what ours adds (O1): what decides each, and its measure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 import numpy as np
-import torch
 
 from nascore.engine.random import stream_seed
-from nascore.engine.space import Edge, edge_name
+from nascore.engine.space import Edge
 from nascore.evidence.claims import Arms, Evidence, above, claim, each, mean, seeds_of
+from nascore.evidence.experiments import NOT_HELD_OUT, ONE, ONE_OF_FEWER, TWO
+from nascore.evidence.growth import (
+    alpha_of,
+    dropped,
+    kept_edges,
+    none_advantage,
+    none_lead,
+    none_of,
+    regrown,
+    reordered,
+    turn,
+)
 from nascore.evidence.significance import below_chance
 from nascore.runs.run import Run
 from nascore.theory import topology
 
-
-def arc(values: np.ndarray) -> float:
-    """How far a series rises above both of its ends, minus how far it falls below both."""
-    rise = values.max() - max(values[0], values[-1])
-    fall = min(values[0], values[-1]) - values.min()
-    return float(rise - fall)
+OVERCONFIDENT = 0.1
+"""L - H in nats from which P1's cause, overconfidence, counts as there."""
 
 
-def shuffled(run: Run) -> np.ndarray:
-    """p(none) of a run whose updates of alpha came in another order, (epoch, edge).
+def cost_seen(run: Run) -> np.ndarray:
+    """L - H on the examples that alpha learns from, (epochs + 1,)."""
+    split = "train" if run.config.level == "single" else "search"
+    return run.output_cost.sel(split=split).values
 
-    The order of the epochs' updates is drawn by the run's seed. Start and end stay as they were.
-    """
-    framework = run.config.make_framework().on(run.config.space)
+
+def regrown_edges(run: Run) -> float:
+    """R: edges dropped at some epoch and not dropped at the end."""
+    return regrown(alpha_of(run), none_of(run))
+
+
+def regrown_in_reverse(run: Run) -> float:
+    """R': the same for the same updates of alpha in reversed order."""
+    order = np.arange(run.config.epochs)[::-1]
+    return regrown(reordered(alpha_of(run), order), none_of(run))
+
+
+def regrown_in_any_order(run: Run) -> float:
+    """The same for the same updates of alpha in an order that the seed draws."""
     rng = np.random.default_rng(stream_seed(run.config.seed, "shuffle"))
-    order = rng.permutation(run.history.sizes["epoch"] - 1)
-    learned = {}
-    for name in ("alpha", *framework.recorded):
-        values = run.history[name].values.astype("f8")  # (epoch, edge, ...)
-        steps = np.diff(values, axis=0)
-        moved = values[0] + np.concatenate([0 * steps[:1], np.cumsum(steps[order], axis=0)])
-        learned[name] = torch.from_numpy(moved)
-    none = list(run.config.space.operations).index("none")
-    curve = []
-    for epoch in range(len(order) + 1):
-        now = framework.restricted({name: values[epoch] for name, values in learned.items()})
-        curve.append(framework.probability(**now)[:, none].numpy())
-    return np.stack(curve)
+    order = rng.permutation(run.config.epochs)
+    return regrown(reordered(alpha_of(run), order), none_of(run))
+
+
+def dropped_edges(run: Run) -> float:
+    """Edges that are dropped at some epoch from 1 on."""
+    return dropped(alpha_of(run), none_of(run))[1:].any(axis=0).sum()
+
+
+def lost_after_turn(run: Run, measure: Callable[[np.ndarray, int], np.ndarray]) -> float:
+    """How much of its advantage, or of its lead, `none` loses on input edges after the turn."""
+    inputs = [edge in run.config.space.input_edges for edge in run.config.space.edges]
+    probability = run.history.probability.values[:, inputs].astype(float)
+    ahead = measure(probability, none_of(run))
+    return ahead[turn(cost_seen(run))] - ahead[-1]
+
+
+def overconfident(run: Run) -> float:
+    """Share of the epochs of training in which L - H is above OVERCONFIDENT."""
+    return (cost_seen(run)[1:] > OVERCONFIDENT).mean()
 
 
 @claim(
     id="P1",
-    says="Single-level search drops edges first and grows them back: it does not prune.",
+    says="Search on one level drops edges first and then grows them back: it does not prune.",
     short="Search drops edges first, then grows them back",
-    experiment="growing",
+    because="The edges cost L − H together. Early the network is sure and wrong, L − H is "
+    "positive and none, which costs 0, wins. Later the network is right more often than it is "
+    "sure, L − H is negative, and edges earn.",
+    experiment="picture",
     chapter="growing",
-    effect="how far the mean of p(none) over edges rises above both its start and its end, minus "
-    "how far it falls below both; and the same for the number of active edges, upside down",
-    test="both above 0 across seeds: exact sign flips, the larger p. Where all edges start active "
-    "their number cannot rise at first, so its part asks no more than that edges come back",
-    control="the same updates of alpha, epoch by epoch, in shuffled order",
-    bar=0.05,
-    unit="p(none)",
+    effect="edges regrown (dropped at some epoch and not dropped at the end), minus the same "
+    "number for the same updates of alpha in reversed order",
+    test="above 0 across seeds, and so is what none loses on input edges after the turn (the epoch "
+    "in which the running sum of L − H is highest), both in log p(none) minus the log of the mean "
+    "p of the others and in log p(none) minus the mean log p of the others (exact sign flips; the "
+    "largest p); also, at least 2 edges are dropped on average",
+    control="the same with the updates in shuffled instead of the true order",
+    precondition="L − H is above 0.1 nat in at least a tenth of the epochs, on average",
+    bar=2.0,
+    unit="edges",
 )
 def growing(arms: Arms) -> Evidence:
-    (runs,) = arms.values()
-
-    def none(run: Run) -> np.ndarray:
-        return run.none_probability.mean("edge", skipna=False).values
-
-    risen = each(lambda run: arc(none(run)), runs)
-    fallen = each(lambda run: arc(-run.active_edges.values), runs)
-    values = {
-        "edges at the start": each(lambda run: run.active_edges[0], runs),
-        "fewest edges": each(lambda run: run.active_edges.min(), runs),
-        "epoch of the fewest": each(lambda run: run.active_edges.argmin("epoch"), runs),
-        "edges at the end": each(lambda run: run.active_edges[-1], runs),
-        "p(none) at the start": each(lambda run: none(run)[0], runs),
-        "highest p(none)": each(lambda run: none(run).max(), runs),
-        "p(none) at the end": each(lambda run: none(run)[-1], runs),
-    }
+    runs = arms[ONE]
+    back, reverse = each(regrown_edges, runs), each(regrown_in_reverse, runs)
+    gone = each(dropped_edges, runs)
+    advantage, lead = (each(lost_after_turn, runs, m) for m in (none_advantage, none_lead))
+    start, fewest, end = (
+        each(lambda run, pick=pick: pick(kept_edges(run)), runs)
+        for pick in (itemgetter(0), np.min, itemgetter(-1))
+    )
     return Evidence(
         seeds_of(runs),
-        risen,
-        f"p(none) peaks {mean(risen):.2f} above its ends; on average over seeds the cell goes "
-        f"from {mean(values['edges at the start']):.1f} active edges to "
-        f"{mean(values['fewest edges']):.1f} and ends with {mean(values['edges at the end']):.1f}. "
-        f"Both rise and fall in {((risen > 0) & (fallen > 0)).sum()} of {len(runs)} seeds.",
-        p=above(risen, fallen),
-        control=each(lambda run: arc(shuffled(run).mean(axis=1)), runs),
-        values=values,
+        back - reverse,
+        f"A cell starts with {mean(start):.0f} edges, falls to {mean(fewest):.1f} and ends with "
+        f"{mean(end):.1f}; {mean(back):.1f} of the dropped edges come back, with the same updates "
+        f"in reversed order {mean(reverse):.1f}.",
+        p=above(back - reverse, advantage, lead),
+        control=each(regrown_in_any_order, runs) - reverse,
+        met=mean(gone) >= 2,
+        testable=mean(each(overconfident, runs)) >= 0.1,
+        values={
+            "edges at the start": start,
+            "fewest edges": fewest,
+            "edges at the end": end,
+            "edges dropped at some time": gone,
+            "edges regrown": back,
+            "edges regrown, updates reversed": reverse,
+            "epoch of the turn": each(lambda run: turn(cost_seen(run)), runs),
+            "advantage of none lost after it": advantage,
+            "lead of none lost after it": lead,
+        },
     )
 
 
@@ -92,45 +129,47 @@ def none_on(run: Run, edges: Sequence[Edge]) -> float:
     return float(run.none_probability.isel(epoch=-1).values[chosen].mean())
 
 
-def _relabelled(run: Run) -> float:
-    """The effect of P2 if some input edges, drawn by seed, are called intermediate."""
-    space = run.config.space
+def relabelled(run: Run) -> float:
+    """The effect of P2 if one input edge, drawn by seed, is called the intermediate one."""
+    edges = run.config.space.input_edges
     rng = np.random.default_rng(stream_seed(run.config.seed, "relabel"))
-    order = [space.input_edges[n] for n in rng.permutation(len(space.input_edges))]
-    called = order[: min(len(space.intermediate_edges), len(order) // 2)]
-    return none_on(run, called) - none_on(run, order[len(called) :])
+    called = edges[rng.integers(len(edges))]
+    return none_on(run, [called]) - none_on(run, [edge for edge in edges if edge != called])
 
 
 @claim(
     id="P2",
     says="Search keeps input edges and drops intermediate ones: wide wirings, not deep ones.",
     short="Wide wirings win over deep ones",
-    experiment="growing",
+    because="An intermediate edge is trained only in networks in which an edge before it is there, "
+    "too. It is trained less and later, its cost stays positive while that of the input edges "
+    "turns negative, and it stays on none.",
+    experiment="picture",
     chapter="width_preference",
     effect="p(none) at the end, mean over intermediate edges minus mean over input edges",
     test="above 0 across seeds (exact sign flips), and the depth of the final wirings below that "
     "of random wirings with as many edges (exact); the larger p",
-    control="the same difference with input edges, drawn by seed, called intermediate",
-    bar=0.1,
+    control="the same difference with one input edge, drawn by seed, called intermediate",
+    precondition="at least one edge is active at the end in every seed",
+    bar=0.5,
     unit="p(none)",
 )
 def width_preference(arms: Arms) -> Evidence:
-    (runs,) = arms.values()
+    runs = arms[ONE]
     space, ended = runs[0].config.space, [run for run in runs if not run.diverged]
     inputs, inner = (each(none_on, runs, e) for e in (space.input_edges, space.intermediate_edges))
-    lost = {edge: mean(each(none_on, runs, [edge])) for edge in space.input_edges}
-    most = max(lost, key=lost.get)
     chance = {run.config.seed: topology.chance(run.wiring, topology.depth) for run in ended}
     depths = each(lambda run: topology.depth(run.wiring), runs)
     expected = each(lambda run: chance[run.config.seed].mean(), runs)
     return Evidence(
         seeds_of(runs),
         inner - inputs,
-        f"p(none) ends at {mean(inner):.2f} on intermediate and {mean(inputs):.2f} on input edges; "
-        f"of these {edge_name(most)} is lost most, with {lost[most]:.2f}. The final wirings have "
-        f"depth {mean(depths):.2f}, random wirings with as many edges {mean(expected):.2f}.",
+        f"p(none) ends at {mean(inner):.2f} on intermediate and at {mean(inputs):.2f} on input "
+        f"edges. The final wirings have depth {mean(depths):.2f}, random wirings with as many "
+        f"edges {mean(expected):.2f}.",
         p=max(above(inner - inputs), below_chance(depths[~np.isnan(depths)], chance.values())),
-        control=each(_relabelled, runs),
+        control=each(relabelled, runs),
+        testable=all(run.active_edges.values[-1] >= 1 for run in ended),
         values={
             "p(none) on input edges": inputs,
             "p(none) on intermediate edges": inner,
@@ -140,35 +179,95 @@ def width_preference(arms: Arms) -> Evidence:
     )
 
 
+def share_kept(run: Run) -> float:
+    """Share of the edges that are not dropped at the end."""
+    return kept_edges(run)[-1] / len(run.config.space.edges)
+
+
+def overfitted(run: Run) -> float:
+    """Accuracy on the training set minus that on the search set, mean over epochs of training."""
+    accuracy = run.accuracy.isel(epoch=slice(1, None))
+    return (accuracy.sel(split="train") - accuracy.sel(split="search")).mean()
+
+
+OVERFITTED = 0.03
+"""How much better the two-level arm must know its training set for P3's cause to be there."""
+
+
+def as_no_effect(values: np.ndarray, otherwise: float) -> float:
+    """The mean over seeds, in which a run that diverged counts as what speaks against a claim."""
+    return float(np.nan_to_num(values, nan=otherwise).mean())
+
+
 @claim(
     id="P3",
-    says="Bi-level search drops every edge in the end; single-level search does not.",
-    short="Bi-level search drops every edge",
-    experiment="bilevel_failure",
+    says="Search on two levels drops every edge in the end; search on one level does not.",
+    short="Search on two levels loses its edges",
+    because="On examples that the weights have not seen the network stays sure of its mistakes. "
+    "There L − H stays positive, so edges keep costing something, and none, which costs 0, wins.",
+    experiment="picture",
     chapter="bilevel_failure",
-    effect="share of the edges that are kept at the end, single-level minus bi-level",
-    test="above 0 across seeds (exact sign flips); also, on average, bi-level keeps at most a "
-    "fifth and single-level at least three fifths",
-    control="the same with the noise taken from the bi-level searches alone",
+    effect="share of the edges that are not dropped at the end, one level minus two levels, with "
+    "the same training examples: only the level is switched",
+    test="above 0 across seeds (exact sign flips); also, on average, two levels keep at most two "
+    "fifths of the edges and one level at least three fifths",
+    control="two levels with nothing held out in the place of one level: it must meet the same "
+    "bar, so that it is holding out that fails, and not the level",
+    precondition="on two levels the accuracy on the training set is above that on the search set "
+    "by 0.03, mean over epochs and seeds",
     bar=0.4,
     unit="of the edges",
 )
 def bilevel_failure(arms: Arms) -> Evidence:
-    edges = len(arms["bi-level"][0].config.space.edges)
-    active = {arm: each(lambda run: run.active_edges[-1], runs) for arm, runs in arms.items()}
-    kept = {arm: number / edges for arm, number in active.items()}
-    bi, single = kept["bi-level"], kept["single-level"]
-    without = f", bi-level without noise {mean(kept['control']):.2f}" if "control" in kept else ""
-    there = ~np.isnan(single - bi)  # a seed that diverged counts as no effect
-    few = np.where(there, bi, 1).mean() <= 0.2
-    many = np.where(there, single, 0).mean() >= 0.6
+    one, two, same = (each(share_kept, arms[arm]) for arm in (ONE_OF_FEWER, TWO, NOT_HELD_OUT))
+    edges = len(arms[TWO][0].config.space.edges)
+    few = as_no_effect(two, 1) <= 0.4 and as_no_effect(one, 0) >= 0.6
+    control = same - two
     return Evidence(
-        seeds_of(arms["bi-level"]),
-        single - bi,
-        f"Bi-level keeps {mean(bi):.2f} of the edges, single-level {mean(single):.2f}{without}. "
-        f"Bi-level drops every edge in {(bi == 0).sum()} of {len(bi)} seeds.",
-        p=above(single - bi),
-        control=single - kept["control"] if "control" in kept else (),
-        met=few and many,
-        values={f"edges kept, {arm}": number for arm, number in active.items()},
+        seeds_of(arms[TWO]),
+        one - two,
+        f"Of {edges} edges two levels keep {edges * mean(two):.1f} on average, one level "
+        f"{edges * mean(one):.1f} and two levels with nothing held out {edges * mean(same):.1f}. "
+        f"Two levels drop every edge in {(two == 0).sum()} of {len(two)} seeds.",
+        p=above(one - two),
+        control=control,
+        met=few and as_no_effect(control, 0) >= 0.4,
+        testable=mean(each(overfitted, arms[TWO])) >= OVERFITTED,
+        values={
+            f"edges kept, {ONE}": edges * one,
+            f"edges kept, {TWO}": edges * two,
+            f"edges kept, {NOT_HELD_OUT}": edges * same,
+        },
+    )
+
+
+@claim(
+    id="O1",
+    says="Search on one level grows back edges that search on two levels does not.",
+    short="One level grows back what two levels do not",
+    because="Training pushes L − H below 0 on the training set (at a stationary point it is minus "
+    "weight decay times the squared norm of the classifier). Nothing pushes it down on a search "
+    "set that the weights do not see.",
+    experiment="picture",
+    chapter="bilevel_failure",
+    effect="edges regrown, one level minus two levels, with the same training examples",
+    test="above 0 across seeds (exact sign flips)",
+    control="two levels with nothing held out minus one level: within 1 edge on average",
+    precondition="as for P3",
+    bar=1.0,
+    unit="edges",
+)
+def recovery(arms: Arms) -> Evidence:
+    one, two, same = (each(regrown_edges, arms[arm]) for arm in (ONE_OF_FEWER, TWO, NOT_HELD_OUT))
+    control = same - one
+    return Evidence(
+        seeds_of(arms[TWO]),
+        one - two,
+        f"One level grows back {mean(one):.1f} edges on average, two levels {mean(two):.1f}, two "
+        f"levels with nothing held out {mean(same):.1f}.",
+        p=above(one - two),
+        control=control,
+        met=abs(mean(control)) <= 1,
+        testable=mean(each(overfitted, arms[TWO])) >= OVERFITTED,
+        values={f"regrown, {arm}": v for arm, v in ((ONE, one), (TWO, two), (NOT_HELD_OUT, same))},
     )

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -18,9 +19,14 @@ def sign_flip(effects: Sequence[float]) -> float:
     1 / 2^n. All changes are listed: for up to 20 seeds or so.
     """
     effects = np.asarray(effects, dtype=float)
-    signs = np.array(list(product((1, -1), repeat=len(effects))))  # (2^n, n), first: no change
-    sums = signs @ effects
+    sums = _signs(len(effects)) @ effects
     return float(np.mean(sums >= sums[0] - 1e-12 * np.abs(effects).sum()))
+
+
+@cache
+def _signs(n: int) -> np.ndarray:
+    """All changes of n signs, (2^n, n); the first changes none."""
+    return np.array(list(product((1.0, -1.0), repeat=n)))
 
 
 def below_chance(values: Sequence[float], chance: Iterable[Sequence[float]]) -> float:

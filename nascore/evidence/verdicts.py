@@ -1,20 +1,20 @@
-"""The claims of the paper: what decides each of them, fixed before any result is looked at.
+"""The verdicts: rules that turn evidence into a verdict, fixed before any result is looked at.
 
 A claim is tested or checked. A tested claim has an effect, one number a seed, that is positive if
-the claim holds. It is supported if the effect is more than chance allows and at least its bar. A
-checked claim is an identity: its residual is below a tolerance in every seed, or it fails.
+the claim is right. It is supported if the effect is more than chance allows and at least its bar,
+and it is not tested here where its cause cannot act. A checked claim is an identity: its residual
+is below a tolerance in every seed, and it holds, or it fails.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import pandas
 
 from nascore.errors import ConfigError
 
 # The claims register themselves: importing their modules is what fills CLAIMS.
 from nascore.evidence import analyses, phenomena  # noqa: F401
-from nascore.evidence.claims import CLAIMS, Arms, Claim, Evidence
+from nascore.evidence.claims import CLAIMS, Claim, Evidence
 from nascore.evidence.experiments import load_experiment
 from nascore.evidence.profiles import PROFILES
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval
@@ -30,9 +30,9 @@ class Verdict:
         effect: mean over the n seeds; of a checked claim, the largest residual.
         interval: 95 percent interval of the mean; of a checked claim, from 0 to the effect.
         p: corrected for the number of tested claims in the family; None if the claim is checked.
-        verdict: supported, not supported or undecided.
+        verdict: supported, not supported, undecided or not tested here; holds or fails if checked.
         why: what was seen, in words.
-        control: mean effect of the negative control; NaN without one.
+        control: mean of the control; NaN without one.
     """
 
     claim: str
@@ -62,13 +62,16 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
     bar, control = said.bar, float(np.mean(evidence.control)) if len(evidence.control) else np.nan
     if not said.tested:
         worst = float(np.abs(evidence.effect).max())
-        verdict = "supported" if worst <= bar and evidence.met else "not supported"
+        verdict = "holds" if worst <= bar and evidence.met else "fails"
         return Verdict(claim, worst, (0.0, worst), None, n, verdict, why, control)
     if evidence.p is None:
         raise ConfigError(f"claim {claim!r} is tested: give its Evidence a p, as of sign_flip.")
     effect, tests = np.nan_to_num(evidence.effect), count_tested(said.family)
     mean, (low, high), p = float(effect.mean()), interval(effect), bonferroni(evidence.p, tests)
-    if p <= SIGNIFICANCE and mean >= bar and evidence.met:
+    if not evidence.testable:
+        verdict = "not tested here"
+        why += f" The claim is tested only where {said.precondition}, which is not so here."
+    elif p <= SIGNIFICANCE and mean >= bar and evidence.met:
         verdict = "supported"
     elif high < bar or not evidence.met:
         verdict = "not supported"
@@ -79,7 +82,7 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
     return Verdict(claim, mean, (low, high), p, n, verdict, why, control)
 
 
-def count_tested(family: str = "paper") -> int:
+def count_tested(family: str = "book") -> int:
     """How many claims of a family are tested: what p is multiplied by."""
     return sum(claim.tested for claim in CLAIMS.values() if claim.family == family)
 
@@ -95,27 +98,15 @@ def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
 
 
 def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
-    """The verdicts of every profile that has runs in a store, by profile (the largest first)."""
-    cards = {profile: verdicts(profile, store) for profile in reversed(PROFILES)}
+    """The verdicts of every profile that has runs in a store, by profile (the largest first).
+
+    Without `smoke`, which decides nothing.
+    """
+    deciding = [profile for profile in reversed(PROFILES) if profile != "smoke"]
+    cards = {profile: verdicts(profile, store) for profile in deciding}
     return {p: card for p, card in cards.items() if any(CLAIMS[name].experiment for name in card)}
 
 
-def across(claim: str, arms: Arms) -> pandas.DataFrame:
-    """What a claim looks at, in every arm of an experiment that explores: means over seeds.
-
-    It decides nothing: there is no test and no verdict.
-    """
-    rows = {}
-    for arm, runs in arms.items():
-        evidence = CLAIMS[claim].measure({arm: runs})
-        effect = np.nan_to_num(evidence.effect)
-        low, high = interval(effect)
-        found = {**evidence.values, "effect": effect, "from": low, "to": high}
-        found = {name: float(np.mean(v)) for name, v in found.items()}
-        rows[arm] = found | {"control": float(np.mean(evidence.control)), "seeds": len(runs)}
-    return pandas.DataFrame.from_dict(rows, orient="index")
-
-
 def in_order() -> list[Claim]:
-    """The paper's phenomena first, then its analyses, then the claims of others."""
-    return sorted(CLAIMS.values(), key=lambda c: (c.family != "paper", c.id[0] != "P", c.id))
+    """The paper's phenomena first, then what ours adds to them, its analyses, claims of others."""
+    return sorted(CLAIMS.values(), key=lambda c: (c.family != "book", "POA".find(c.id[0]), c.id))

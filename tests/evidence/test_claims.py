@@ -34,19 +34,19 @@ def positive(arms):
 def test_a_claim_in_another_family_changes_no_verdict():
     evidence = Evidence(range(8), np.full(8, 0.6), "Seen.", p=0.008)
     before = {name: judge(name, evidence) for name in CLAIMS}
-    assert before["P3"].p == pytest.approx(6 * 0.008)
+    assert before["P3"].p == pytest.approx(7 * 0.008)
     claim("X1", **SAID)(positive)
     claim("X2", **SAID)(positive)
     assert {name: judge(name, evidence) for name in before} == before
-    assert count_tested() == 6
+    assert count_tested() == 7
     assert CLAIMS["X1"].family == __name__ and judge("X1", positive({})).p == 2 * 2.0**-10
     assert [said.id for said in in_order()][-2:] == ["X1", "X2"]
 
 
 def test_a_claim_that_joins_the_family_is_corrected_for():
     evidence = Evidence(range(8), np.full(8, 0.6), "Seen.", p=0.008)
-    claim("X1", family="paper", **SAID)(positive)
-    assert judge("P3", evidence).p == pytest.approx(7 * 0.008)
+    claim("X1", family="book", **SAID)(positive)
+    assert judge("P3", evidence).p == pytest.approx(8 * 0.008)
 
 
 def test_a_claim_is_judged_and_says_what_decides_it():

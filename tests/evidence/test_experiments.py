@@ -3,70 +3,92 @@ import pytest
 from nascore.errors import ConfigError
 from nascore.evidence.experiments import (
     EXPERIMENTS,
+    NOT_HELD_OUT,
+    ONE,
+    ONE_OF_FEWER,
+    TWO,
     configs_of,
     experiment,
     flat,
     load_experiment,
     run_experiment,
 )
-from nascore.evidence.profiles import FEWER_SEEDS, PROFILES, SEEDS
+from nascore.evidence.profiles import PROFILES, SEEDS
+from nascore.evidence.significance import SIGNIFICANCE, bonferroni
+from nascore.evidence.verdicts import CLAIMS, count_tested
 from nascore.sweeps.store import RunStore
 
+LEVEL = {"level", "search_set", "search_examples"}
 DIFFERENCE = {
-    "growing": set(),
-    "bilevel_failure": {"level", "label_noise"},
-    "across_frameworks": {"framework", "nodes"},
-    "learning_rates": {"lr", "arch_lr"},
-    "label_noise": {"label_noise"},
-    "failure_of_dsnas": {"level", "label_noise"},
+    "picture": LEVEL | {"train_examples", "valid_examples", "epochs"},
+    "picture_in_darts": LEVEL,
     "cost_at_init_and_convergence": set(),
-    "path_cost": {"allowed"},
+    "right_and_wrong": LEVEL,
     "training_opportunity": {"allowed"},
+    "more_cells": {"cells"},
+    "path_cost": {"allowed"},
+    "tried_first": LEVEL
+    | {"framework", "cells", "channels", "epochs", "arch_lr", "label_noise"}
+    | {"train_examples", "valid_examples"},
 }
 """In which fields the arms of an experiment may differ."""
+
+REGISTERED = {
+    "picture": ["6c9ad91b0781", "7faf4032736c", "8ed729ad2e62", "59f4dbe11592"],
+    "picture_in_darts": ["47362579e630", "d1b51b6da0a4", "210ad29b452f"],
+    "cost_at_init_and_convergence": ["4d9b3cde6ee1"],
+}
+"""The hash of seed 24 of each arm."""
+
+HAVE = [(name, profile) for name, own in EXPERIMENTS.items() for profile in own.settings]
 
 
 def differing(one, other):
     return {name for name in type(one).model_fields if getattr(one, name) != getattr(other, name)}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name, profile", HAVE)
 def test_arms_differ_in_what_they_compare_and_have_the_same_seeds(name, profile):
     arms = configs_of(name, profile)
     first = [config for configs in arms.values() for config in configs[:1]]
     assert set().union(*(differing(first[0], other) for other in first)) <= DIFFERENCE[name]
     assert len({config.hash for config in first}) == len(arms)
-    for configs in arms.values():
-        seeds = [config.seed for config in configs]
-        assert seeds in (list(range(SEEDS[profile])), list(range(FEWER_SEEDS[profile])))
-
-
-def test_the_published_book_has_enough_seeds_on_fashion_mnist():
-    for name in EXPERIMENTS:
-        for configs in configs_of(name, "published").values():
-            assert len(configs) >= 5
-            assert all(c.dataset == "fashion-mnist" and c.image_size >= 14 for c in configs)
-    for name in ("growing", "bilevel_failure", "cost_at_init_and_convergence"):
-        assert all(len(configs) >= 8 for configs in configs_of(name, "published").values())
+    seeds = {tuple(config.seed for config in configs) for configs in arms.values()}
+    assert len(seeds) == 1
+    (seeds,) = seeds
+    assert seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
 
 
 @pytest.mark.parametrize("profile", ["laptop", "published"])
-def test_the_dial_of_the_cause_shares_runs_with_the_failure(profile):
-    failure = set(flat(configs_of("bilevel_failure", profile)))
-    dial = configs_of("label_noise", profile)
-    shared = [arm for arm, configs in dial.items() if failure.issuperset(configs)]
-    assert len(shared) == 2 and "noise 0.0" in shared
+def test_every_tested_claim_has_seeds_enough_to_be_supported(profile):
+    for claim in CLAIMS.values():
+        if claim.tested:
+            arms = configs_of(claim.experiment, profile)
+            least = min(map(len, arms.values()))
+            assert bonferroni(2.0**-least, count_tested()) <= SIGNIFICANCE
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_arms_of_the_failure_differ_in_one_thing_each(profile):
-    arms = EXPERIMENTS["bilevel_failure"](profile)
-    bilevel, single = arms["bi-level"][0], arms["single-level"][0]
-    assert differing(bilevel, single) == {"level"}
-    assert bilevel.sizes == single.sizes
-    if "control" in arms:
-        assert differing(bilevel, arms["control"][0]) == {"label_noise"}
+def test_the_picture_is_one_setting_with_the_level_switched(profile):
+    arms = {arm: configs[0] for arm, configs in configs_of("picture", profile).items()}
+    assert list(arms) == [ONE, TWO, ONE_OF_FEWER, NOT_HELD_OUT]
+    steps = {c.epochs * c.sizes["train"] / c.batch_size for c in arms.values()}
+    assert len(steps) == 1, "as many steps of theta in each"
+    two, one, same = arms[TWO], arms[ONE_OF_FEWER], arms[NOT_HELD_OUT]
+    assert differing(two, one) <= {"level", "search_examples"}
+    assert differing(two, same) <= {"search_set", "search_examples"}
+    assert {c.sizes["train"] for c in (two, one, same)} == {two.sizes["train"]}
+    assert two.sizes["search"] > 0 and same.sizes["search"] == 0
+    assert len({c.seed for c in arms.values()}) == 1
+
+
+def test_the_registered_searches_have_their_addresses():
+    """Seed 24 of each counted arm, by the hash under which its record was made."""
+    first = {
+        name: [configs[0].hash for configs in configs_of(name, "published").values()]
+        for name in ("picture", "picture_in_darts", "cost_at_init_and_convergence")
+    }
+    assert first == REGISTERED
 
 
 def test_only_the_chain_is_left_in_the_training_opportunity():
@@ -80,13 +102,13 @@ def test_only_the_chain_is_left_in_the_training_opportunity():
 
 
 def test_changes_override_the_profile_and_reach_every_arm():
-    arms = EXPERIMENTS["bilevel_failure"]("laptop", 2, epochs=7, seed=5)
+    arms = EXPERIMENTS["training_opportunity"]("laptop", 2, epochs=7, seed=5)
     assert all(config.epochs == 7 for configs in arms.values() for config in configs)
-    assert [config.seed for config in arms["control"]] == [5, 6]
+    assert [config.seed for config in arms["fixed"]] == [5, 6]
 
 
 def test_the_paper_profile_is_the_authors_protocol():
-    (config, *_) = EXPERIMENTS["growing"]("paper")["single-level"]
+    (config, *_) = EXPERIMENTS["picture"]("paper")[ONE]
     assert config.changes == {}
 
 
@@ -94,25 +116,25 @@ def test_the_paper_profile_is_the_authors_protocol():
 def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
     changes = {"epochs": 1, "lr": None}
     first = run_experiment(
-        "growing", "smoke", seeds=2, changes=changes, store=tmp_path, workers=1, progress=False
+        "more_cells", "smoke", seeds=2, changes=changes, store=tmp_path, workers=1, progress=False
     )
-    assert [run.config.seed for run in first["single-level"]] == [0, 1]
-    assert all(run.config.epochs == 1 for run in first["single-level"])
+    assert [run.config.seed for run in first["2 cells"]] == [0, 1]
+    assert all(run.config.epochs == 1 for run in first["2 cells"])
     again = run_experiment(
-        "growing", "smoke", seeds=2, changes=changes, store=tmp_path, progress=False
+        "more_cells", "smoke", seeds=2, changes=changes, store=tmp_path, progress=False
     )
-    assert first["single-level"][0].provenance == again["single-level"][0].provenance
+    assert first["2 cells"][0].provenance == again["2 cells"][0].provenance
 
 
 @pytest.mark.slow
 def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
     store = RunStore(tmp_path)
-    run_experiment("growing", "smoke", seeds=2, store=store, workers=0, progress=False)
-    assert load_experiment("growing", "smoke", store) is None  # the third seed is missing
-    made = run_experiment("growing", "smoke", store=store, workers=0, progress=False)
-    loaded = load_experiment("growing", "smoke", store)
-    assert [run.provenance for run in loaded["single-level"]] == [
-        run.provenance for run in made["single-level"]
+    run_experiment("more_cells", "smoke", seeds=1, store=store, workers=0, progress=False)
+    assert load_experiment("more_cells", "smoke", store) is None  # the second seed is missing
+    made = run_experiment("more_cells", "smoke", store=store, workers=0, progress=False)
+    loaded = load_experiment("more_cells", "smoke", store)
+    assert [run.provenance for run in loaded["2 cells"]] == [
+        run.provenance for run in made["2 cells"]
     ]
 
 
@@ -120,10 +142,10 @@ def test_load_experiment_takes_more_seeds_where_all_arms_have_them(tmp_path, mon
     store, there = RunStore(tmp_path), set()
     monkeypatch.setattr(store, "find", lambda config: config if config in there else None)
     monkeypatch.setattr(store, "get", store.find)
-    there.update(flat(configs_of("bilevel_failure", "smoke", seeds=5)))
-    there -= {configs_of("bilevel_failure", "smoke", seeds=5)["control"][4]}
-    loaded = load_experiment("bilevel_failure", "smoke", store)
-    assert loaded == configs_of("bilevel_failure", "smoke", seeds=4)
+    there.update(flat(configs_of("picture", "smoke", seeds=5)))
+    there -= {configs_of("picture", "smoke", seeds=5)[TWO][4]}
+    loaded = load_experiment("picture", "smoke", store)
+    assert loaded == configs_of("picture", "smoke", seeds=4)
 
 
 @pytest.mark.slow
@@ -132,20 +154,20 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     book = tmp_path / "book" / "records"
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()
-    run_experiment("growing", "smoke", seeds=1, store=RunStore(book), workers=0, progress=False)
+    run_experiment("more_cells", "smoke", seeds=1, store=RunStore(book), workers=0, progress=False)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     monkeypatch.chdir(notebooks)
-    run_experiment("growing", "smoke", seeds=2, store="runs", workers=0, progress=False)
-    assert len(list((notebooks / "runs").glob("*.nc"))) == 1
-    assert len(list(book.glob("*"))) == 1
+    run_experiment("more_cells", "smoke", seeds=2, store="runs", workers=0, progress=False)
+    assert len(list((notebooks / "runs").glob("*.nc"))) == 2
+    assert len(list(book.glob("*"))) == 2
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("grow",), "unknown experiment 'grow'. Did you mean 'growing'"),
-        (("growing", "labtop"), "unknown profile 'labtop'. Did you mean 'laptop'"),
+        (("pictur",), "unknown experiment 'pictur'. Did you mean 'picture'"),
+        (("picture", "labtop"), "unknown profile 'labtop'. Did you mean 'laptop'"),
         (("no_module_has_this_name:mine",), "no module 'no_module_has_this_name'"),
     ],
 )
@@ -156,9 +178,9 @@ def test_unknown_names(arguments, message):
 
 def test_impossible_settings():
     with pytest.raises(ConfigError, match="seeds=0"):
-        run_experiment("growing", seeds=0)
+        run_experiment("picture", seeds=0)
     with pytest.raises(ConfigError, match="unknown config field 'epoch'"):
-        run_experiment("growing", changes={"epoch": 3})
+        run_experiment("picture", changes={"epoch": 3})
 
 
 TINY = {"dataset": "synthetic", "train_examples": 96, "cells": 1, "channels": 4, "epochs": 1}
@@ -219,12 +241,20 @@ def test_settings_without_a_number_of_seeds(own):
 @pytest.mark.parametrize(
     "name, field, value",
     [
-        ("failure_of_dsnas", "framework", "snas"),
-        ("across_frameworks", "framework", "gdas"),
-        ("label_noise", "label_noise", 0.2),
+        ("picture_in_darts", "framework", "snas"),
+        ("more_cells", "cells", 3),
+        ("path_cost", "freeze_alpha", False),
     ],
 )
 def test_a_change_that_would_do_nothing_is_refused(name, field, value):
     with pytest.raises(ConfigError, match=f"experiment '{name}' sets {field} itself"):
         EXPERIMENTS[name]("smoke", **{field: value})
     assert EXPERIMENTS[name]("smoke", channels=8)  # and any other one is taken
+
+
+def test_an_experiment_may_ask_for_the_profile(own):
+    @experiment({"smoke": TINY, "paper": {}}, seeds={"smoke": 1, "paper": 1})
+    def mine(base, profile):
+        return {profile: base}
+
+    assert list(mine("smoke")) == ["smoke"] and list(mine("paper")) == ["paper"]

@@ -1,0 +1,75 @@
+"""Dropped, regrown, the turn and what none gains, on small made series."""
+
+import numpy as np
+import pytest
+
+from nascore.evidence.growth import (
+    NONE_MARGIN,
+    alpha_of,
+    dropped,
+    kept_edges,
+    none_advantage,
+    none_lead,
+    regrown,
+    reordered,
+    turn,
+)
+
+
+def series(*none):
+    """alpha of one edge and three operations, `none` first, (epochs + 1, 1, 3)."""
+    return np.array([[[amount, 0.0, -1.0]] for amount in none])
+
+
+def test_an_edge_is_dropped_by_a_margin_over_every_other_operation():
+    alpha = np.array([[0.0, 0.0, 0.0], [0.099, 0.0, 0.0], [0.101, 0.0, 0.0], [5.0, 4.95, 0.0]])
+    assert NONE_MARGIN == 0.1
+    assert dropped(alpha).tolist() == [False, False, True, False]
+    assert dropped(alpha[:, [1, 0, 2]], none=1).tolist() == [False, False, True, False]
+
+
+def test_regrown_counts_edges_that_were_dropped_and_are_not_at_the_end():
+    assert regrown(series(0, 1, 1, 0)) == 1
+    assert regrown(series(0, 1, 0, 1)) == 0  # dropped again
+    assert regrown(series(1, 0, 0, 0)) == 0  # before any learning does not count
+    assert regrown(series(0, 0, 0, 1)) == 0
+    both = np.concatenate([series(0, 1, 1, 0), series(0, 1, 1, 1)], axis=1)
+    assert regrown(both) == 1
+
+
+def test_reversed_updates_keep_start_and_end_and_undo_what_grew_back():
+    alpha = series(0, 1, 0.5, -1)
+    back = reordered(alpha, np.array([2, 1, 0]))
+    assert np.allclose(back[:, 0, 0], [0, -1.5, -2, -1])
+    assert regrown(alpha) == 1 and regrown(back) == 0
+    assert np.allclose(reordered(alpha, np.arange(3)), alpha)
+
+
+def test_turn_is_where_the_running_sum_is_highest():
+    assert turn(np.array([0.1, 0.3, 0.2, -0.1, -0.4])) == 2
+    assert turn(np.array([0.1, -0.3, 0.5, 0.2])) == 3
+    assert turn(np.array([-0.1, -0.3, -0.2])) == 0
+
+
+def test_advantage_and_lead_of_none():
+    p = np.array([[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]])  # two edges
+    assert none_advantage(p) == pytest.approx((np.log(2) + np.log(0.5)) / 2)
+    uneven = np.array([[0.5, 0.4, 0.1]])
+    assert none_advantage(uneven) == pytest.approx(np.log(2))
+    assert none_lead(uneven) == pytest.approx(np.log(0.5) - np.log(0.04) / 2)
+    alpha = np.random.default_rng(0).normal(size=(4, 3, 8))
+    weight = np.exp(alpha)
+    lead = none_lead(weight / weight.sum(axis=-1, keepdims=True))
+    assert np.allclose(lead, (alpha[..., 0] - alpha[..., 1:].mean(axis=-1)).mean(axis=-1))
+
+
+def test_a_run_with_an_edge_that_may_take_less(run):
+    """(2,3) may take none or skip_connect: what it may not take never keeps it."""
+    changed = run.history.alpha.copy(deep=True)
+    changed.loc[{"edge": "(2,3)"}] = 0.0
+    changed.loc[{"edge": "(2,3)", "operation": "none"}] = 1.0
+    changed.loc[{"edge": "(2,3)", "operation": "sep_conv_3x3"}] = 9.0
+    other = type(run)(run.config, run.history.assign(alpha=changed), run.provenance)
+    assert dropped(alpha_of(other))[:, 4].all()
+    assert (kept_edges(other) <= 4).all()
+    assert np.isfinite(reordered(alpha_of(other), np.array([1, 0]))).all()
