@@ -21,6 +21,9 @@ from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval
 from nascore.sweeps.store import RunStore
 
 
+ROUNDING = 1e-9  # a mean of shares such as 0.4 may be just below it
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What came of a claim.
@@ -71,9 +74,9 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
     if not evidence.testable:
         verdict = "not tested here"
         why += f" The claim is tested only where {said.precondition}, which is not so here."
-    elif p <= SIGNIFICANCE and mean >= bar and evidence.met:
+    elif p <= SIGNIFICANCE and mean >= bar - ROUNDING and evidence.met:
         verdict = "supported"
-    elif high < bar or not evidence.met:
+    elif high < bar - ROUNDING or not evidence.met:
         verdict = "not supported"
     else:
         verdict = "undecided"
