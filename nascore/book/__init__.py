@@ -11,5 +11,6 @@ if TYPE_CHECKING:
     from nascore.book import plots as plots
     from nascore.book.tables import RunTable as RunTable
     from nascore.book.tables import scorecard_table as scorecard_table
+    from nascore.book.tables import verdict_box as verdict_box
 
 __getattr__, __dir__, __all__ = public_names(__name__, __file__)

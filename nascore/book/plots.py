@@ -1,9 +1,11 @@
 """The figures. Each function draws on the axes it is given, or on new ones, and returns them.
 
-A line is the mean over seeds; its band runs from the lowest to the highest seed.
+A thin line is one seed, the thick one of its colour is the median over seeds. Time is counted in
+steps of theta, so that searches whose epochs have different lengths share a time line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import networkx
@@ -13,22 +15,30 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from nascore.engine.space import SearchSpace, Wiring, edge_name, short_name
+from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
+from nascore.evidence.growth import alpha_of, dropped, kept_edges, none_of
+from nascore.evidence.phenomena import cost_seen
 from nascore.runs.data import SPLITS
+from nascore.runs.datasets import DATASETS
 from nascore.runs.run import Run
 from nascore.theory import topology
 
 INPUT, INTERMEDIATE, OUTPUT = "#4477aa", "#ee6677", "#bbbbbb"
 """Colours of input edges, intermediate edges, and the fixed links to the output."""
 
-COLOURS = sns.color_palette("colorblind")
-"""Colours that tell arms, splits or outcomes apart."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#7f7f7f", "#56b4e9")
+"""Colours that tell arms, splits or outcomes apart, also to the colour-blind."""
+
+DASHES = ("-", "--", "-.", ":")
+"""Line styles that tell the same apart once more."""
 
 
 def set_style() -> None:
     """The look of every figure of the book."""
-    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    sns.set_theme(context="notebook", style="ticks", palette=COLOURS)
     plt.rcParams.update(
         {
             "figure.figsize": (7.5, 4.0),
@@ -37,91 +47,219 @@ def set_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "legend.frameon": False,
+            "legend.handlelength": 2.8,  # room for dashes
         }
     )
 
 
-def over_epochs(
-    curves: Sequence[xr.DataArray], ax: Axes | None = None, label: str | None = None, **style
+def over_steps(
+    runs: Sequence[Run],
+    measure: Callable[[Run], ArrayLike],
+    ax: Axes | None = None,
+    label: str | None = None,
+    **style,
 ) -> Axes:
-    """One quantity over epochs: curves (epoch,), one a seed, as a mean line with its band."""
+    """One quantity over the steps of theta: a thin line for each run, a thick one for the median.
+
+    Arguments:
+        runs: of one config, but for the seed.
+        measure: of a run, to its values after every epoch, (epochs + 1,).
+        style: of the lines, as matplotlib has it.
+    """
     ax = ax or plt.gca()
-    values = np.stack([curve.values for curve in curves])  # (seeds, epochs + 1)
-    epochs = curves[0].epoch.values
-    (line,) = ax.plot(epochs, values.mean(axis=0), label=label, **style)
-    low, high = values.min(axis=0), values.max(axis=0)
-    ax.fill_between(epochs, low, high, color=line.get_color(), alpha=0.18, lw=0)
-    ax.set_xlabel("epoch")
+    config = runs[0].config
+    steps = np.arange(config.epochs + 1) * (config.sizes["train"] // config.batch_size)
+    values = np.stack([np.asarray(measure(run)) for run in runs])  # (seeds, epochs + 1)
+    (line,) = ax.plot(steps, np.median(values, axis=0), label=label, lw=2.2, **style)
+    if len(runs) > 1:
+        ax.plot(steps, values.T, color=line.get_color(), lw=0.6, alpha=0.35, zorder=1)
+    ax.set_xlabel("steps of θ")
     return ax
 
 
+def label_lines(ax: Axes, names: Iterable[str]) -> None:
+    """Writes each median's name behind its end, apart from the next one, in place of a legend."""
+    lines = [line for line in ax.lines if line.get_lw() > 2]
+    low, high = ax.get_ylim()
+    gap, lowest = 0.075 * (high - low), -np.inf
+    for name, line in sorted(
+        zip(names, lines, strict=True), key=lambda pair: pair[1].get_ydata()[-1]
+    ):
+        x, y = line.get_xdata()[-1], line.get_ydata()[-1]
+        lowest = max(y, lowest + gap)
+        ax.annotate(
+            name,
+            (x, lowest),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=line.get_color(),
+            va="center",
+            fontsize="small",
+            annotation_clip=False,
+        )
+
+
 def none_probability(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
-    """p(none) of every edge over epochs."""
+    """p(none) of every edge: input edges blue, intermediate edges red, each with its dashes."""
     ax = ax or plt.gca()
     space = runs[0].config.space
-    for kind, edges, palette in (
-        ("input", space.input_edges, "Blues"),
-        ("intermediate", space.intermediate_edges, "Reds"),
+    names = []
+    for edges, colours in (
+        (space.input_edges, ("#0072b2", "#56b4e9", "#332288", "#44aa99")),
+        (space.intermediate_edges, ("#d55e00", "#cc3311", "#aa4499", "#994455")),
     ):
-        for colour, edge in zip(_shades(palette, len(edges)), edges, strict=True):
-            curves = [run.none_probability.sel(edge=edge_name(edge)) for run in runs]
-            over_epochs(curves, ax, f"{edge_name(edge)} {kind}", color=colour)
-    ax.set(ylabel="p(none)", ylim=(0, None))
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        for edge, colour, dashes in zip(edges, cycle(colours), cycle(DASHES), strict=False):
+            names.append(edge_name(edge))
+
+            def p(run: Run, name: str = names[-1]) -> xr.DataArray:
+                return run.none_probability.sel(edge=name)
+
+            over_steps(runs, p, ax, names[-1], color=colour, linestyle=dashes)
+    ax.set(ylabel="p(none)", ylim=(0, 1.02))
+    label_lines(ax, names)
     return ax
 
 
 def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Axes:
-    """Number of active edges over epochs, a line for each arm."""
+    """Number of edges that are not dropped, a colour and a line style for each arm."""
     ax = ax or plt.gca()
-    for colour, (arm, runs) in zip(COLOURS, arms.items(), strict=False):
-        over_epochs([run.active_edges for run in runs], ax, arm, color=colour)
+    for (arm, runs), colour, dashes in zip(
+        arms.items(), cycle(COLOURS), cycle(DASHES), strict=False
+    ):
+        over_steps(runs, kept_edges, ax, arm, color=colour, linestyle=dashes)
         edges = len(runs[0].config.space.edges)
     ax.set(ylabel="active edges", ylim=(-0.15, edges + 0.15))
     ax.yaxis.get_major_locator().set_params(integer=True)
     if len(arms) > 1:
-        ax.legend()
+        ax.legend(loc="best", fontsize="small")
     return ax
 
 
 def output_cost(
     arms: Mapping[str, Sequence[Run]], splits: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """L - H over epochs, a colour for each arm and a line style for each split."""
+    """L - H, a colour for each arm and a line style for each split."""
     ax = ax or plt.gca()
-    for colour, (arm, runs) in zip(COLOURS, arms.items(), strict=False):
-        for dashes, split in zip(("-", "--", ":"), splits, strict=False):
+    for (arm, runs), colour in zip(arms.items(), cycle(COLOURS), strict=False):
+        for split, dashes in zip(splits, cycle(DASHES), strict=False):
+
+            def cost(run: Run, split: str = split) -> xr.DataArray:
+                return run.output_cost.sel(split=split)
+
             label = f"{arm}, {split} set" if len(arms) > 1 else f"{split} set"
-            curves = [run.output_cost.sel(split=split) for run in runs]
-            over_epochs(curves, ax, label, color=colour, linestyle=dashes)
-    ax.axhline(0, color="0.3", lw=0.8)
-    ax.set(ylabel="L − H  [nat]")
-    ax.legend()
+            over_steps(runs, cost, ax, label, color=colour, linestyle=dashes)
+    _at_zero(ax)
+    ax.legend(fontsize="small")
     return ax
 
 
+def _at_zero(ax: Axes) -> None:
+    ax.axhline(0, color="0.3", lw=0.8)
+    ax.set(ylabel="L − H  [nat]")
+
+
+def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
+    """Active edges, and below them L - H on the examples that alpha sees."""
+    figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
+    active_edges(arms, above).set_xlabel("")
+    for (arm, runs), colour, dashes in zip(
+        arms.items(), cycle(COLOURS), cycle(DASHES), strict=False
+    ):
+        over_steps(runs, cost_seen, below, arm, color=colour, linestyle=dashes)
+    _at_zero(below)
+    _zoom(below, arms)
+    return figure
+
+
+def edge_by_edge(runs: Sequence[Run]) -> Figure:
+    """p(none) of every edge, and below it L - H on the examples that alpha sees."""
+    figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
+    none_probability(runs, above).set_xlabel("")
+    over_steps(runs, cost_seen, below, color="0.2")
+    _at_zero(below)
+    _zoom(below, {"": runs})
+    return figure
+
+
+def _zoom(ax: Axes, arms: Mapping[str, Sequence[Run]]) -> None:
+    """Leaves out of sight what L - H does in the first twentieth of the epochs."""
+    everyone = [run for runs in arms.values() for run in runs]
+    values = np.concatenate([cost_seen(r)[max(1, r.config.epochs // 20) :] for r in everyone])
+    low, high = np.nanpercentile(values, (0.2, 99.8))
+    margin = 0.08 * (high - low) + 1e-3
+    ax.set_ylim(low - margin, high + margin)
+
+
+PICTURE = {
+    ONE_OF_FEWER: "one level",
+    TWO: "two levels",
+    NOT_HELD_OUT: "two levels, nothing held out",
+}
+"""The arms of the picture, in which only the level and what is held out differ, with titles."""
+
+
+def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
+    """The three phenomena in one setting: active edges, with the wiring above and L - H below.
+
+    A wiring shows all seeds: an edge is as wide as the share of them that keep it.
+    """
+    figure = plt.figure(figsize=(11.5, 6.6))
+    cells, curves = figure.subfigures(2, height_ratios=(1, 2.6))
+    axes = curves.subplots(2, 3, sharex=True, sharey="row", height_ratios=(3, 2))
+    small = cells.subplots(1, 9)
+    for n, (arm, title) in enumerate(PICTURE.items()):
+        runs, colour = arms[arm], COLOURS[n]
+        kept = np.stack([kept_edges(run) for run in runs])
+        fewest = int(np.argmin(kept.mean(axis=0)))
+        for ax, epoch, name in zip(
+            small[3 * n : 3 * n + 3], (0, fewest, -1), ("start", "fewest", "end"), strict=True
+        ):
+            share = np.mean([~dropped(alpha_of(r), none_of(r))[epoch] for r in runs], axis=0)
+            _draw(runs[0].config.space, ax, share=share)
+            ax.set_title(f"{name}: {kept[:, epoch].mean():.1f}", fontsize="small")
+        above, below = axes[:, n]
+        active_edges({title: runs}, above)
+        for line in above.lines:
+            line.set_color(colour)
+        above.set(xlabel="", title=title, ylabel="active edges" if n == 0 else "")
+        over_steps(runs, cost_seen, below, color=colour)
+        _at_zero(below)
+        below.set(ylabel="L − H  [nat]" if n == 0 else "")
+    _zoom(axes[1, 0], {arm: arms[arm] for arm in PICTURE})
+    return figure
+
+
 def loss_and_entropy(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
-    """L (solid) and H (dashed) over epochs, a colour for each split that has examples."""
+    """L (solid) and H (dashed), a colour for each split that has examples."""
     ax = ax or plt.gca()
     for colour, split in zip(COLOURS, SPLITS, strict=False):
         if runs[0].config.sizes[split]:
-            losses = [run.mean_loss.sel(split=split) for run in runs]
-            entropies = [run.mean_entropy.sel(split=split) for run in runs]
-            over_epochs(losses, ax, f"L, {split} set", color=colour)
-            over_epochs(entropies, ax, f"H, {split} set", color=colour, linestyle="--")
+            for letter, values, dashes in (("L", "mean_loss", "-"), ("H", "mean_entropy", "--")):
+
+                def one(run: Run, values: str = values, split: str = split) -> xr.DataArray:
+                    return getattr(run, values).sel(split=split)
+
+                over_steps(runs, one, ax, f"{letter}, {split} set", color=colour, linestyle=dashes)
     ax.set(ylabel="L and H  [nat]", ylim=(0, None))
     ax.legend(fontsize="small")
     return ax
 
 
 def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
-    """L (solid) and H (dashed) of a split over epochs, of right and of wrong answers."""
+    """L (solid) and H (dashed) of a split, of right and of wrong answers.
+
+    The dotted line is the entropy of a uniform prediction.
+    """
     ax = ax or plt.gca()
     for colour, outcome in ((COLOURS[2], "right"), (COLOURS[3], "wrong")):
         for name, letter, dashes in (("loss", "L", "-"), ("entropy", "H", "--")):
-            chosen = {"split": split, "outcome": outcome}
-            curves = [run.history[name].sel(chosen) for run in runs]
-            over_epochs(curves, ax, f"{letter}, {outcome}", color=colour, linestyle=dashes)
+
+            def one(run: Run, name: str = name, outcome: str = outcome) -> xr.DataArray:
+                return run.history[name].sel(split=split, outcome=outcome)
+
+            over_steps(runs, one, ax, f"{letter}, {outcome}", color=colour, linestyle=dashes)
+    uniform = np.log(DATASETS[runs[0].config.dataset].classes)
+    ax.axhline(uniform, color="0.3", lw=1, ls=":", label="H, uniform")
     ax.set(ylabel="L and H  [nat]", title=f"{split} set")
     return ax
 
@@ -146,37 +284,24 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def portrait(runs: Sequence[Run]) -> Figure:
-    """What a set of searches did, in six panels.
-
-    Above: p(none), the shape of the wiring, L and H on each split. Below: cost per edge and
-    operation over the first and the last tenth of the epochs, and L - H.
-    """
-    figure, axes = plt.subplots(2, 3, figsize=(12, 7))
-    (none, shape, losses), (first, last, difference) = axes
-    none_probability(runs, none).legend(fontsize="x-small", loc="best")
+def shape(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
+    """Width, intermediate edges and depth of the most probable wiring."""
+    ax = ax or plt.gca()
     ended = [run for run in runs if not run.active_edges.isnull().any()]
-    for name, measure, colour in (
-        ("input edges (width)", topology.width, INPUT),
-        ("intermediate edges", topology.intermediate_edges, INTERMEDIATE),
-        ("depth", topology.depth, "0.3"),
+    for name, measure, colour, dashes in (
+        ("input edges (width)", topology.width, INPUT, "-"),
+        ("intermediate edges", topology.intermediate_edges, INTERMEDIATE, "--"),
+        ("depth", topology.depth, "0.3", ":"),
     ):
-        if curves := [topology.each_epoch(run, measure) for run in ended]:
-            over_epochs(curves, shape, name, color=colour)
-    shape.set(ylabel="edges", ylim=(-0.15, None))
-    if ended:
-        shape.legend(fontsize="small")
-    loss_and_entropy(runs, losses)
-    tenth = max(1, runs[0].config.epochs // 10)
-    cost(runs, slice(0, tenth), first).set_title(f"cost, first {_epochs(tenth)}")
-    cost(runs, slice(-tenth, None), last).set_title(f"cost, last {_epochs(tenth)}")
-    splits = [split for split in SPLITS if runs[0].config.sizes[split]]
-    output_cost({"": runs}, splits, difference)
-    return figure
 
+        def one(run: Run, measure: Callable[[Wiring], float] = measure) -> xr.DataArray:
+            return topology.each_epoch(run, measure)
 
-def _epochs(number: int) -> str:
-    return "epoch" if number == 1 else f"{number} epochs"
+        if ended:
+            over_steps(ended, one, ax, name, color=colour, linestyle=dashes)
+    ax.set(ylabel="edges", ylim=(-0.15, None))
+    ax.legend(fontsize="small")
+    return ax
 
 
 def evolution(run: Run, number: int = 4) -> Figure:
@@ -229,7 +354,9 @@ def _draw(
     ax: Axes | None,
     chosen: Wiring | None = None,
     probability: Sequence[float] | None = None,
+    share: Sequence[float] | None = None,
 ) -> Axes:
+    """A cell: all its edges, those of a wiring, or each as wide as the share that keeps it."""
     ax = ax or plt.gca()
     graph = networkx.DiGraph()
     output = space.inputs + space.nodes
@@ -238,24 +365,30 @@ def _draw(
     position = networkx.multipartite_layout(graph, subset_key="layer", scale=1.0)
     for n, node in enumerate(space.intermediate_nodes):  # off the axis, so that arcs do not hide
         position[node] = position[node] + np.array([0, 0.28 if n % 2 == 0 else -0.28])
-    labels = {node: str(node) for node in range(output)} | {output: "out"}
+    labels = {node: str(node) for node in range(output)} | {output: "out" if share is None else ""}
     colours = [
         INPUT if node < space.inputs else OUTPUT if node == output else INTERMEDIATE
         for node in graph
     ]
-    networkx.draw_networkx_nodes(graph, position, node_color=colours, node_size=420, ax=ax)
-    networkx.draw_networkx_labels(graph, position, labels, font_color="white", font_size=9, ax=ax)
+    size = 420 if share is None else 130
+    networkx.draw_networkx_nodes(graph, position, node_color=colours, node_size=size, ax=ax)
+    style = {"font_color": "white", "font_size": 9 if share is None else 6}
+    networkx.draw_networkx_labels(graph, position, labels, ax=ax, **style)
 
     def connect(edge, **style):
         networkx.draw_networkx_edges(
-            graph, position, edgelist=[edge], ax=ax, node_size=420, arrowsize=12, **style
+            graph, position, edgelist=[edge], ax=ax, node_size=size, arrowsize=12, **style
         )
 
     for node in space.output_nodes:
         connect((node, output), edge_color=OUTPUT, width=1.0)
     for e, edge in enumerate(space.edges):
         colour = INPUT if edge in space.input_edges else INTERMEDIATE
-        if chosen is None:
+        if share is not None:
+            kept = float(share[e])
+            style = {"alpha": 0.25, "style": "dashed"} if kept < 0.05 else {}
+            connect(edge, edge_color=colour, width=0.8 + 3 * kept, **style)
+        elif chosen is None:
             connect(edge, edge_color=colour, width=1.8)
         elif chosen[edge] == "none":
             connect(edge, edge_color=colour, width=1.0, alpha=0.25, style="dashed")
@@ -273,8 +406,3 @@ def _draw(
     ax.margins(0.12)
     ax.set_axis_off()
     return ax
-
-
-def _shades(palette: str, number: int) -> list:
-    """Shades of one colour, none of them too light to see."""
-    return sns.color_palette(palette, number + 2)[2:]

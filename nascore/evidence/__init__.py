@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from nascore.evidence.claims import each as each
     from nascore.evidence.claims import seeds_of as seeds_of
     from nascore.evidence.experiments import EXPERIMENTS as EXPERIMENTS
+    from nascore.evidence.experiments import NOT_HELD_OUT as NOT_HELD_OUT
+    from nascore.evidence.experiments import ONE as ONE
+    from nascore.evidence.experiments import ONE_OF_FEWER as ONE_OF_FEWER
+    from nascore.evidence.experiments import TWO as TWO
     from nascore.evidence.experiments import configs_of as configs_of
     from nascore.evidence.experiments import experiment as experiment
     from nascore.evidence.experiments import load_experiment as load_experiment
     from nascore.evidence.experiments import open_store as open_store
+    from nascore.evidence.experiments import recorded as recorded
     from nascore.evidence.experiments import run_experiment as run_experiment
+    from nascore.evidence.profiles import EXPLORED as EXPLORED
     from nascore.evidence.profiles import SEEDS as SEEDS
     from nascore.evidence.significance import SIGNIFICANCE as SIGNIFICANCE
     from nascore.evidence.significance import bonferroni as bonferroni

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from nascore.engine.space import edge_name
-from nascore.errors import ConfigError, checked, fits, shown, unknown
+from nascore.errors import ConfigError, RecordError, checked, fits, shown, unknown
 from nascore.evidence.profiles import (
+    ELSEWHERE,
     EXPLORED,
     FEWER,
     FEWER_SEEDS,
@@ -161,6 +162,44 @@ def path_cost(base):
     return {"with skip_connect": base, "without": base.replace(allowed=inner)}
 
 
+@experiment(ELSEWHERE, seeds=FEWER_SEEDS)
+def elsewhere(base, profile):
+    """No claim: the first two arms of the picture in other frameworks, cells and code."""
+    arms = picture.arms(base, profile)
+    one, two = arms[ONE], arms[TWO]
+    released = {"framework": "dsnas-released", "decay_unsampled": True, "stem_affine": True}
+    snas = SearchConfig(**IN_DARTS[profile]).replace(framework="snas", seed=base.seed)
+    return {
+        "ProxylessNAS, one level": one.replace(framework="proxylessnas"),
+        "ProxylessNAS, two levels": two.replace(framework="proxylessnas"),
+        "GDAS, one level": one.replace(framework="gdas"),
+        "GDAS, two levels": two.replace(framework="gdas"),
+        "SNAS, one level": snas.replace(search_examples=None),
+        "SNAS, two levels": snas.replace(level="bi"),
+        "normal cell, one level": one.replace(nodes=4),
+        "normal cell, two levels": two.replace(nodes=4),
+        "released code, one level": one.replace(**released),
+        "released code, two levels": two.replace(**released, search_order="anew"),
+    }
+
+
+@experiment(ELSEWHERE, seeds=FEWER_SEEDS)
+def label_noise(base, profile):
+    """No claim: the picture's search on two levels with a share of all labels replaced."""
+    two = picture.arms(base, profile)[TWO]
+    return {f"noise {share}": two.replace(label_noise=share) for share in (0.2, 0.4)}
+
+
+@experiment(ELSEWHERE, seeds={"published": 1})
+def learning_rates(base):
+    """No claim: how far alpha can move while L - H is above 0, and after."""
+    return {
+        f"lr {lr}, arch_lr {arch_lr}": base.replace(lr=lr, arch_lr=arch_lr)
+        for lr in (0.03, 0.1, 0.3)
+        for arch_lr in (0.001, 0.003, 0.01, 0.03)
+    }
+
+
 @experiment(FIRST, seeds=SEEDS)
 def tried_first(first):
     """What the book showed before: P1 and P2 in 8 cells, P3 in DARTS with and without noise."""
@@ -226,6 +265,19 @@ def run_experiment(
 def open_store(store: RunStore | str | Path) -> RunStore:
     """The records of a folder and those that come with the book; a store stays as it is."""
     return store if isinstance(store, RunStore) else RunStore(store, shipped_records())
+
+
+@checked
+def recorded(name: str, store: RunStore | str | Path = "runs") -> dict[str, list[Run]]:
+    """The runs of an experiment that come with the book, or that a store has: none is made.
+
+    Returns the runs of each arm, by seed. Raises RecordError if one is missing.
+    """
+    arms = load_experiment(name, "published", open_store(store))
+    if arms is None:
+        how = f"`python -m nascore sweep {name} --profile published` makes them"
+        raise RecordError(f"records of {name!r} are not all here: {how}, in minutes to an hour.")
+    return arms
 
 
 @checked

@@ -68,6 +68,9 @@ EXPLORED = _changed(
 )
 """The same searches on seeds that decide nothing."""
 
+ELSEWHERE = {"published": EXPLORED["published"]}
+"""The same where only the book's records are looked at."""
+
 SMALL = {
     "smoke": PICTURE["smoke"] | dict(cells=2),
     "laptop": _DIGITS

@@ -20,7 +20,6 @@ from nascore.evidence.profiles import PROFILES
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval
 from nascore.sweeps.store import RunStore
 
-
 ROUNDING = 1e-9  # a mean of shares such as 0.4 may be just below it
 
 
