@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from scipy.ndimage import uniform_filter1d
 
 from nascore.engine.space import SearchSpace, Wiring, edge_name, short_name
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
@@ -57,6 +58,7 @@ def over_steps(
     measure: Callable[[Run], ArrayLike],
     ax: Axes | None = None,
     label: str | None = None,
+    smooth: int = 1,
     **style,
 ) -> Axes:
     """One quantity over the steps of theta: a thin line for each run, a thick one for the median.
@@ -64,12 +66,15 @@ def over_steps(
     Arguments:
         runs: of one config, but for the seed.
         measure: of a run, to its values after every epoch, (epochs + 1,).
+        smooth: epochs that each point is the mean of.
         style: of the lines, as matplotlib has it.
     """
     ax = ax or plt.gca()
     config = runs[0].config
     steps = np.arange(config.epochs + 1) * (config.sizes["train"] // config.batch_size)
     values = np.stack([np.asarray(measure(run)) for run in runs])  # (seeds, epochs + 1)
+    if smooth > 1:
+        values = uniform_filter1d(values, smooth, axis=1, mode="nearest")
     (line,) = ax.plot(steps, np.median(values, axis=0), label=label, lw=2.2, **style)
     if len(runs) > 1:
         ax.plot(steps, values.T, color=line.get_color(), lw=0.6, alpha=0.35, zorder=1)
@@ -138,19 +143,27 @@ def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> A
 def output_cost(
     arms: Mapping[str, Sequence[Run]], splits: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """L - H, a colour for each arm and a line style for each split."""
+    """L - H, a colour for each arm and a line style for each split; of one arm, both by split."""
     ax = ax or plt.gca()
-    for (arm, runs), colour in zip(arms.items(), cycle(COLOURS), strict=False):
-        for split, dashes in zip(splits, cycle(DASHES), strict=False):
+    for n, (arm, runs) in enumerate(arms.items()):
+        for m, split in enumerate(splits):
 
-            def cost(run: Run, split: str = split) -> xr.DataArray:
+            def difference(run: Run, split: str = split) -> xr.DataArray:
                 return run.output_cost.sel(split=split)
 
             label = f"{arm}, {split} set" if len(arms) > 1 else f"{split} set"
-            over_steps(runs, cost, ax, label, color=colour, linestyle=dashes)
+            colour = COLOURS[(n if len(arms) > 1 else m) % len(COLOURS)]
+            smooth = max(1, runs[0].config.epochs // 60)
+            style = {"color": colour, "linestyle": DASHES[m % len(DASHES)]}
+            over_steps(runs, difference, ax, label, smooth, **style)
     _at_zero(ax)
     ax.legend(fontsize="small")
     return ax
+
+
+def _cost_over_steps(runs: Sequence[Run], ax: Axes, **style) -> None:
+    """L - H on the examples that alpha sees, each point the mean of a sixtieth of the search."""
+    over_steps(runs, cost_seen, ax, smooth=max(1, runs[0].config.epochs // 60), **style)
 
 
 def _at_zero(ax: Axes) -> None:
@@ -162,10 +175,8 @@ def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
     """Active edges, and below them L - H on the examples that alpha sees."""
     figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
     active_edges(arms, above).set_xlabel("")
-    for (arm, runs), colour, dashes in zip(
-        arms.items(), cycle(COLOURS), cycle(DASHES), strict=False
-    ):
-        over_steps(runs, cost_seen, below, arm, color=colour, linestyle=dashes)
+    for runs, colour, dashes in zip(arms.values(), cycle(COLOURS), cycle(DASHES), strict=False):
+        _cost_over_steps(runs, below, color=colour, linestyle=dashes)
     _at_zero(below)
     _zoom(below, arms)
     return figure
@@ -175,7 +186,7 @@ def edge_by_edge(runs: Sequence[Run]) -> Figure:
     """p(none) of every edge, and below it L - H on the examples that alpha sees."""
     figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
     none_probability(runs, above).set_xlabel("")
-    over_steps(runs, cost_seen, below, color="0.2")
+    _cost_over_steps(runs, below, color="0.2")
     _at_zero(below)
     _zoom(below, {"": runs})
     return figure
@@ -222,7 +233,7 @@ def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
         for line in above.lines:
             line.set_color(colour)
         above.set(xlabel="", title=title, ylabel="active edges" if n == 0 else "")
-        over_steps(runs, cost_seen, below, color=colour)
+        _cost_over_steps(runs, below, color=colour)
         _at_zero(below)
         below.set(ylabel="L − H  [nat]" if n == 0 else "")
     _zoom(axes[1, 0], {arm: arms[arm] for arm in PICTURE})
@@ -304,15 +315,17 @@ def shape(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def evolution(run: Run, number: int = 4) -> Figure:
-    """The wiring of one search at some epochs, from the first to the last."""
-    epochs = np.unique(np.linspace(0, run.config.epochs, number).round().astype(int))
-    return _grid([(run, int(epoch), f"epoch {epoch}") for epoch in epochs], columns=2)
+def evolution(run: Run, epochs: Sequence[int] | None = None) -> Figure:
+    """The wiring of one search after some epochs, by default four from the first to the last."""
+    if epochs is None:
+        epochs = np.unique(np.linspace(0, run.config.epochs, 4).round().astype(int)).tolist()
+    columns = 3 if len(epochs) == 3 else 2
+    return _grid([(run, epoch, f"epoch {epoch}") for epoch in epochs], columns)
 
 
 def final_wirings(runs: Sequence[Run]) -> Figure:
     """The wirings that some searches end with."""
-    return _grid([(run, run.config.epochs, f"seed {run.config.seed}") for run in runs], columns=4)
+    return _grid([(run, run.config.epochs, f"seed {run.config.seed}") for run in runs], columns=2)
 
 
 def _grid(shown: Sequence[tuple[Run, int, str]], columns: int) -> Figure:

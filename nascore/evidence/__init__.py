@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from nascore.evidence.experiments import open_store as open_store
     from nascore.evidence.experiments import recorded as recorded
     from nascore.evidence.experiments import run_experiment as run_experiment
+    from nascore.evidence.growth import kept_edges as kept_edges
+    from nascore.evidence.growth import turn as turn
+    from nascore.evidence.nulls import NULLS as NULLS
+    from nascore.evidence.nulls import QUIET as QUIET
+    from nascore.evidence.nulls import STRONG as STRONG
+    from nascore.evidence.nulls import false_alarms as false_alarms
+    from nascore.evidence.phenomena import cost_seen as cost_seen
+    from nascore.evidence.phenomena import dropped_edges as dropped_edges
+    from nascore.evidence.phenomena import none_on as none_on
+    from nascore.evidence.phenomena import regrown_edges as regrown_edges
     from nascore.evidence.profiles import EXPLORED as EXPLORED
     from nascore.evidence.profiles import SEEDS as SEEDS
     from nascore.evidence.significance import SIGNIFICANCE as SIGNIFICANCE

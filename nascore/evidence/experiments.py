@@ -5,7 +5,7 @@ experiments need is run once (the store sees to it). One of your own is a decora
 notebook or in a module that run_experiment finds as "module:name".
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -240,6 +240,7 @@ def run_experiment(
     *,
     seeds: int | None = None,
     changes: Mapping[str, Any] | None = None,
+    arms: Collection[str] | None = None,
     store: RunStore | str | Path = "runs",
     workers: int = 2,
     progress: bool = True,
@@ -253,12 +254,17 @@ def run_experiment(
         profile: one that the experiment has settings for.
         seeds: number of seeds in each arm; None takes the profile's.
         changes: fields of SearchConfig that override the profile; None values are left out.
+        arms: those to run; None runs all.
         store: where records are kept. With a folder, those that come with the book are found, too.
         workers: processes at a time.
     """
-    arms = configs_of(name, profile, seeds=seeds, changes=changes)
-    runs = iter(sweep(flat(arms), store=open_store(store), workers=workers, progress=progress))
-    return {arm: [next(runs) for _ in configs] for arm, configs in arms.items()}
+    chosen = configs_of(name, profile, seeds=seeds, changes=changes)
+    for arm in arms or ():
+        if arm not in chosen:
+            raise ConfigError(unknown("arm", arm, chosen))
+    chosen = {arm: configs for arm, configs in chosen.items() if arms is None or arm in arms}
+    runs = iter(sweep(flat(chosen), store=open_store(store), workers=workers, progress=progress))
+    return {arm: [next(runs) for _ in configs] for arm, configs in chosen.items()}
 
 
 @checked
