@@ -22,15 +22,15 @@ def dropped(alpha: np.ndarray, none: int = 0) -> np.ndarray:
     return alpha[..., none] - others >= NONE_MARGIN
 
 
-def regrown(alpha: np.ndarray, none: int = 0) -> int:
-    """R: how many edges are dropped at some epoch from 1 on, and are not at the last one.
+def regrown(alpha: np.ndarray, none: int = 0) -> np.ndarray:
+    """R, (...): how many edges are dropped at some epoch from 1 on, and are not at the last one.
 
     Arguments:
-        alpha: (epochs + 1, edges, operations), the first before training.
+        alpha: (..., epochs + 1, edges, operations), the first before training.
         none: the position of `none` among the operations.
     """
     gone = dropped(alpha, none)
-    return int((gone[1:].any(axis=0) & ~gone[-1]).sum())
+    return (gone[..., 1:, :].any(axis=-2) & ~gone[..., -1, :]).sum(axis=-1)
 
 
 def reordered(alpha: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -39,11 +39,12 @@ def reordered(alpha: np.ndarray, order: np.ndarray) -> np.ndarray:
     Start and end stay as they were. Reversed, the updates keep their autocorrelation, too.
 
     Arguments:
-        alpha: (epochs + 1, edges, operations).
+        alpha: (..., epochs + 1, edges, operations).
         order: a permutation of the epochs' updates, (epochs,).
     """
-    updates = np.diff(alpha, axis=0)[order]
-    return np.concatenate([alpha[:1], alpha[0] + updates.cumsum(axis=0)])
+    start = alpha[..., :1, :, :]
+    updates = np.diff(alpha, axis=-3)[..., order, :, :]
+    return np.concatenate([start, start + updates.cumsum(axis=-3)], axis=-3)
 
 
 def turn(output_cost: np.ndarray) -> int:

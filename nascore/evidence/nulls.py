@@ -51,7 +51,7 @@ def p_of_growing(alpha: np.ndarray, output_cost: np.ndarray) -> np.ndarray:
     weight = np.exp(alpha[:, :, INPUTS])
     probability = weight / weight.sum(axis=-1, keepdims=True)
     reverse = np.arange(alpha.shape[1] - 1)[::-1]
-    back = [regrown(one) - regrown(reordered(one, reverse)) for one in alpha]
+    back = regrown(alpha) - regrown(reordered(alpha, reverse))  # (seeds,)
     ahead = (none_advantage(probability), none_lead(probability))  # each (seeds, epochs + 1)
     fell = (values[:, turn(output_cost)] - values[:, -1] for values in ahead)
     return np.array([sign_flip(back), *map(sign_flip, fell)])
