@@ -158,9 +158,15 @@ class Run:
         arrays = {name: variable.values for name, variable in self.history.variables.items()}
         record = self.history.assign_attrs(told, sha256=_digest(told, arrays))
         packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
-        encoding = {name: packed for name in record.data_vars}
+        # One chunk each, in the newer format: the index of chunks would be a third of the file.
+        encoding = {
+            name: {**packed, "chunksizes": variable.shape}
+            for name, variable in record.data_vars.items()
+        }
         with whole_file(path) as part:
-            record.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+            latest = {"libver": "latest"}
+            with xr.backends.H5NetCDFStore.open(part, "w", driver_kwds=latest) as store:
+                record.dump_to_store(store, encoding=encoding)
             seal(part)
         return path
 
