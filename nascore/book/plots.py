@@ -4,21 +4,23 @@ A thin line is one seed, the thick one of its colour is the median over seeds. T
 steps of theta, so that searches whose epochs have different lengths share a time line.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 
 import matplotlib.pyplot as plt
 import networkx
 import numpy as np
+import pandas
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from scipy.ndimage import uniform_filter1d
 
 from nascore.engine.space import SearchSpace, Wiring, edge_name, short_name
+from nascore.evidence.analyses import mean_over_operations
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
 from nascore.evidence.growth import alpha_of, dropped, kept_edges, none_of
 from nascore.evidence.phenomena import cost_seen
@@ -72,12 +74,11 @@ def over_steps(
     ax = ax or plt.gca()
     config = runs[0].config
     steps = np.arange(config.epochs + 1) * (config.sizes["train"] // config.batch_size)
-    values = np.stack([np.asarray(measure(run)) for run in runs])  # (seeds, epochs + 1)
-    if smooth > 1:
-        values = uniform_filter1d(values, smooth, axis=1, mode="nearest")
-    (line,) = ax.plot(steps, np.median(values, axis=0), label=label, lw=2.2, **style)
+    values = pandas.DataFrame({n: np.asarray(measure(run)) for n, run in enumerate(runs)}, steps)
+    values = values.rolling(smooth, center=True, min_periods=1).mean()  # (epochs + 1, seeds)
+    (line,) = ax.plot(values.median(axis=1), label=label, lw=2.2, **style)
     if len(runs) > 1:
-        ax.plot(steps, values.T, color=line.get_color(), lw=0.6, alpha=0.35, zorder=1)
+        ax.plot(values, color=line.get_color(), lw=0.6, alpha=0.35, zorder=1)
     ax.set_xlabel("steps of θ")
     return ax
 
@@ -86,7 +87,7 @@ def label_lines(ax: Axes, names: Iterable[str]) -> None:
     """Writes each median's name behind its end, apart from the next one, in place of a legend."""
     lines = [line for line in ax.lines if line.get_lw() > 2]
     low, high = ax.get_ylim()
-    gap, lowest = 0.075 * (high - low), -np.inf
+    gap, lowest = 0.06 * (high - low), -np.inf
     for name, line in sorted(
         zip(names, lines, strict=True), key=lambda pair: pair[1].get_ydata()[-1]
     ):
@@ -107,6 +108,20 @@ def label_lines(ax: Axes, names: Iterable[str]) -> None:
 def none_probability(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """p(none) of every edge: input edges blue, intermediate edges red, each with its dashes."""
     ax = ax or plt.gca()
+    names = _edges_over_steps(runs, lambda run, name: run.none_probability.sel(edge=name), ax)
+    ax.set(ylabel="p(none)", ylim=(0, 1.02))
+    label_lines(ax, names)
+    return ax
+
+
+def _edges_over_steps(
+    runs: Sequence[Run],
+    measure: Callable[[Run, str], ArrayLike],
+    ax: Axes,
+    only: Sequence[str] | None = None,
+    smooth: int = 1,
+) -> list[str]:
+    """A line for each edge, or for some: input edges blue, intermediate edges red. The names."""
     space = runs[0].config.space
     names = []
     for edges, colours in (
@@ -114,15 +129,12 @@ def none_probability(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
         (space.intermediate_edges, ("#d55e00", "#cc3311", "#aa4499", "#994455")),
     ):
         for edge, colour, dashes in zip(edges, cycle(colours), cycle(DASHES), strict=False):
-            names.append(edge_name(edge))
-
-            def p(run: Run, name: str = names[-1]) -> xr.DataArray:
-                return run.none_probability.sel(edge=name)
-
-            over_steps(runs, p, ax, names[-1], color=colour, linestyle=dashes)
-    ax.set(ylabel="p(none)", ylim=(0, 1.02))
-    label_lines(ax, names)
-    return ax
+            name = edge_name(edge)
+            if only is None or name in only:
+                names.append(name)
+                one = partial(measure, name=name)
+                over_steps(runs, one, ax, name, smooth, color=colour, linestyle=dashes)
+    return names
 
 
 def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Axes:
@@ -240,6 +252,25 @@ def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
     return figure
 
 
+def edge_cost(
+    runs: Sequence[Run], ax: Axes | None = None, edges: Sequence[str] | None = None
+) -> Axes:
+    """Cost of an operation on each edge: mean over all but `none`, summed over cells.
+
+    Each point is the mean of a twentieth of the search. The first fifth may leave the frame.
+    """
+    ax = ax or plt.gca()
+    smooth = max(1, runs[0].config.epochs // 20)
+    names = _edges_over_steps(
+        runs, lambda run, name: mean_over_operations(run.history, name), ax, edges, smooth
+    )
+    later = np.stack([line.get_ydata()[runs[0].config.epochs // 5 :] for line in ax.lines])
+    ax.set(ylabel="cost of an operation  [nat]", ylim=1.1 * np.array([later.min(), later.max()]))
+    ax.axhline(0, color="0.3", lw=0.8)
+    label_lines(ax, names)
+    return ax
+
+
 def loss_and_entropy(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """L (solid) and H (dashed), a colour for each split that has examples."""
     ax = ax or plt.gca()
@@ -268,10 +299,30 @@ def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
             def one(run: Run, name: str = name, outcome: str = outcome) -> xr.DataArray:
                 return run.history[name].sel(split=split, outcome=outcome)
 
-            over_steps(runs, one, ax, f"{letter}, {outcome}", color=colour, linestyle=dashes)
+            label, smooth = f"{letter}, {outcome}", max(1, runs[0].config.epochs // 60)
+            over_steps(runs, one, ax, label, smooth, color=colour, linestyle=dashes)
     uniform = np.log(DATASETS[runs[0].config.dataset].classes)
     ax.axhline(uniform, color="0.3", lw=1, ls=":", label="H, uniform")
     ax.set(ylabel="L and H  [nat]", title=f"{split} set")
+    return ax
+
+
+def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
+    """What right and wrong answers add to L - H: the two sum to the black line, which is L - H."""
+    ax = ax or plt.gca()
+    smooth = max(1, runs[0].config.epochs // 60)
+
+    def part(run: Run, outcome: str) -> xr.DataArray:
+        history = run.history.sel(split=split)
+        share = history.examples / history.examples.sum("outcome")
+        return ((history.loss - history.entropy).fillna(0) * share).sel(outcome=outcome)
+
+    for colour, outcome, dashes in ((COLOURS[2], "right", "-"), (COLOURS[3], "wrong", "--")):
+        one = partial(part, outcome=outcome)
+        over_steps(runs, one, ax, f"{outcome} answers", smooth, color=colour, linestyle=dashes)
+    over_steps(runs, lambda r: r.output_cost.sel(split=split), ax, "together", smooth, color="0.1")
+    _at_zero(ax)
+    ax.set(ylabel="part of L − H  [nat]", title=f"{split} set")
     return ax
 
 
@@ -357,9 +408,10 @@ def wiring(run: Run, epoch: int, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def cell(space: SearchSpace, ax: Axes | None = None) -> Axes:
-    """A cell with all its edges: input edges, intermediate edges, links to the output."""
-    return _draw(space, ax)
+def cell(space: SearchSpace, ax: Axes | None = None, removed: Collection[str] = ()) -> Axes:
+    """A cell: input edges, intermediate edges, links to the output; removed edges are dashed."""
+    there = [float(edge_name(edge) not in removed) for edge in space.edges]
+    return _draw(space, ax, share=there) if removed else _draw(space, ax)
 
 
 def _draw(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from nascore.lazy import public_names
 
 if TYPE_CHECKING:
+    from nascore.evidence.analyses import later_cost as later_cost
+    from nascore.evidence.analyses import mean_cost as mean_cost
+    from nascore.evidence.analyses import of_all_edges as of_all_edges
     from nascore.evidence.claims import Arms as Arms
     from nascore.evidence.claims import Evidence as Evidence
     from nascore.evidence.claims import claim as claim
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from nascore.evidence.experiments import TWO as TWO
     from nascore.evidence.experiments import configs_of as configs_of
     from nascore.evidence.experiments import experiment as experiment
+    from nascore.evidence.experiments import flat as flat
     from nascore.evidence.experiments import load_experiment as load_experiment
     from nascore.evidence.experiments import open_store as open_store
     from nascore.evidence.experiments import recorded as recorded

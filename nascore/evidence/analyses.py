@@ -29,6 +29,12 @@ def mean_cost(run: Run, share: float | None) -> xr.DataArray:
     return cost.sel(operation=cost.operation != "none")
 
 
+def mean_over_operations(history: xr.Dataset, edge: str) -> xr.DataArray:
+    """Cost in nats of an operation on an edge, mean over all but `none`, summed over cells."""
+    cost = history.cost_mean.sel(edge=edge, operation=history.operation != "none")
+    return cost.mean("operation").sum("cell", min_count=1)
+
+
 @claim(
     id="A1",
     says="Under uniform masks an operation other than none costs, on average, more than 0 at "
