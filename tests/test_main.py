@@ -228,10 +228,10 @@ def test_public_names():
 
 @pytest.mark.slow
 def test_sweep_runs_what_is_missing_of_an_experiment(run_command, capsys, tmp_path):
-    words = ("sweep", "growing", "--profile", "smoke", "--seeds", 2, "--store", tmp_path / "runs")
+    words = ("sweep", "picture", "--profile", "smoke", "--seeds", 2, "--store", tmp_path / "runs")
     assert run_command(*words) == 0
     output = capsys.readouterr()
-    assert output.out.strip() == f"2 records in {tmp_path / 'runs'}"
+    assert output.out.strip() == f"8 records in {tmp_path / 'runs'}"
     assert "searches: 100%" in output.err and output.err.count("searches:   0%") == 1
     made = {path: path.stat().st_ino for path in (tmp_path / "runs").iterdir()}
     assert run_command(*words) == 0
@@ -241,11 +241,11 @@ def test_sweep_runs_what_is_missing_of_an_experiment(run_command, capsys, tmp_pa
 
 
 def test_sweep_names_what_it_does_not_know(run_command, capsys):
-    assert run_command("sweep", "growin") == 2
-    assert "unknown experiment 'growin'. Did you mean 'growing'" in capsys.readouterr().err
-    assert run_command("sweep", "growing", "--profile", "publish") == 2
+    assert run_command("sweep", "pictur") == 2
+    assert "unknown experiment 'pictur'. Did you mean 'picture'" in capsys.readouterr().err
+    assert run_command("sweep", "picture", "--profile", "publish") == 2
     assert "Did you mean 'published'" in capsys.readouterr().err
-    assert run_command("sweep", "growing") == 2  # no project here, and no --store
+    assert run_command("sweep", "picture") == 2  # no project here, and no --store
     assert "run this in the project" in capsys.readouterr().err
 
 

@@ -228,8 +228,12 @@ def configs_of(
 def searches(
     profile: str, names: Iterable[str] = tuple(EXPERIMENTS), seeds: int | None = None
 ) -> list[SearchConfig]:
-    """The searches of those experiments that have the profile; what two share is in it twice."""
-    have = [name for name in names if profile in EXPERIMENTS[name].settings]
+    """The searches of those experiments that have the profile; what two share is in it twice.
+
+    Raises ConfigError if none has it.
+    """
+    names = list(names)
+    have = [name for name in names if profile in EXPERIMENTS[name].settings] or names[:1]
     return [config for name in have for config in flat(configs_of(name, profile, seeds=seeds))]
 
 
