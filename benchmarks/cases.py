@@ -22,7 +22,7 @@ from nascore.engine.cpu.memory import keep_freed_memory, peak_memory
 from nascore.engine.operations import OPERATIONS, operation
 from nascore.engine.space import CANDIDATES, Wiring
 from nascore.engine.unrolled import Batch
-from nascore.evidence.experiments import growing
+from nascore.evidence.experiments import ONE, picture
 from nascore.runs.datasets import dataset
 from nascore.runs.history import History
 from nascore.runs.setup import Setup, set_up
@@ -183,7 +183,7 @@ def bookkeeping(device: str, count: int) -> dict:
     At R with augmentation, and at the shape of the laptop profile, whose steps are short.
     """
     keep_freed_memory()
-    laptop = growing("laptop")["single-level"][0].replace(device=device)
+    laptop = picture("laptop")[ONE][0].replace(device=device)
     setups = {"R": setup_at(device=device, augment=True), "laptop": set_up(laptop)}
     rows = []
     for name, setup in setups.items():
@@ -280,7 +280,7 @@ def workers(device: str, count: int) -> dict:
     Of the searches alone, and of the whole sweep, which also starts the processes and waits for the
     longest search.
     """
-    base = growing("laptop")["single-level"][0].replace(device=device)
+    base = picture("laptop")[ONE][0].replace(device=device)
     rows = []
     for number in (2,) if device == "cpu" else (2, 4, 8):
         configs = [base.replace(seed=seed) for seed in range(number)]

@@ -66,13 +66,13 @@ BAD_SHOWS = [
     *("loop", "one.nc two.nc", "--unknown x.nc", "nothing/x.nc", "file/x.nc"),
 ]
 BAD_SWEEPS = [
-    *("", "growin", "''", "no.module:mine", "json:dumps", "growing extra", LONG),
-    *("growing --profile labtop", "growing --profile ''", "growing --profile", "growing"),
-    *(f"growing --seeds {n} --store r" for n in (0, -1, "many", "1e8", 100_000_000, DIGITS)),
-    *(f"growing --workers {n} --store r" for n in (-1, "many", 1.5, "none")),
-    *("growing --profile smoke --store file", "growing --profile smoke --store file/runs"),
-    *(f"growing --profile smoke --store {path}" for path in (LONG, "/proc/runs", "fifo")),
-    "--unknown growing",
+    *("", "pictur", "''", "no.module:mine", "json:dumps", "picture extra", LONG),
+    *("picture --profile labtop", "picture --profile ''", "picture --profile", "picture"),
+    *(f"picture --seeds {n} --store r" for n in (0, -1, "many", "1e8", 100_000_000, DIGITS)),
+    *(f"picture --workers {n} --store r" for n in (-1, "many", 1.5, "none")),
+    *("picture --profile smoke --store file", "picture --profile smoke --store file/runs"),
+    *(f"picture --profile smoke --store {path}" for path in (LONG, "/proc/runs", "fifo")),
+    "--unknown picture",
 ]
 LINES = [f"{TINY} {line}" for line in BAD_SEARCHES]
 LINES += [f"show {line}" for line in BAD_SHOWS] + [f"sweep {line}" for line in BAD_SWEEPS]
@@ -285,23 +285,23 @@ WRONG_CALLS = {
     "OPERATIONS[3]": lambda: nascore.engine.OPERATIONS[3],
     # evidence
     "run_experiment(3)": lambda: EXPERIMENTS.run_experiment(3),
-    "run_experiment(profile)": lambda: EXPERIMENTS.run_experiment("growing", 3),
-    "run_experiment(seeds)": lambda: EXPERIMENTS.run_experiment("growing", seeds="two"),
-    "run_experiment(many)": lambda: EXPERIMENTS.run_experiment("growing", seeds=10**8),
-    "run_experiment(changes)": lambda: EXPERIMENTS.run_experiment("growing", changes=3),
-    "run_experiment(changes={3})": lambda: EXPERIMENTS.run_experiment("growing", changes={3: 4}),
-    "run_experiment(store)": lambda: EXPERIMENTS.run_experiment("growing", store=3),
-    "run_experiment(workers)": lambda: EXPERIMENTS.run_experiment("growing", workers="two"),
+    "run_experiment(profile)": lambda: EXPERIMENTS.run_experiment("picture", 3),
+    "run_experiment(seeds)": lambda: EXPERIMENTS.run_experiment("picture", seeds="two"),
+    "run_experiment(many)": lambda: EXPERIMENTS.run_experiment("picture", seeds=10**8),
+    "run_experiment(changes)": lambda: EXPERIMENTS.run_experiment("picture", changes=3),
+    "run_experiment(changes={3})": lambda: EXPERIMENTS.run_experiment("picture", changes={3: 4}),
+    "run_experiment(store)": lambda: EXPERIMENTS.run_experiment("picture", store=3),
+    "run_experiment(workers)": lambda: EXPERIMENTS.run_experiment("picture", workers="two"),
     "configs_of(3)": lambda: EXPERIMENTS.configs_of(3, "smoke"),
-    "configs_of(profile)": lambda: EXPERIMENTS.configs_of("growing", []),
-    "configs_of(seeds)": lambda: EXPERIMENTS.configs_of("growing", "smoke", seeds=1.5),
-    "load_experiment(store)": lambda: EXPERIMENTS.load_experiment("growing", "smoke", "runs"),
+    "configs_of(profile)": lambda: EXPERIMENTS.configs_of("picture", []),
+    "configs_of(seeds)": lambda: EXPERIMENTS.configs_of("picture", "smoke", seeds=1.5),
+    "load_experiment(store)": lambda: EXPERIMENTS.load_experiment("picture", "smoke", "runs"),
     "load_experiment([])": lambda: EXPERIMENTS.load_experiment([], "smoke", RunStore("runs")),
     "experiment(3)": lambda: EXPERIMENTS.experiment(3),
     "experiment(seeds=3)": lambda: EXPERIMENTS.experiment({}, seeds=3),
     "claim(3)": lambda: EXPERIMENTS.claim(3),
     "claim('X')": lambda: EXPERIMENTS.claim("X")(len),
-    "growing('smoke', 'two')": lambda: EXPERIMENTS.EXPERIMENTS["growing"]("smoke", "two"),
+    "picture('smoke', 'two')": lambda: EXPERIMENTS.EXPERIMENTS["picture"]("smoke", "two"),
     "open_store(3)": lambda: EXPERIMENTS.open_store(3),
 }
 
@@ -336,4 +336,4 @@ def test_an_experiment_that_returns_no_configs_is_named():
 def test_numbers_of_numpy_are_numbers():
     assert SearchSpace(nodes=np.int64(3)) == SearchSpace(nodes=3)
     assert SearchConfig(epochs=np.int64(3), lr=np.float64(0.1)) == SearchConfig(epochs=3, lr=0.1)
-    assert len(EXPERIMENTS.configs_of("growing", "smoke", seeds=np.int64(2))["single-level"]) == 2
+    assert len(EXPERIMENTS.configs_of("picture", "smoke", seeds=np.int64(2))["one level"]) == 2

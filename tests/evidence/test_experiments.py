@@ -27,6 +27,11 @@ DIFFERENCE = {
     "training_opportunity": {"allowed"},
     "more_cells": {"cells"},
     "path_cost": {"allowed"},
+    "elsewhere": LEVEL
+    | {"framework", "framework_options", "nodes", "decay_unsampled", "stem_affine", "search_order"}
+    | {"train_examples", "valid_examples", "epochs", "image_size", "batch_size", "lr"},
+    "label_noise": {"label_noise"},
+    "learning_rates": {"lr", "arch_lr"},
     "tried_first": LEVEL
     | {"framework", "cells", "channels", "epochs", "arch_lr", "label_noise"}
     | {"train_examples", "valid_examples"},

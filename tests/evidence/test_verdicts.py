@@ -160,9 +160,9 @@ def test_an_effect_is_found(claim):
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", TESTED)
 def test_without_an_effect_a_claim_is_supported_no_more_often_than_the_level(claim):
-    """200 experiments of eight seeds that differ by noise alone."""
+    """60 experiments of eight seeds that differ by noise alone."""
     rng = np.random.default_rng(7)
-    found = [verdict(claim, arms_of(claim, rng, effect=0.0)) for _ in range(200)]
+    found = [verdict(claim, arms_of(claim, rng, effect=0.0)) for _ in range(60)]
     assert np.mean([f.verdict == "supported" for f in found]) <= SIGNIFICANCE
     assert (
         np.mean([f.p <= SIGNIFICANCE for f in found]) <= SIGNIFICANCE

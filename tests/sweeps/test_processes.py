@@ -73,7 +73,7 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=LONG)])
 @pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=LONG), "SIGTERM"])
 def test_an_interrupted_command_is_one_line(traced, tmp_path, wait_for, name, workers):
-    words = ["sweep", "growing", "--profile", "laptop", "--seeds", 1, "--workers", workers]
+    words = ["sweep", "picture", "--profile", "laptop", "--seeds", 1, "--workers", workers]
     process = traced.command("-m", "nascore", *words, "--store", tmp_path / "store")
     wait_for(lambda: list(tmp_path.glob("store/*.lock")))  # it searches
     process.send_signal(getattr(signal, name))
@@ -81,7 +81,7 @@ def test_an_interrupted_command_is_one_line(traced, tmp_path, wait_for, name, wo
     assert process.returncode == 128 + getattr(signal, name)
     lines = [line for line in said.splitlines() if not line.startswith(("searches:", "\r"))]
     assert out == "" and len([line for line in lines if line.strip()]) == 1
-    assert "interrupted with 0 of 1 searches done. Run the same again" in lines[-1]
+    assert "interrupted with 0 of 4 searches done. Run the same again" in lines[-1]
 
 
 @LONG
