@@ -12,6 +12,7 @@ from nascore.evidence.experiments import (
     flat,
     load_experiment,
     run_experiment,
+    searches,
 )
 from nascore.evidence.profiles import PROFILES, SEEDS
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni
@@ -117,30 +118,32 @@ def test_the_paper_profile_is_the_authors_protocol():
     assert config.changes == {}
 
 
+CHAIN = "training_opportunity"  # two arms of one cell
+
+
+def run_chain(store, **arguments):
+    """Its searches of a second, here."""
+    return run_experiment(CHAIN, "smoke", store=store, workers=0, progress=False, **arguments)
+
+
 @pytest.mark.slow
 def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
     changes = {"epochs": 1, "lr": None}
-    first = run_experiment(
-        "more_cells", "smoke", seeds=2, changes=changes, store=tmp_path, workers=1, progress=False
-    )
-    assert [run.config.seed for run in first["2 cells"]] == [0, 1]
-    assert all(run.config.epochs == 1 for run in first["2 cells"])
-    again = run_experiment(
-        "more_cells", "smoke", seeds=2, changes=changes, store=tmp_path, progress=False
-    )
-    assert first["2 cells"][0].provenance == again["2 cells"][0].provenance
+    first = run_chain(tmp_path, seeds=2, changes=changes)
+    assert [run.config.seed for run in first["free"]] == [0, 1]
+    assert all(run.config.epochs == 1 for run in first["free"])
+    again = run_chain(tmp_path, seeds=2, changes=changes)
+    assert first["free"][0].provenance == again["free"][0].provenance
 
 
 @pytest.mark.slow
 def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
     store = RunStore(tmp_path)
-    run_experiment("more_cells", "smoke", seeds=1, store=store, workers=0, progress=False)
-    assert load_experiment("more_cells", "smoke", store) is None  # the second seed is missing
-    made = run_experiment("more_cells", "smoke", store=store, workers=0, progress=False)
-    loaded = load_experiment("more_cells", "smoke", store)
-    assert [run.provenance for run in loaded["2 cells"]] == [
-        run.provenance for run in made["2 cells"]
-    ]
+    run_chain(store, seeds=1)
+    assert load_experiment(CHAIN, "smoke", store) is None  # the second seed is missing
+    made = run_chain(store)
+    loaded = load_experiment(CHAIN, "smoke", store)
+    assert [run.provenance for run in loaded["free"]] == [run.provenance for run in made["free"]]
 
 
 def test_load_experiment_takes_more_seeds_where_all_arms_have_them(tmp_path, monkeypatch):
@@ -159,11 +162,11 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     book = tmp_path / "book" / "records"
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()
-    run_experiment("more_cells", "smoke", seeds=1, store=RunStore(book), workers=0, progress=False)
+    run_chain(RunStore(book), seeds=1)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     monkeypatch.chdir(notebooks)
-    run_experiment("more_cells", "smoke", seeds=2, store="runs", workers=0, progress=False)
+    run_chain("runs", seeds=2)
     assert len(list((notebooks / "runs").glob("*.nc"))) == 2
     assert len(list(book.glob("*"))) == 2
 
@@ -179,6 +182,15 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
 def test_unknown_names(arguments, message):
     with pytest.raises(ConfigError, match=message):
         run_experiment(*arguments)
+
+
+def test_searches_leave_out_experiments_without_the_profile():
+    names = ["label_noise", "picture"]
+    assert searches("smoke", names) == flat(configs_of("picture", "smoke"))
+    with pytest.raises(ConfigError, match="unknown profile 'smoke'. Allowed: published"):
+        searches("smoke", names[:1])
+    with pytest.raises(ConfigError, match="unknown profile 'smok'. Did you mean 'smoke'"):
+        searches("smok")
 
 
 def test_impossible_settings():

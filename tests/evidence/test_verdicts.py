@@ -159,14 +159,13 @@ def test_an_effect_is_found(claim):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", TESTED)
-def test_without_an_effect_a_claim_is_supported_no_more_often_than_the_level(claim):
-    """60 experiments of eight seeds that differ by noise alone."""
+def test_without_an_effect_a_test_finds_one_no_more_often_than_its_level(claim):
+    """40 experiments of eight seeds that differ by noise alone, and p before it is corrected."""
     rng = np.random.default_rng(7)
-    found = [verdict(claim, arms_of(claim, rng, effect=0.0)) for _ in range(60)]
-    assert np.mean([f.verdict == "supported" for f in found]) <= SIGNIFICANCE
-    assert (
-        np.mean([f.p <= SIGNIFICANCE for f in found]) <= SIGNIFICANCE
-    )  # the test by itself, without the bar
+    found = [CLAIMS[claim].measure(arms_of(claim, rng, effect=0.0)) for _ in range(40)]
+    assert np.mean([f.p <= SIGNIFICANCE for f in found]) <= SIGNIFICANCE + 2 * 0.034
+    supported = [judge(claim, f).verdict == "supported" for f in found]
+    assert np.mean(supported) <= SIGNIFICANCE
 
 
 @pytest.mark.parametrize("claim", TESTED)
