@@ -1,11 +1,14 @@
-import warnings
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from nascore import Run, SearchConfig, SearchSpace, search
 from nascore.book import plots
+from nascore.evidence import NOT_HELD_OUT, ONE_OF_FEWER, TWO, cost_seen, kept_edges
+
+SEEDS = 3
+STEPS = [0, 2, 4]  # of two epochs
+EDGES = ["(0,2)", "(1,2)", "(0,3)", "(1,3)", "(2,3)"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def runs():
         batch_size=32,
         epochs=2,
     )
-    return [search(config.replace(seed=seed), progress=False) for seed in (0, 1)]
+    return [search(config.replace(seed=seed), progress=False) for seed in range(SEEDS)]
 
 
 @pytest.fixture(autouse=True)
@@ -31,42 +34,163 @@ def axes():
     plt.close("all")
 
 
-def band(ax):
-    """The lowest and the highest value of the first band."""
-    points = ax.collections[0].get_paths()[0].vertices[:, 1]
-    return points.min(), points.max()
+def keeping(run, *kept):
+    """The run with the first so many edges kept, and the others dropped, after each epoch."""
+    alpha = np.zeros((3, 5, 8))
+    alpha[..., 0] = np.arange(5) >= np.array(kept)[:, None]
+    history = run.history.assign(alpha=(["epoch", "edge", "operation"], alpha))
+    return Run(run.config, history, {})
 
 
-def test_a_line_is_the_mean_and_its_band_reaches_all_seeds(runs, axes):
-    curves = [run.active_edges for run in runs]
-    plots.over_epochs(curves, axes, "label")
-    values = np.stack([curve.values for curve in curves])
-    assert np.allclose(axes.lines[0].get_ydata(), values.mean(axis=0))
-    assert band(axes) == (values.min(), values.max())
+def diverging(run):
+    """The run with no number after its start."""
+    history = run.history.copy(deep=True)
+    for name in ("alpha", "probability", "loss", "entropy"):
+        history[name][1:] = np.nan
+    return Run(run.config, history, {})
 
 
-def test_none_probability_has_a_line_for_every_edge(runs, axes):
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def medians(ax):
+    """The thick lines: each the median over seeds."""
+    return [line for line in ax.lines if line.get_lw() > 2]
+
+
+def median(measure, runs):
+    return np.median([measure(run) for run in runs], axis=0)
+
+
+def test_a_thick_line_is_the_median_and_a_thin_one_a_seed(runs, axes):
+    courses = {0: [1.0, 2.0, 3.0], 1: [1.0, 5.0, 3.5], 2: [4.0, 9.0, 9.5]}
+    plots.over_steps(runs, lambda run: courses[run.config.seed], axes, "label", color="red")
+    thick, *thin = axes.lines
+    assert thick.get_label() == "label" and thick.get_ydata().tolist() == [1.0, 5.0, 3.5]
+    assert [line.get_ydata().tolist() for line in thin] == list(courses.values())
+    assert all(line.get_xdata().tolist() == STEPS for line in axes.lines)
+    assert thick.get_lw() > 2 > max(line.get_lw() for line in thin)
+    assert {line.get_color() for line in axes.lines} == {"red"}
+    assert axes.get_xlabel() == "steps of θ"
+
+
+def test_a_single_run_is_one_line_and_points_may_be_means_of_epochs(runs, axes):
+    plots.over_steps(runs[:1], lambda run: [1.0, 2.0, 6.0], axes, smooth=3)
+    (line,) = axes.lines
+    assert line.get_ydata() == pytest.approx([1.5, 3.0, 4.0])
+
+
+def test_names_stand_behind_the_medians_and_apart(runs, axes):
+    for value in (1.0, 1.01, 3.0):
+        plots.over_steps(runs, lambda run, value=value: [0.0, 0.0, value], axes)
+    plots.label_lines(axes, ["low", "middle", "high"])
+    places = {text.get_text(): text.xy for text in axes.texts}
+    assert {x for x, _ in places.values()} == {STEPS[-1]}
+    assert places["low"][1] == 1.0 and places["high"][1] == 3.0
+    assert places["middle"][1] > 1.1
+
+
+def test_none_probability_has_a_median_and_seeds_for_every_edge(runs, axes):
     plots.none_probability(runs, axes)
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["(0,2) input", "(1,2) input", "(0,3) input", "(1,3) input",
-                      "(2,3) intermediate"]  # fmt: skip
-    assert np.allclose(
-        axes.lines[4].get_ydata(),
-        np.mean([run.none_probability.sel(edge="(2,3)") for run in runs], axis=0),
-    )
+    assert [line.get_label() for line in medians(axes)] == EDGES
+    assert len(axes.lines) == 5 * (1 + SEEDS)
+    assert sorted(text.get_text() for text in axes.texts) == sorted(EDGES)
+    for line, edge in zip(medians(axes), EDGES, strict=True):
+        expected = median(lambda run, edge=edge: run.none_probability.sel(edge=edge), runs)
+        assert np.allclose(line.get_ydata(), expected)
 
 
 def test_arms_and_splits_are_told_apart(runs, axes):
     plots.output_cost({"one": runs, "two": runs}, ["train", "valid"], axes)
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["one, train set", "one, valid set", "two, train set", "two, valid set"]
-    assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
-    assert axes.lines[0].get_color() != axes.lines[2].get_color()
+    assert labels(axes) == ["one, train set", "one, valid set", "two, train set", "two, valid set"]
+    one, valid, two, _ = medians(axes)
+    assert one.get_linestyle() != valid.get_linestyle()
+    assert one.get_color() != two.get_color()
+    expected = median(lambda run: run.output_cost.sel(split="valid"), runs)
+    assert np.allclose(valid.get_ydata(), expected)
 
 
-def test_active_edges_has_a_line_for_each_arm(runs, axes):
-    plots.active_edges({"one": runs, "two": runs}, axes)
-    assert len(axes.lines) == 2
+def test_the_splits_of_one_arm_have_colours(runs, axes):
+    plots.output_cost({"one": runs}, ["train", "valid"], axes)
+    train, valid = medians(axes)
+    assert labels(axes) == ["train set", "valid set"] and train.get_color() != valid.get_color()
+
+
+def test_active_edges_are_those_that_are_not_dropped(runs, axes):
+    arms = {
+        "up": [keeping(run, 5, n, 4) for n, run in enumerate(runs)],
+        "down": [keeping(run, 5, 3, 0) for run in runs],
+    }
+    plots.active_edges(arms, axes)
+    up, down = medians(axes)
+    assert up.get_ydata().tolist() == [5, 1, 4] and down.get_ydata().tolist() == [5, 3, 0]
+    assert len(axes.lines) == 2 * (1 + SEEDS) and labels(axes) == ["up", "down"]
+    assert up.get_color() != down.get_color() and up.get_linestyle() != down.get_linestyle()
+    _, alone = plt.subplots()
+    assert plots.active_edges({"up": arms["up"]}, alone).get_legend() is None
+
+
+def test_growth_has_edges_above_and_the_cost_that_alpha_sees_below(runs):
+    above, below = plots.growth({"one": runs, "two": runs[:2]}).axes
+    assert (above.get_ylabel(), below.get_ylabel()) == ("active edges", "L − H  [nat]")
+    assert above.get_xlabel() == "" and below.get_xlabel() == "steps of θ"
+    assert [np.allclose(line.get_ydata(), 5) for line in medians(above)] == [True, True]
+    first, second = medians(below)
+    assert np.allclose(first.get_ydata(), median(cost_seen, runs))
+    assert np.allclose(second.get_ydata(), median(cost_seen, runs[:2]))
+    assert [line.get_color() for line in medians(above)] == [first.get_color(), second.get_color()]
+    later = np.concatenate([cost_seen(run)[1:] for run in runs])
+    low, high = below.get_ylim()
+    assert low < later.min() < later.max() < high < low + 1.5 * np.ptp(later) + 0.01
+
+
+def test_edge_by_edge_has_every_edge_above_and_the_cost_below(runs):
+    above, below = plots.edge_by_edge(runs).axes
+    assert [line.get_label() for line in medians(above)] == EDGES
+    (line,) = medians(below)
+    assert np.allclose(line.get_ydata(), median(cost_seen, runs))
+    assert above.get_ylabel() == "p(none)" and below.get_ylabel() == "L − H  [nat]"
+
+
+def test_the_picture_has_each_arm_with_its_edges_its_cost_and_three_wirings(runs):
+    arms = {
+        NOT_HELD_OUT: [keeping(run, 5, 1, 3) for run in runs],
+        ONE_OF_FEWER: [keeping(run, 5, n, 4) for n, run in enumerate(runs)],
+        TWO: [keeping(run, 5, 2, n) for n, run in enumerate(runs)],
+    }
+    figure = plots.picture(arms)
+    cells, curves = figure.subfigs
+    assert [ax.get_title() for ax in cells.axes] == [
+        *("start: 5.0", "fewest: 1.0", "end: 4.0"),
+        *("start: 5.0", "fewest: 1.0", "end: 1.0"),
+        *("start: 5.0", "fewest: 1.0", "end: 3.0"),
+    ]
+    above, below = curves.axes[:3], curves.axes[3:]
+    titles = ["one level", "two levels", "two levels, nothing held out"]
+    assert [ax.get_title() for ax in above] == titles
+    ends = [line.get_ydata()[-1] for ax in above for line in medians(ax)]
+    assert ends == [4, 1, 3], "only one arm in each, in the order of the titles"
+    for ax, under, arm in zip(above, below, (ONE_OF_FEWER, TWO, NOT_HELD_OUT), strict=True):
+        (edges,), (cost,) = medians(ax), medians(under)
+        assert edges.get_color() == cost.get_color() and len(ax.lines) == 1 + SEEDS
+        assert np.allclose(edges.get_ydata(), median(kept_edges, arms[arm]))
+        assert np.allclose(cost.get_ydata(), median(cost_seen, arms[arm]))
+    assert len({medians(ax)[0].get_color() for ax in above}) == 3
+
+
+def widths(ax):
+    """Of the arrows of a cell's edges, without the links to its output."""
+    arrows = [patch for patch in ax.patches if hasattr(patch, "get_arrowstyle")]
+    return [arrow.get_linewidth() for arrow in arrows[-5:]]
+
+
+def test_a_wiring_of_the_picture_is_as_wide_as_the_share_that_keeps_it(runs):
+    some = [keeping(run, 5, 5, n + 2) for n, run in enumerate(runs)]  # 2, 3 and 4 edges
+    figure = plots.picture(dict.fromkeys((ONE_OF_FEWER, TWO, NOT_HELD_OUT), some))
+    found = np.array(widths(figure.subfigs[0].axes[2]))
+    assert found[0] == found[1] == max(found) and (np.diff(found[1:]) < 0).all()
+    assert (found[2] - found[4]) / (found[1] - found[4]) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("space", [SearchSpace.simplified(), SearchSpace.normal()])
@@ -74,6 +198,12 @@ def test_a_cell_shows_every_edge_and_output_link(space, axes):
     plots.cell(space, axes)
     arrows = [patch for patch in axes.patches if hasattr(patch, "get_arrowstyle")]
     assert len(arrows) == len(space.edges) + space.nodes
+
+
+def test_a_removed_edge_is_faint(axes):
+    plots.cell(SearchSpace.minimal(), axes, removed=["(1,2)"])
+    found = widths(axes)
+    assert found.index(min(found)) == 1 and len(set(found)) == 2
 
 
 def test_a_wiring_names_its_operations_and_its_epoch(runs, axes):
@@ -86,17 +216,33 @@ def test_a_wiring_names_its_operations_and_its_epoch(runs, axes):
 
 def test_loss_and_entropy_show_every_split_that_has_examples(runs, axes):
     plots.loss_and_entropy(runs, axes)
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["L, train set", "H, train set", "L, valid set", "H, valid set"]
-    above, below = (line.get_ydata() for line in axes.lines[:2])
-    expected = np.mean([run.output_cost.sel(split="train") for run in runs], axis=0)
-    assert np.allclose(above - below, expected, atol=1e-5)
+    assert labels(axes) == ["L, train set", "H, train set", "L, valid set", "H, valid set"]
+    above, below, *_ = medians(axes)
+    assert np.allclose(above.get_ydata(), median(lambda r: r.mean_loss.sel(split="train"), runs))
+    expected = median(lambda run: run.mean_entropy.sel(split="train"), runs)
+    assert np.allclose(below.get_ydata(), expected)
+    assert above.get_linestyle() != below.get_linestyle()
 
 
-def test_outcomes_tell_right_from_wrong(runs, axes):
+def test_outcomes_tell_right_from_wrong_and_show_the_most_there_can_be(runs, axes):
     plots.outcomes(runs, "valid", axes)
-    expected = np.mean([run.history.loss.sel(split="valid", outcome="wrong") for run in runs], 0)
-    assert np.allclose(axes.lines[2].get_ydata(), expected, equal_nan=True)
+    named = {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+    assert list(named) == ["L, right", "H, right", "L, wrong", "H, wrong", "H, uniform"]
+    for outcome in ("right", "wrong"):
+        for letter, name in (("L", "loss"), ("H", "entropy")):
+            found = named[f"{letter}, {outcome}"].get_ydata()
+            values = [run.history[name].sel(split="valid", outcome=outcome) for run in runs]
+            assert np.allclose(found, np.nanmedian(values, axis=0), equal_nan=True)
+    assert np.allclose(named["H, uniform"].get_ydata(), np.log(4))  # classes
+    assert axes.get_title() == "valid set"
+
+
+def test_right_and_wrong_answers_add_up_to_the_cost(runs, axes):
+    plots.outcome_shares(runs[:1], "train", axes)
+    right, wrong, together = medians(axes)
+    assert np.allclose(right.get_ydata() + wrong.get_ydata(), together.get_ydata(), atol=1e-6)
+    assert np.allclose(together.get_ydata(), runs[0].output_cost.sel(split="train"))
+    assert (wrong.get_ydata() > right.get_ydata()).all()
 
 
 def test_cost_is_the_sum_over_cells_in_millinats(runs, axes):
@@ -109,23 +255,34 @@ def test_cost_is_the_sum_over_cells_in_millinats(runs, axes):
     assert np.allclose(np.ma.filled(shown, np.nan), expected, equal_nan=True, rtol=1e-4)
 
 
-def test_a_portrait_has_six_panels(runs):
-    figure = plots.portrait(runs)
-    titled = [ax for ax in figure.axes if ax.get_title() or ax.get_ylabel()]
-    assert len(titled) == 6 + 2  # and the colour bars of two of them
+def test_edge_cost_is_the_mean_over_operations(runs, axes):
+    runs = [
+        Run(run.config, run.history.assign(cost_mean=run.history.cost_mean.fillna(0)), {})
+        for run in runs
+    ]
+    plots.edge_cost(runs, axes, ["(0,2)", "(2,3)"])
+    (first, second), zero = medians(axes), axes.lines[-1]
+    assert [first.get_label(), second.get_label()] == ["(0,2)", "(2,3)"]
+    cost = [run.history.cost_mean.values[:, 0, 4, 1:].mean(axis=1) for run in runs]
+    assert np.allclose(second.get_ydata(), np.median(cost, axis=0))
+    assert set(zero.get_ydata()) == {0}
 
 
-def test_a_portrait_of_a_run_that_diverged(runs):
-    history = runs[0].history.copy(deep=True)
-    for name in ("alpha", "probability", "loss", "entropy"):
-        history[name][1:] = np.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing
-        figure = plots.portrait([Run(runs[0].config, history, {})])
-    assert figure.axes[1].get_ylabel() == "edges" and not figure.axes[1].lines
+def test_shape_has_a_line_for_each_measure_and_leaves_out_what_diverged(runs, axes):
+    plots.shape([*runs[:2], diverging(runs[2])], axes)
+    assert labels(axes) == ["input edges (width)", "intermediate edges", "depth"]
+    assert len(axes.lines) == 3 * (1 + 2)
+    edges = sum(line.get_ydata()[2] for line in axes.lines[1:6:3])
+    assert edges == len(runs[0].wiring.active_edges)
 
 
 def test_wirings_in_a_grid(runs):
     shown = [ax.get_title() for ax in plots.evolution(runs[0]).axes]
     assert shown[:3] == ["epoch 0", "epoch 1", "epoch 2"]
-    assert [ax.get_title() for ax in plots.final_wirings(runs).axes] == ["seed 0", "seed 1"]
+    assert [ax.get_title() for ax in plots.evolution(runs[0], [0, 2]).axes] == [
+        "epoch 0",
+        "epoch 2",
+    ]
+    figure = plots.final_wirings([runs[0], diverging(runs[1])])
+    assert [ax.get_title() for ax in figure.axes] == ["seed 0", "seed 1"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["diverged"]

@@ -174,8 +174,8 @@ def test_a_search_with_operations_from_outside_is_recorded_and_drawn(module, tin
     assert (run.history.cost_count.sel(edge="(0,2)", operation=name)[1] > 0).all()
     ax = plots.wiring(run, 1)
     assert "conv 7x7" in [text.get_text() for text in ax.texts]
-    figure = plots.portrait([run])
-    assert "conv 7x7" in [t.get_text() for ax in figure.axes for t in ax.get_xticklabels()]
+    ax = plots.cost([run], slice(1, None), plt.figure().gca())
+    assert "conv 7x7" in [text.get_text() for text in ax.get_xticklabels()]
 
 
 def test_a_normalisation_from_outside_follows_every_convolution_and_pool(
