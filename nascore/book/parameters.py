@@ -20,7 +20,6 @@ from pydantic import (
 from nascore.errors import ConfigError, one_line, shown, unknown
 from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable
-from nascore.runs.config import Share
 
 
 def _can_hold_files(folder: str) -> str:
@@ -39,7 +38,7 @@ def _can_hold_files(folder: str) -> str:
 TYPES = {
     **{"int": int, "float": float, "str": str, "bool": bool, "Literal": Literal},
     **{"PositiveInt": PositiveInt, "NonNegativeInt": NonNegativeInt},
-    **{"PositiveFloat": PositiveFloat, "Share": Share},
+    "PositiveFloat": PositiveFloat,
     "Int": lambda low, high: Annotated[int, Field(ge=low, le=high)],
     "Float": lambda low, high: Annotated[float, Field(ge=low, le=high)],
     "Seed": Annotated[int, Field(ge=0, lt=2**63)],
