@@ -38,12 +38,8 @@ def test_unknown_notebook_or_profile_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(bookbuild, "execute", lambda *_: pytest.fail("it has begun to work"))
     with pytest.raises(ConfigError, match="unknown notebook 'grow'. Did you mean 'growing'"):
         bookbuild.build_book(ROOT, "smoke", ["grow"])
-    with pytest.raises(
-        ConfigError, match="width_preference.ipynb: unknown parameter 'label_noise'"
-    ):
-        bookbuild.build_book(
-            ROOT, "smoke", ["bilevel_failure", "width_preference"], {"label_noise": 0.2}
-        )
+    with pytest.raises(ConfigError, match="right_and_wrong.ipynb: unknown parameter 'arch_lr'"):
+        bookbuild.build_book(ROOT, "smoke", ["growing", "right_and_wrong"], {"arch_lr": 0.2})
     with pytest.raises(ConfigError, match="seeds='many' is no Int"):
         bookbuild.build_book(ROOT, "smoke", ["growing"], {"seeds": "many"})
 

@@ -1,15 +1,19 @@
+import re
+from dataclasses import replace
+
 import nbformat
 import numpy as np
+import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from nascore import search
-from nascore.book.tables import RunTable, scorecard_table, write_execution_record
+from nascore import Run, search
+from nascore.book.tables import RunTable, scorecard_table, verdict_box, write_execution_record
 from nascore.evidence import CLAIMS, Evidence, claim, judge
 
 
 def test_execution_record_lists_notebooks_versions_and_runs(tiny, tmp_path):
     run = search(tiny, progress=False)
-    table, metadata = RunTable({"single-level": [run]})._repr_mimebundle_()
+    table, metadata = RunTable({"one level": [run]})._repr_mimebundle_()
     assert run.config.hash in table["text/html"]
     output = nbformat.v4.new_output("display_data", data=table, metadata=metadata)
     copies = []
@@ -25,7 +29,7 @@ def test_execution_record_lists_notebooks_versions_and_runs(tiny, tmp_path):
     page = write_execution_record(copies, tmp_path / "book").read_text()
     assert page.count(run.config.hash) == 1  # a run that two pages share is one row
     for part in (
-        "one page: single-level; other: single-level",
+        "one page: one level; other: one level",
         "smoke",
         "12",
         "2030-01-02 03:04",
@@ -36,23 +40,88 @@ def test_execution_record_lists_notebooks_versions_and_runs(tiny, tmp_path):
         assert part in page
 
 
-def test_the_scorecard_links_chapters_and_shows_what_has_no_chapter_or_no_runs(monkeypatch):
+def evidence(effect, p=0.001, **rest):
+    """Of eight seeds with this effect."""
+    return Evidence(range(8), np.linspace(0.99, 1.01, 8) * effect, "A < B.", p=p, **rest)
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """A claim without a chapter, gone after the test."""
     monkeypatch.setattr(CLAIMS, "_known", dict(CLAIMS))
+    words = dict.fromkeys(("effect", "test", "control"), "a number")
     claim(
         "X1",
         says="Values < 1.",
-        short="",
+        short="Small < 1",
+        because="Why & how.",
         experiment=None,
-        effect="a number",
-        test="at most the bar",
-        control="none",
         bar=1.0,
-        unit="nat",
         tested=False,
+        **words,
     )(lambda arms: Evidence([0], np.array([0.5]), "Seen."))
-    cards = {"laptop": {"X1": judge("X1", CLAIMS["X1"].measure({}))}}
+    return CLAIMS["X1"]
+
+
+def test_the_scorecard_has_a_line_a_claim_and_a_column_a_profile(own):
+    cards = {
+        "published": {"P1": judge("P1", evidence(4)), "P2": judge("P2", evidence(0.1))},
+        "laptop": {"P1": judge("P1", evidence(4, p=0.5)), "X1": judge("X1", own.measure({}))},
+    }
     table = scorecard_table(cards)
-    assert '<a href="growing.html">P1</a>' in table
-    assert "<td>X1</td><td>Values &lt; 1.</td>" in table
-    assert "at most 0.5 nat" in table
-    assert table.count("<td>no runs</td>") == len(CLAIMS) - 1
+    head, *rows = re.findall(r"<tr>(.*?)</tr>", table)
+    heads = "<th>published: 1 of 2 supported</th><th>laptop: 0 of 1 supported</th>"
+    assert head == f"<th>tested claims</th>{heads}"
+    assert "<th>published: 0 of 0 hold</th><th>laptop: 1 of 1 hold</th>" in table
+    assert len(rows) == len(CLAIMS) + 1
+    first, second, *_ = rows
+    assert first.startswith(f'<td><a href="growing.html">P1 {CLAIMS["P1"].short}</a></td>')
+    assert '<strong class="supported">supported</strong>' in first.split("<td>")[2]
+    assert '<strong class="undecided">undecided</strong>' in first.split("<td>")[3]
+    assert "A &lt; B." in first and "corrected p = 0.007" in first
+    assert '<strong class="not-supported">' in second and second.endswith("<td>no runs</td>")
+    (mine,) = [row for row in rows if "X1" in row]
+    assert mine.startswith("<td>X1 Small &lt; 1</td><td>no runs</td>") and "at most 0.5" in mine
+    assert table.count("<td>no runs</td>") == 2 * len(CLAIMS) - 4
+
+
+def test_a_dot_is_the_effect_in_units_of_the_bar():
+    """Farther right the larger, between the ends of its interval; the bar is where they say."""
+
+    def drawn(effect):
+        table = scorecard_table({"laptop": {"P1": judge("P1", evidence(effect))}})
+        (x,) = re.findall(r'circle cx="([\d.]+)"', table)
+        (low, high) = re.findall(r'class="range" x1="([\d.]+)" x2="([\d.]+)"', table)[0]
+        (bar,) = re.findall(r'class="bar" x1="([\d.]+)"', table)
+        (zero,) = re.findall(r'class="axis" x1="([\d.]+)"', table)
+        return [float(value) for value in (x, low, high, bar, zero)]
+
+    bar, two = CLAIMS["P1"].bar, drawn(2 * CLAIMS["P1"].bar)
+    x, low, high, at_bar, zero = two
+    assert low < x < high and x - zero == pytest.approx(2 * (at_bar - zero))
+    assert drawn(bar)[0] == pytest.approx(at_bar) and drawn(1e-9)[0] == pytest.approx(zero)
+    assert drawn(100 * bar)[0] == drawn(200 * bar)[0] <= 150, "an end, not off the picture"
+
+
+def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
+    seen = replace(CLAIMS["P1"], measure=lambda arms: evidence(4, control=[0.5] * 8))
+    CLAIMS._known["P1"] = seen
+    box = verdict_box("P1", {"one": [run], "two": [run]}, "laptop").data
+    smoke = verdict_box("P1", {"one": [run]}, "smoke").data
+    assert '<strong class="supported">P1: supported</strong>' in box
+    assert "dsnas · synthetic · 2 cells · 4 steps · 8 seeds" in box
+    assert "effect +4 edges [+4, +4], bar 2, corrected p = 0.007, control +0.5" in box
+    for part in (CLAIMS["P1"].says, "A &lt; B.", CLAIMS["P1"].because):
+        assert part in box
+    assert '<strong class="no-verdict">P1: no verdict</strong>' in smoke
+    assert "supported" not in smoke and "corrected p" not in smoke
+    checked = verdict_box("X1", {"one": [run]}, "laptop").data
+    assert '<strong class="holds">X1: holds</strong>' in checked
+    assert "at most 0.5 nat, bar 1" in checked and "Why &amp; how." in checked
+
+
+def test_the_box_tells_the_arm_it_is_asked_for(own, run):
+    other = Run(run.config.replace(framework="gdas", image_size=4, cells=1), run.history, {})
+    arms = {"one": [run], "two": [other]}
+    assert "dsnas · synthetic · 2 cells" in verdict_box("X1", arms, "laptop").data
+    assert "gdas · synthetic at 4x4 · 1 cell ·" in verdict_box("X1", arms, "laptop", "two").data
