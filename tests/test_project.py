@@ -63,12 +63,23 @@ def configs_cell(notebook):
 
 
 def calls(source, name):
-    """What a cell asks of a function: its arguments, without those that say how searches run."""
+    """What a cell asks of a function: its arguments, without those that say which arms run and how.
+
+    A ``**settings`` stands for what the cell has put into it: ``settings = dict(...)``.
+    """
     plain = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # no magic of Jupyter
-    for node in ast.walk(ast.parse(plain)):
+    nodes = list(ast.walk(ast.parse(plain)))
+    put = {
+        node.targets[0].id: node.value.keywords
+        for node in nodes
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("dict(")
+    }
+    for node in nodes:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
-            named = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            named = {key: text for key, text in named.items() if key not in ("store", "workers")}
+            given = [[word] if word.arg else put[word.value.id] for word in node.keywords]
+            named = {word.arg: ast.unparse(word.value) for words in given for word in words}
+            unseen = ("store", "workers", "arms")
+            named = {key: text for key, text in named.items() if key not in unseen}
             yield (*map(ast.unparse, node.args), *sorted(named.items()))
 
 
@@ -80,6 +91,11 @@ def test_a_notebook_checks_what_it_searches(path):
     run = {call for source in code for call in calls(source, "run_experiment")}
     checked = {call for source in code for call in calls(source, "configs_of")}
     assert run == checked
+
+
+def test_what_a_cell_asks_is_seen():
+    source = "%time\nsettings = dict(seeds=3, store=store)\nrun('a', p, arms=[ONE], **settings)"
+    assert list(calls(source, "run")) == [("'a'", "p", ("seeds", "3"))]
 
 
 def names_of_the_package(source):
