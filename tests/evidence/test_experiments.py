@@ -1,5 +1,6 @@
 import pytest
 
+from nascore import SearchConfig
 from nascore.errors import ConfigError
 from nascore.evidence.experiments import (
     EXPERIMENTS,
@@ -45,6 +46,47 @@ REGISTERED = {
     "cost_at_init_and_convergence": ["4d9b3cde6ee1"],
 }
 """The hash of seed 24 of each arm."""
+
+SMALL = dict(augment=False, alpha_mean=0.0, alpha_std=0.0, cells=1, channels=16, seed=24)
+FASHION = SMALL | dict(dataset="fashion-mnist", image_size=14, lr=0.3, arch_lr=0.01)
+DIGITS = SMALL | dict(dataset="digits", image_size=5, batch_size=48, lr=2.0, arch_lr=0.02)
+UNIFORM = FASHION | dict(train_examples=2400, valid_examples=480, epochs=60, freeze_alpha=True)
+FEWER = FASHION | dict(train_examples=480, epochs=300)
+FEWEST = DIGITS | dict(train_examples=144, epochs=480)
+DARTS = FASHION | dict(
+    **dict(framework="darts", image_size=8, lr=0.05, batch_size=48, epochs=400, train_examples=144)
+)
+BI, SINGLE, SAME = dict(level="bi"), dict(level="single"), dict(level="bi", search_set="train")
+CHAIN = {"(0,2)": ["none"], "(0,3)": ["none"]}
+SETTINGS = {
+    ("picture", "published"): [
+        UNIFORM | dict(freeze_alpha=False),
+        FEWER | BI | dict(search_examples=2400),
+        FEWER | SINGLE | dict(search_examples=2400),
+        FEWER | SAME,
+    ],
+    ("picture", "laptop"): [
+        DIGITS | dict(train_examples=1152, epochs=60),
+        FEWEST | BI | dict(search_examples=960),
+        FEWEST | SINGLE,
+        FEWEST | SAME,
+    ],
+    ("picture_in_darts", "published"): [
+        DARTS | BI | dict(search_examples=960),
+        DARTS | SAME,
+        DARTS | SINGLE,
+    ],
+    ("cost_at_init_and_convergence", "published"): [UNIFORM],
+    ("right_and_wrong", "published"): [
+        FEWER | BI | dict(search_examples=2400, freeze_alpha=True),
+        FEWER | SAME | dict(freeze_alpha=True),
+    ],
+    ("training_opportunity", "published"): [
+        UNIFORM | dict(output_nodes=[3], allowed=CHAIN),
+        UNIFORM | dict(output_nodes=[3], allowed=CHAIN | {"(1,2)": ["sep_conv_5x5"]}),
+    ],
+}
+"""The first search of each arm, as registered before any counted search was looked at."""
 
 HAVE = [(name, profile) for name, own in EXPERIMENTS.items() for profile in own.settings]
 
@@ -97,6 +139,15 @@ def test_the_registered_searches_have_their_addresses():
     assert first == REGISTERED
 
 
+@pytest.mark.parametrize("name, profile", SETTINGS)
+def test_the_settings_are_those_that_were_registered(name, profile):
+    arms = configs_of(name, profile)
+    first = [configs[0] for configs in arms.values()]
+    assert first == [SearchConfig(**fields) for fields in SETTINGS[name, profile]]
+    seeds = 16 if (name, profile) == ("picture", "published") else 8
+    assert {len(configs) for configs in arms.values()} == {seeds}
+
+
 def test_only_the_chain_is_left_in_the_training_opportunity():
     arms = configs_of("training_opportunity", "laptop")
     for configs in arms.values():
@@ -118,31 +169,31 @@ def test_the_paper_profile_is_the_authors_protocol():
     assert config.changes == {}
 
 
-CHAIN = "training_opportunity"  # two arms of one cell
+SHORT = "training_opportunity"  # two arms of one cell
 
 
-def run_chain(store, **arguments):
+def run_short(store, **arguments):
     """Its searches of a second, here."""
-    return run_experiment(CHAIN, "smoke", store=store, workers=0, progress=False, **arguments)
+    return run_experiment(SHORT, "smoke", store=store, workers=0, progress=False, **arguments)
 
 
 @pytest.mark.slow
 def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
     changes = {"epochs": 1, "lr": None}
-    first = run_chain(tmp_path, seeds=2, changes=changes)
+    first = run_short(tmp_path, seeds=2, changes=changes)
     assert [run.config.seed for run in first["free"]] == [0, 1]
     assert all(run.config.epochs == 1 for run in first["free"])
-    again = run_chain(tmp_path, seeds=2, changes=changes)
+    again = run_short(tmp_path, seeds=2, changes=changes)
     assert first["free"][0].provenance == again["free"][0].provenance
 
 
 @pytest.mark.slow
 def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
     store = RunStore(tmp_path)
-    run_chain(store, seeds=1)
-    assert load_experiment(CHAIN, "smoke", store) is None  # the second seed is missing
-    made = run_chain(store)
-    loaded = load_experiment(CHAIN, "smoke", store)
+    run_short(store, seeds=1)
+    assert load_experiment(SHORT, "smoke", store) is None  # the second seed is missing
+    made = run_short(store)
+    loaded = load_experiment(SHORT, "smoke", store)
     assert [run.provenance for run in loaded["free"]] == [run.provenance for run in made["free"]]
 
 
@@ -162,11 +213,11 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     book = tmp_path / "book" / "records"
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()
-    run_chain(RunStore(book), seeds=1)
+    run_short(RunStore(book), seeds=1)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     monkeypatch.chdir(notebooks)
-    run_chain("runs", seeds=2)
+    run_short("runs", seeds=2)
     assert len(list((notebooks / "runs").glob("*.nc"))) == 2
     assert len(list(book.glob("*"))) == 2
 
