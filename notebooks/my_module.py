@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from nascore.engine import Framework, Mask
 from nascore.evidence import (
-    ACROSS,
+    EXPLORED,
     Evidence,
     claim,
     each,
@@ -97,7 +97,7 @@ WEIGHTLESS = ["none", "skip_connect", "max_pool_3x3", "avg_pool_3x3"]
 SEEDS = {"smoke": 2, "laptop": 5, "published": 5, "paper": 5}
 
 
-@experiment(ACROSS, seeds=SEEDS, operations=[*WEIGHTLESS, "sep_conv_3x3"])
+@experiment(EXPLORED, seeds=SEEDS, operations=[*WEIGHTLESS, "sep_conv_3x3"])
 def auxiliary_skip(base):
     """DARTS with the auxiliary skip and without, among five operations."""
     return {
