@@ -68,7 +68,7 @@ SETTINGS = {
     ("picture", "laptop"): [
         DIGITS | dict(train_examples=1152, epochs=60),
         FEWEST | BI | dict(search_examples=960),
-        FEWEST | SINGLE,
+        FEWEST | SINGLE | dict(search_examples=0),
         FEWEST | SAME,
     ],
     ("picture_in_darts", "published"): [
