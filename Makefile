@@ -45,7 +45,7 @@ format: $(READY)
 	$(RUN) -m ruff format .
 	$(RUN) -m nbstripout --keep-id notebooks/*.ipynb
 
-# make picture: the README's picture, after make book PROFILE=published.
+# make picture: the picture of the first page and of README, from the records of the book.
 picture: $(READY)
 	$(RUN) -m nascore picture
 

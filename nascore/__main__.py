@@ -328,13 +328,10 @@ def pages() -> None:
 
 @app.command()
 def picture() -> None:
-    """Renews the README's picture, from the chapter on growing of the published book."""
-    from nascore.book.build import save_figure
+    """Draws the picture of the first page and of README anew, from the book's records."""
+    from nascore.book.pages import draw_picture
 
-    folder = project_root() / "book"
-    path = folder / "figures" / "growing.png"
-    save_figure(folder / "_executed" / "growing.ipynb", 0, path, "published")
-    typer.echo(path)
+    typer.echo(draw_picture(project_root()))
 
 
 @app.command()

@@ -183,9 +183,9 @@ def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch, tmp_path, com
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "book/page")
 
-    for work in ("build.build_book", "build.save_figure", "build.set_repository"):
+    for work in ("build.build_book", "build.set_repository", "pages.write_pages"):
         monkeypatch.setattr(f"nascore.book.{work}", full)
-    monkeypatch.setattr("nascore.book.pages.write_pages", full)
+    monkeypatch.setattr("nascore.book.pages.draw_picture", full)
     assert run_command(command, *(["https://x"] if command == "repository" else [])) == 2
     error = capsys.readouterr().err
     assert error == "Error: [Errno 28] No space left on device: 'book/page'\n"

@@ -5,7 +5,6 @@ writes executed copies to book/_executed; a small Sphinx extension of the book s
 place of the clean templates.
 """
 
-import base64
 import os
 import re
 import signal
@@ -168,27 +167,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def save_figure(executed: Path, number: int, path: Path, profile: str) -> None:
-    """Writes a figure of an executed notebook, counted from 0, to a PNG file.
-
-    Raises ConfigError if the notebook has no such figure, is damaged, or was not executed with this
-    profile.
-    """
-    if not executed.exists():
-        raise ConfigError(f"{executed} does not exist: run `make book PROFILE={profile}` first.")
-    notebook = read_executed(executed, profile)
-    found = notebook.metadata.papermill.parameters.get("profile")
-    if found != profile:
-        raise ConfigError(
-            f"{executed.name} was executed with profile {found!r}: run `make book "
-            f"PROFILE={profile}` first."
-        )
-    cells = notebook.cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    figures = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
-    if number >= len(figures):
-        raise ConfigError(f"{executed.name} has {len(figures)} figures: there is no {number}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(base64.b64decode(figures[number]))

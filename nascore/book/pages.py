@@ -10,10 +10,10 @@ from pathlib import Path
 
 import nbformat
 
+from nascore.book import plots
 from nascore.errors import ConfigError, unknown
 from nascore.evidence.claims import Claim
-from nascore.evidence.experiments import configs_of, flat
-from nascore.evidence.profiles import SEEDS
+from nascore.evidence.experiments import ONE, TWO, configs_of, load_experiment
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni
 from nascore.evidence.verdicts import count_tested, in_order, verdicts
 from nascore.runs.config import SearchConfig
@@ -36,12 +36,12 @@ def write_pages(root: Path) -> list[Path]:
 def pages(root: Path) -> dict[Path, str]:
     """The text of each page that has blocks, as the code has it now."""
     blocks = {
+        "found": lambda text: _found(root),
         "verdicts": lambda text: _verdicts(root),
         "settings": lambda text: _settings(),
-        "phenomena": lambda text: _claims(root, _of_paper("P")),
-        "analyses": lambda text: _claims(root, _of_paper("A")),
-        "phenomena_chapters": lambda text: _chapters(text, _of_paper("P")),
-        "analyses_chapters": lambda text: _chapters(text, _of_paper("A")),
+        "analyses": lambda text: _claims(root, _of_book("A")),
+        "phenomena_chapters": lambda text: _chapters(text, _of_book("P")),
+        "analyses_chapters": lambda text: _chapters(text, _of_book("A")),
     }
     return {root / file: _filled((root / file).read_text(), blocks) for file in FILES}
 
@@ -69,31 +69,54 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _of_paper(letter: str) -> list[Claim]:
-    """The paper's phenomena (P) or analyses (A)."""
-    return [c for c in in_order() if c.family == "paper" and c.id.startswith(letter)]
+def _of_book(letters: str) -> list[Claim]:
+    """The book's claims by letter: the paper's phenomena (P), ours (O), its analyses (A)."""
+    return [c for c in in_order() if c.family == "book" and c.id[0] in letters]
+
+
+def _recorded(root: Path) -> RunStore:
+    return RunStore(root / "book" / "records")
+
+
+def _title(root: Path, chapter: str) -> str:
+    """The heading of a chapter, which for a phenomenon is what was found."""
+    notebook = nbformat.read(root / "notebooks" / f"{chapter}.ipynb", as_version=4)
+    return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def _found(root: Path) -> str:
+    """The phenomena: what the paper says, what the book's records show, and why."""
+    verdict = verdicts("published", _recorded(root))
+    return "\n\n".join(
+        f"**[{_title(root, claim.chapter)}](../notebooks/{claim.chapter}.ipynb)**\\\n"
+        f"*The paper says:* {claim.says}\\\n"
+        f"*We see* ({claim.id}, **{verdict[claim.id].verdict}**): {verdict[claim.id].why}\\\n"
+        f"*Why:* {claim.because}"
+        for claim in _of_book("P")
+    )
 
 
 def _verdicts(root: Path) -> str:
-    """What the book's records say of each claim, in a line."""
-    found = verdicts("published", RunStore(root / "book" / "records"))
-    columns = ["claim of the paper", "verdict", "what we measured"]
-    return _table(
-        columns,
-        [
+    """What the book's records say of each claim, in a line; tests and checks apart."""
+    found = verdicts("published", _recorded(root))
+    parts = []
+    for tested, kind, good in ((True, "claim", "supported"), (False, "identity", "holds")):
+        claims = [claim for claim in _of_book("POA") if claim.tested == tested]
+        words = [found[claim.id].verdict for claim in claims]
+        rows = [
             [f"{claim.id} {claim.short}", f"**{found[claim.id].verdict}**", found[claim.id].why]
-            for claim in _of_paper("P") + _of_paper("A")
-        ],
-    )
+            for claim in claims
+        ]
+        told = f"{words.count(good)} of {len(words)}: {good}"
+        parts.append(_table([kind, told, "what we measured"], rows))
+    return "\n\n".join(parts)
 
 
 def _claims(root: Path, claims: list[Claim]) -> str:
     """Claims and the chapters that show them."""
 
     def link(chapter: str) -> str:
-        notebook = nbformat.read(root / "notebooks" / f"{chapter}.ipynb", as_version=4)
-        title = notebook.cells[0].source.splitlines()[0].removeprefix("# ").partition(":")[0]
-        return f"[{title}](../notebooks/{chapter}.ipynb)"
+        return f"[{_title(root, chapter).partition(':')[0]}](../notebooks/{chapter}.ipynb)"
 
     rows = [[f"{claim.id} {claim.short}", link(claim.chapter)] for claim in claims]
     return _table(["claim", "chapter"], rows)
@@ -103,10 +126,6 @@ def _chapters(rest: str, claims: list[Claim]) -> str:
     """The chapters of claims, as entries of the table of contents that it does not have yet."""
     entries = dict.fromkeys(f"      - file: notebooks/{claim.chapter}" for claim in claims)
     return "\n".join(entry for entry in entries if entry not in rest.splitlines())
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} percent" if share else "none"
 
 
 def _normal(mean: float, std: float) -> str:
@@ -123,19 +142,23 @@ def _epochs(config: SearchConfig) -> str:
 
 
 _SETTINGS: Sequence[tuple[str, Callable[[SearchConfig], str], str]] = (
-    ("data", _data, "hours and minutes on two cores"),
+    ("data", _data, "an hour or minutes on two cores"),
     ("examples for $\\theta$", lambda c: f"{c.sizes['train']:,}", "the same"),
     (
         "augmentation",
         lambda c: "crop and flip" if c.augment else "none",
         "a flipped digit is no digit",
     ),
-    ("cells, channels", lambda c: f"{c.cells}, {c.channels}", ""),
-    ("epochs", _epochs, ""),
+    (
+        "cells, channels",
+        lambda c: f"{c.cells}, {c.channels}",
+        "one cell, as the authors measured costs",
+    ),
+    ("epochs", _epochs, "the same"),
     (
         "learning rate of $\\theta$",
         lambda c: f"{c.lr:g}",
-        "with fewer steps, larger ones; the network is then overconfident early, which P1 needs",
+        "with fewer steps, larger ones; the network is then sure and wrong early",
     ),
     (
         "learning rate of $\\alpha$",
@@ -152,31 +175,34 @@ _SETTINGS: Sequence[tuple[str, Callable[[SearchConfig], str], str]] = (
 
 
 def _settings() -> str:
-    """Where the profiles differ, from the configs of the experiments on growing and failure."""
+    """Where the profiles differ: the picture, on one level and where the level is switched."""
     profiles = ("paper", "published", "laptop")
-
-    def first(experiment: str) -> list[SearchConfig]:
-        return [flat(configs_of(experiment, profile, seeds=1))[0] for profile in profiles]
-
-    def deciding(experiment: str) -> str:
-        claims = _of_paper("P") + _of_paper("A")
-        return ", ".join(claim.id for claim in claims if claim.experiment == experiment)
-
+    arms = [configs_of("picture", profile) for profile in profiles]
+    one, two = ([several[arm][0] for several in arms] for arm in (ONE, TWO))
     least = next(n for n in count(1) if bonferroni(2.0**-n, count_tested()) <= SIGNIFICANCE)
-    rows = [[what, *map(show, first("growing")), why] for what, show, why in _SETTINGS]
+    rows = [[what, *map(show, one), why] for what, show, why in _SETTINGS]
     rows += [
         [
-            f"label noise ({deciding('bilevel_failure')})",
-            *(_percent(config.label_noise) for config in first("bilevel_failure")),
-            "small networks on easy images are not overconfident",
+            "examples for $\\theta$ and $\\alpha$, two levels",
+            *(f"{c.sizes['train']:,} and {c.sizes['search']:,}" for c in two),
+            "few for $\\theta$, so that it knows them better than those of $\\alpha$",
         ],
         [
-            "seeds of tested claims",
-            *(str(SEEDS[profile]) for profile in profiles),
+            "seeds",
+            *(str(len(several[ONE])) for several in arms),
             f"fewer than {least} cannot support a claim",
         ],
     ]
-    return (
-        f"Where no claim is named, these are the searches of {deciding('growing')}.\n\n"
-        + _table(["", *(f"`{profile}`" for profile in profiles), "why"], rows)
-    )
+    deciding = ", ".join(c.id for c in _of_book("POA") if c.experiment == "picture")
+    told = f"These are the searches of {deciding}; the analyses use the same network."
+    table = _table(["", *(f"`{profile}`" for profile in profiles), "why"], rows)
+    return f"{told}\n\n{table}"
+
+
+def draw_picture(root: Path) -> Path:
+    """Draws the picture of the first page and of README from the book's records."""
+    plots.set_style()
+    path = root / "book" / "figures" / "picture.png"
+    figure = plots.picture(load_experiment("picture", "published", _recorded(root)))
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    return path

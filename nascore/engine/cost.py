@@ -2,7 +2,7 @@
 
 The local cost of operation k on edge (i, j) is C_k = Z_k dL/dZ_k = <dL/dx_j, Z_k O_k(x_i)>, with L
 the mean loss of the batch. The gradient on alpha is sum_k C_k ds_k/dalpha, s the framework's score.
-Positive cost: the operation raises the loss along its own scale, and alpha moves away from it.
+Positive cost: a little more of the operation would raise the loss, so alpha moves away from it.
 """
 
 from collections.abc import Sequence

@@ -204,7 +204,8 @@ def as_no_effect(values: np.ndarray, otherwise: float) -> float:
     says="Search on two levels drops every edge in the end; search on one level does not.",
     short="Search on two levels loses its edges",
     because="On examples that the weights have not seen the network stays sure of its mistakes. "
-    "There L − H stays positive, so edges keep costing something, and none, which costs 0, wins.",
+    "There L − H falls late, or never below 0, so edges go on costing something, and none, which "
+    "costs 0, wins.",
     experiment="picture",
     chapter="bilevel_failure",
     effect="share of the edges that are not dropped at the end, one level minus two levels, with "

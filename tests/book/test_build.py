@@ -1,4 +1,3 @@
-import base64
 import errno
 import os
 import shutil
@@ -42,25 +41,6 @@ def test_unknown_notebook_or_profile_is_refused_before_any_work(monkeypatch):
         bookbuild.build_book(ROOT, "smoke", ["growing", "right_and_wrong"], {"arch_lr": 0.2})
     with pytest.raises(ConfigError, match="seeds='many' is no Int"):
         bookbuild.build_book(ROOT, "smoke", ["growing"], {"seeds": "many"})
-
-
-def test_save_figure(tmp_path):
-    png = base64.b64encode(b"pixels").decode()
-    output = nbformat.v4.new_output("display_data", data={"image/png": png})
-    cells = [new_code_cell("one"), new_code_cell("two", outputs=[output])]
-    metadata = {"papermill": {"parameters": {"profile": "smoke"}, "duration": 1.0}}
-    nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "page.ipynb")
-    bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "new" / "figure.png", "smoke")
-    assert (tmp_path / "new" / "figure.png").read_bytes() == b"pixels"
-    with pytest.raises(ConfigError, match="page.ipynb has 1 figures: there is no 1"):
-        bookbuild.save_figure(tmp_path / "page.ipynb", 1, tmp_path / "figure.png", "smoke")
-    with pytest.raises(ConfigError, match="run `make book PROFILE=smoke` first"):
-        bookbuild.save_figure(tmp_path / "other.ipynb", 0, tmp_path / "figure.png", "smoke")
-    with pytest.raises(ConfigError, match="with profile 'smoke': run `make book PROFILE=paper`"):
-        bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "figure.png", "paper")
-    (tmp_path / "page.ipynb").write_text("{")
-    with pytest.raises(ConfigError, match="page.ipynb is damaged. Execute it again: .*--only page"):
-        bookbuild.save_figure(tmp_path / "page.ipynb", 0, tmp_path / "figure.png", "smoke")
 
 
 def test_only_needs_the_other_pages(tmp_path, monkeypatch):

@@ -1,9 +1,9 @@
 """Pages say what the code says; a claim that is added reaches all of them."""
 
-import re
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -57,10 +57,12 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
     }
     texts = {Path(file).name: (project / file).read_text() for file in pages.FILES}
     assert "| A8 Costs stay small | **not supported** | Seen to be small. |" in texts["README.md"]
+    assert "| claim | 6 of 8: supported |" in texts["README.md"]  # and identities on their own
+    assert "| identity | 4 of 4: holds |" in texts["README.md"]
     assert texts["_toc.yml"].count("      - file: notebooks/setting_of_a8\n") == 1
     row = "| A8 Costs stay small | [The setting](../notebooks/setting_of_a8.ipynb) |"
     assert row in texts["introduction.md"]
-    assert re.search(r"the searches of P1, [^.]*A8\.", texts["protocol.md"])
+    assert "the searches of P1, P2, P3, O1, A8;" in texts["protocol.md"]
     assert pages.write_pages(project) == []
 
 
@@ -68,8 +70,24 @@ def test_a_chapter_that_stands_elsewhere_is_not_listed_twice(project):
     toc = (ROOT / "_toc.yml").read_text()
     assert toc.count("notebooks/training\n") == 1  # of A7, in a part of its own
     rest = "      - file: notebooks/growing\n"
-    found = pages._chapters(rest, pages._of_paper("P"))
+    found = pages._chapters(rest, pages._of_book("P"))
     assert "growing" not in found and "width_preference" in found
+
+
+def test_the_first_page_tells_what_was_found(project):
+    (project / "book" / "records").symlink_to(ROOT / "book" / "records")
+    text = pages.pages(project)[project / "book" / "introduction.md"]
+    for said in ("P1, **supported**", "P2, **supported**", "P3, **not supported**"):
+        assert f"*We see* ({said}): " in text
+    assert text.count("*The paper says:*") == text.count("*Why:*") == 3
+
+
+@pytest.mark.slow
+def test_the_picture_is_drawn_from_the_records(tmp_path):
+    (tmp_path / "book" / "figures").mkdir(parents=True)
+    (tmp_path / "book" / "records").symlink_to(ROOT / "book" / "records")
+    drawn = plt.imread(pages.draw_picture(tmp_path))
+    assert drawn.shape == plt.imread(ROOT / "book" / "figures" / "picture.png").shape
 
 
 def test_an_unknown_block_is_named(project):
