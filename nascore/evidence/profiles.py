@@ -58,7 +58,7 @@ FEWER = {
 }
 """How many examples the searches have in which the level is switched."""
 
-UNIFORM = _changed(PICTURE, laptop=dict(epochs=30))
+UNIFORM = _changed(PICTURE, laptop=dict(epochs=15))
 """The same under uniform masks, in which only theta learns."""
 
 EXPLORED = _changed(
