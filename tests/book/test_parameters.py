@@ -55,6 +55,7 @@ BAD = {
         "start": [0, -1, 0.5, "small"],
         "strength": [0, -1, 0.01, 1e9, NAN],
     },
+    "elsewhere": {"store": ["elsewhere.ipynb", 5], "seeds": [3]},
     "scorecard": {"store": ["scorecard.ipynb", 5], "profile": ["smoke"]},
     "speed": {"device": ["gpu", "cuda", "cuda:0", 0], "results": ["nowhere", "", 3]},
 }
