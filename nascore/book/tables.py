@@ -169,7 +169,7 @@ def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
         )
 
     def name(claim: Claim) -> str:
-        text = f"{claim.id} {html.escape(claim.short)}"
+        text = f"{claim.id} {html.escape(claim.short)}".replace("`", "")
         return f'<a href="{claim.chapter}.html">{text}</a>' if claim.chapter else text
 
     def rows(tested: bool) -> str:

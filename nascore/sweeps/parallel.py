@@ -83,7 +83,11 @@ def sweep(
         todo = Todo(Task(config, store.written(config)) for config in missing)
         have, total = len(found) - len(missing), len(found)
         with tqdm(
-            desc="searches", total=total, initial=have, unit="run", disable=not progress
+            desc="searches",
+            total=total,
+            initial=have,
+            unit="run",
+            disable=not (progress and missing),
         ) as bar:
             if missing and scheduler is not None:
                 cluster = Cluster(todo, store, scheduler, resources, slice_seconds)
