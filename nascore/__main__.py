@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
@@ -16,26 +16,13 @@ from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable_file, project_root
 from nascore.runs.config import SearchConfig
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 # What needs torch is imported by the commands themselves: --help need not wait for it.
 app = typer.Typer(
     help="Differentiable architecture search, seen through its local cost.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-catalogue = typer.Typer(help="Lists records, and says how large and how whole they are.")
-app.add_typer(catalogue, name="runs")
 Profile = Annotated[str, typer.Option(help=", ".join(PROFILES))]
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--store",
-        help="Folder of records. Default: the runs' and the book's in the project, else ./runs.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")]
 
 
 def _with_fields(command):
@@ -172,45 +159,30 @@ def sweep(
     typer.echo(f"{len(set(configs))} records in {store}")
 
 
-@catalogue.callback(invoke_without_command=True)
-def _list(
-    context: typer.Context,
+@app.command()
+def runs(
     where: Annotated[
         list[str] | None,
         typer.Option(help="Only records with such a field, as in lr=0.1; repeatable."),
     ] = None,
-    store: Folder = None,
-    as_json: AsJson = False,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of records. Default: those of the project, else ./runs."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
 ) -> None:
-    """Lists files: their kind, how large, whether whole; when and how long a record was made."""
-    if context.invoked_subcommand is not None:
-        if where or store or as_json:
-            name = context.invoked_subcommand
-            raise ConfigError(f"give options after {name}: runs {name} --store FOLDER.")
-        return
+    """Lists records: whether each is whole, how large, when and how long it was made."""
     from nascore.sweeps.catalogue import files, select
 
     conditions = dict(map(_condition, where or ()))
     table = select(files(_folders(store)), conditions)
-    columns = ["path", "kind", "state", "bytes", "epochs", "started", "wall_seconds", "threads"]
-    _print(table if as_json else table[columns], as_json, _sum(table))
-
-
-def _print(table: "DataFrame", as_json: bool, last: str | None = None) -> None:
-    """Prints a table, and a line below it that is no part of the JSON."""
-    from nascore.sweeps import catalogue
-
     if as_json:
-        typer.echo(catalogue.as_json(table))
+        typer.echo(table.to_json(orient="records", indent=1))
         return
     if len(table):
-        typer.echo(catalogue.as_text(table))
-    if last is not None:
-        typer.echo(last)
-
-
-def _sum(table: "DataFrame") -> str:
-    return f"{len(table)} files, {table['bytes'].sum():,} bytes"
+        columns = ["state", "bytes", "epochs", "started", "wall_seconds", "threads"]
+        typer.echo(table.set_index("path")[columns].rename_axis(None).to_string(na_rep="-"))
+    typer.echo(f"{len(table)} files, {table['bytes'].sum():,} bytes")
 
 
 def _condition(text: str) -> tuple[str, Any]:
@@ -230,60 +202,6 @@ def _folders(store: Path | None) -> list[Path]:
         return [Path("runs")]
     folders = (root / name for name in ("notebooks/runs", "book/records"))
     return [Path(os.path.relpath(folder)) for folder in folders if folder.exists()]
-
-
-@catalogue.command()
-def sizes(store: Folder = None, as_json: AsJson = False) -> None:
-    """Adds up files and bytes: by folder and kind, and of records by framework."""
-    from nascore.sweeps.catalogue import files, sizes
-
-    _print(sizes(files(_folders(store))), as_json)
-
-
-@catalogue.command()
-def verify(store: Folder = None, as_json: AsJson = False) -> None:
-    """Reads every record and checkpoint, and names every bad one. Exits with 1 if there is one."""
-    from tqdm import tqdm
-
-    from nascore.sweeps.catalogue import files, verify
-
-    table = files(_folders(store))
-    table = table.loc[table["kind"].isin(["record", "checkpoint"]), ["path"]]
-    paths = tqdm(table["path"], desc="files", unit="file", disable=None)  # only in a terminal
-    found = [verify(Path(path)) for path in paths]
-    states = [state for state, _ in found]
-    if as_json:
-        _print(table.assign(state=states, why=[why for _, why in found]), as_json)
-    else:
-        lines = [f"{state}: {why}" for state, why in found if why]
-        counts = [f"{states.count(state)} {state}" for state in ("whole", "bad", "unknown")]
-        typer.echo("\n".join([*lines, f"{len(found)} files: {', '.join(counts)}"]))
-    raise typer.Exit(1 if "bad" in states else 0)
-
-
-@catalogue.command()
-def prune(
-    damaged: Annotated[bool, typer.Option("--damaged", help="What was set aside.")] = False,
-    leftovers: Annotated[
-        bool, typer.Option("--leftovers", help="What killed processes left behind.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
-    store: Folder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Shows what may be removed, and removes it with --yes; never what comes with the book."""
-    from nascore.sweeps.catalogue import files, is_shipped, remove
-
-    if not (damaged or leftovers):
-        raise ConfigError("say what to remove: --damaged, --leftovers, or both.")
-    if store is not None and is_shipped(store):
-        raise ConfigError(f"{store} comes with the book: nothing is removed there.")
-    table = files(folder for folder in _folders(store) if not is_shipped(folder))
-    kinds = ["damaged"] * damaged + ["leftover"] * leftovers
-    table = table.loc[table["kind"].isin(kinds), ["path", "kind", "bytes"]]
-    table = remove(table) if yes else table
-    done = f"{_sum(table)}: {'removed' if yes else 'add --yes to remove them'}"
-    _print(table, as_json, done if len(table) else "There is nothing to remove.")
 
 
 @app.command()

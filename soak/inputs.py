@@ -47,12 +47,6 @@ OTHERS = [
     ["runs", "--where", "level=both", "--store", "."],
     ["runs", "--store", "nowhere"],
     ["runs", "--store", "/dev/null"],
-    ["runs", "--store", "nowhere", "sizes"],
-    ["runs", "sizes", "--store", "nowhere"],
-    ["runs", "verify", "--store", "nowhere"],
-    ["runs", "prune", "--store", "."],
-    ["runs", "prune", "--yes"],
-    ["runs", "prune", "--leftovers", "--store", "nowhere"],
 ]
 """Commands but search."""
 

@@ -1,8 +1,6 @@
-"""The catalogue of folders of records: a table of their files, and whether each file is right."""
+"""The catalogue: a table of folders of records, with whether each file is whole."""
 
 import json
-import os
-import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from operator import eq
@@ -11,23 +9,15 @@ from typing import Annotated, Any
 
 import h5py
 import pandas as pd
-import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from nascore.errors import ConfigError, DamagedRecord, RecordError, explain, unknown
-from nascore.folders import shipped_records
-from nascore.plugins import twelve_digits
-from nascore.runs import checkpoint
 from nascore.runs.config import SearchConfig
-from nascore.runs.run import Run
 from nascore.runs.seal import check_seal
-from nascore.sweeps.store import RunStore
 
-KINDS = {".nc": "record", ".checkpoint": "checkpoint", ".damaged": "damaged"}
-"""Kinds of files by their suffix; "leftover" is any file that a RunStore has no more use for."""
 MADE = ("started", "wall_seconds", "threads")  # of the provenance
-COLUMNS = ("path", "kind", "state", "bytes", *SearchConfig.model_fields, *MADE)
+COLUMNS = ("path", "state", "bytes", *SearchConfig.model_fields, *MADE)
 DEFAULTS = {
     name: to_jsonable_python(field.get_default())
     for name, field in SearchConfig.model_fields.items()
@@ -35,12 +25,12 @@ DEFAULTS = {
 
 
 def files(folders: Iterable[Path]) -> pd.DataFrame:
-    """A row for each file of some folders; a file of no kind is left out.
+    """A row for each record of some folders, and for each that was set aside as damaged.
 
-    The columns are the path, the kind, the state and the bytes of a file, and for a record every
-    field of its config, every option of its framework, and how it was made. What is not known is
-    NaN. The state of a record is "whole"; "unsealed", without the file's checksum, because it was
-    made before there was one, or written again by another program; "damaged"; or "unreadable".
+    The columns are the path, the state and the bytes of a file, every field of its config, every
+    option of its framework, and how it was made. What is not known is NaN. The state is "whole";
+    "unsealed", without the file's checksum, because it was made before there was one, or written
+    again by another program; "damaged"; or "unreadable".
 
     Raises RecordError if a folder cannot be read.
     """
@@ -54,12 +44,10 @@ def _rows(folder: Path) -> Iterable[dict[str, Any]]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise RecordError(f"{folder}: {error.strerror}. Give a folder of records.") from None
-    leftovers = set(RunStore(folder).leftovers())
     for path in paths:
-        kind = "leftover" if path in leftovers else KINDS.get(path.suffix)
-        if kind is not None:
-            told = _told(path) if kind == "record" else {}
-            yield {**told, "path": str(path), "kind": kind, "bytes": _size(path)}
+        if path.suffix in (".nc", ".damaged"):
+            told = _told(path) if path.suffix == ".nc" else {"state": "damaged"}
+            yield {**told, "path": str(path), "bytes": path.stat().st_size}
 
 
 def _told(path: Path) -> dict[str, Any]:
@@ -79,14 +67,6 @@ def _told(path: Path) -> dict[str, Any]:
         return {"state": "damaged"}
     made = {name: provenance[name] for name in MADE if name in provenance}
     return {**options, **DEFAULTS, **config, **made, "state": state}
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; 0 if it is gone."""
-    try:
-        return sum(map(_size, path.iterdir())) if path.is_dir() else path.stat().st_size
-    except OSError:
-        return 0
 
 
 def select(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
@@ -115,68 +95,3 @@ def _as_recorded(name: str, value: Any) -> Any:
     except ValidationError as error:
         first, *_ = error.errors()
         raise ConfigError(explain({**first, "loc": (name,), "input": value}, name, ())) from None
-
-
-def as_text(table: pd.DataFrame) -> str:
-    """A line for each row, headed by its first column. What is not known is "-"."""
-    first, *_ = table.columns
-    return table.set_index(first).rename_axis(None).to_string(na_rep="-")
-
-
-def as_json(table: pd.DataFrame) -> str:
-    """An object for each row. What is not known is null."""
-    known = table.astype(object).where(table.notna(), None)
-    return json.dumps(known.to_dict("records"), indent=1)
-
-
-def sizes(table: pd.DataFrame) -> pd.DataFrame:
-    """How many files and bytes: by folder and kind, and of records by framework."""
-    folder = table["path"].map(lambda path: str(Path(path).parent)).rename("folder")
-    groups = table.groupby([folder, "kind", "framework"], dropna=False)["bytes"]
-    return groups.agg(files="count", bytes="sum").reset_index()
-
-
-def verify(path: Path) -> tuple[str, str]:
-    """Reads a whole record or checkpoint. Returns its state, and why.
-
-    The state is "whole", "bad", or "unknown" for a record that is what was written, but needs a
-    plug-in that is not to be had here.
-    """
-    try:
-        if path.suffix == ".checkpoint":
-            address = checkpoint.load(path, torch.device("cpu")).get("address")
-            hashes = [twelve_digits(address)] if isinstance(address, str) else []
-        else:
-            check_seal(path)
-            try:
-                config = Run.load(path).config
-            except DamagedRecord:
-                raise
-            except RecordError as error:  # of a plug-in: nothing is wrong with the file
-                return "unknown", str(error)
-            hashes = [config.hash, config.old_hash]
-    except RecordError as error:
-        return "bad", str(error)
-    named = re.search("-([0-9a-f]{12})$", path.stem)
-    if not hashes or (named and named[1] not in hashes):
-        return "bad", f"{path} is of another search than its name says."
-    return "whole", ""
-
-
-def is_shipped(folder: Path) -> bool:
-    """Whether a folder is that of the records that come with the book, or in it."""
-    shipped = shipped_records(folder)
-    return shipped is not None and folder.resolve().is_relative_to(shipped)
-
-
-def remove(table: pd.DataFrame) -> pd.DataFrame:
-    """Removes the damaged files of a table, and what is left over in the folders of its leftovers.
-
-    Returns the rows of what is gone: a leftover that a process has taken up again meanwhile stays.
-    """
-    paths = table["path"].map(Path)
-    for folder in {path.parent for path in paths[table["kind"] == "leftover"]}:
-        RunStore(folder).clean()
-    for path in paths[table["kind"] == "damaged"]:
-        path.unlink(missing_ok=True)
-    return table.loc[[not os.path.lexists(path) for path in paths]]
