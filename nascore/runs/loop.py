@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +21,9 @@ from nascore.runs.data import SPLITS
 from nascore.runs.history import History
 from nascore.runs.interruption import stop_on_signals
 from nascore.runs.provenance import maker, part, provenance
+from nascore.runs.resources import enough
 from nascore.runs.run import Run
-from nascore.runs.setup import find_device, set_up
+from nascore.runs.setup import set_up
 from nascore.runs.statistics import EpochStatistics
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
@@ -58,16 +58,14 @@ def search(
     On a CPU, the process keeps the memory that the search has freed.
 
     Returns the run. Raises ConfigError, DataError or RecordError before any work starts,
-    MemoryError if memory runs out, and Interrupted if it is told to stop: then the
+    MemoryError if memory runs out all the same, and Interrupted if it is told to stop: then the
     checkpoint holds what was done so far.
 
     >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=1)
     >>> search(config, progress=False).wiring.active_edges
     ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
     """
-    if find_device(config.device).type == "meta":
-        raise ConfigError("device='meta' holds no numbers. Search on cpu, cuda or mps.")
-    with _kernels(config.deterministic), _threads(threads), _out_of_memory_named(config):
+    with _kernels(config.deterministic), _threads(threads), enough(config, checkpoint):
         searcher = Searcher(config)
         if searcher.setup.device.type == "cpu":
             keep_freed_memory()
@@ -76,24 +74,6 @@ def search(
         with stop_on_signals() if stop is None else nullcontext(stop) as asked:
             searcher.finish(progress, checkpoint, asked)
         return Run(config, searcher.history.to_xarray(), searcher.provenance())
-
-
-OUT_OF_MEMORY = re.compile("out of memory|allocate memory", re.IGNORECASE)
-
-
-@contextmanager
-def _out_of_memory_named(config: SearchConfig) -> Iterator[None]:
-    """Turns what devices say when memory runs out into one MemoryError that says what to do."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
-            raise
-        size = f"batch_size={config.batch_size}, channels={config.channels}, cells={config.cells}"
-        raise MemoryError(
-            f"memory ran out on {find_device(config.device)}, with {size}. Take recompute=True, "
-            "a smaller batch_size, fewer channels or cells."
-        ) from error
 
 
 class Searcher:

@@ -397,37 +397,3 @@ def test_unavailable_device(tiny):
 def test_deterministic_kernels_only_while_the_search_runs(tiny):
     search(tiny.replace(deterministic=True, epochs=1), progress=False)
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_no_search_on_the_meta_device(tiny):
-    with pytest.raises(ConfigError, match="device='meta' holds no numbers"):
-        search(tiny.replace(device="meta"), progress=False)
-
-
-OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-    if hasattr(torch, "OutOfMemoryError")
-    else torch.cuda.OutOfMemoryError("CUDA out of memory."),
-    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
-    RuntimeError("MPS backend out of memory"),
-    MemoryError(),
-]
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_memory_that_runs_out_in_a_search_is_named(tiny, monkeypatch, error):
-    def step(*args, **named):
-        raise error
-
-    monkeypatch.setattr(Learner, "step", step)
-    with pytest.raises(MemoryError, match=r"ran out on cpu, with batch_size=32.*recompute=True"):
-        search(tiny, progress=False)
-
-
-def test_other_errors_stay_what_they_are(tiny, monkeypatch):
-    def step(*args, **named):
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr(Learner, "step", step)
-    with pytest.raises(RuntimeError, match="something else"):
-        search(tiny, progress=False)
