@@ -1,6 +1,7 @@
 """What a search step is measured against."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -66,7 +67,7 @@ def plain_step(wiring: Wiring, setup: Setup, batch: Batch) -> Callable[[], None]
         cells=len(supernet.cells),
         channels=features // len(wiring.space.output_nodes),
     )
-    network = network.to(setup.device, memory_format=setup.layout)
+    network = network.to(setup.device, memory_format=setup.splits["train"].layout)
     optimiser = torch.optim.SGD(network.parameters(), **learner.theta_optimiser.defaults)
 
     def step():
@@ -84,7 +85,9 @@ def textbook(setup: Setup) -> None:
     Every edge runs every operation by itself, torch's own convolutions, contiguous NCHW, the weight
     as a product, a Python sum. The rest of the step is the search's, so it counts on both sides.
     """
-    setup.layout = torch.contiguous_format
+    for name, split in setup.splits.items():
+        images = split.images.contiguous()
+        setup.splits[name] = replace(split, images=images, layout=torch.contiguous_format)
     setup.supernet.to(memory_format=torch.contiguous_format)
     without_folding(setup.supernet)
     with_torchs_depthwise(setup.supernet)

@@ -85,6 +85,19 @@ def test_the_candidates_are_forgotten(benchmarks, monkeypatch):
     assert dict(OPERATIONS) == before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["discrete", "dense", "growth"])
+def test_a_case_runs(benchmarks, monkeypatch, name):
+    """At the smallest shape, whatever shape it asks for."""
+    _, cases = benchmarks
+    small, made = {"size": 8, "batch": 8, "cells": 1, "channels": 4}, cases.setup_at
+    monkeypatch.setattr(cases, "setup_at", lambda **settings: made(**{**settings, **small}))
+    found = cases.CASES[name]("cpu", 2)
+    rows = found.get("rows") or found["series"]
+    assert len(rows) >= 5
+    assert all(np.min(row.get("ratio", row["seconds"])) > 0 for row in rows)
+
+
 def test_the_textbook_step_is_the_same_function(benchmarks):
     """Against the search's own dense step: alpha's cost of one batch, in float32."""
     _, cases = benchmarks
@@ -92,7 +105,10 @@ def test_the_textbook_step_is_the_same_function(benchmarks):
     for change in (lambda setup: None, cases.baselines.textbook):
         setup = cases.setup_at(size=8, batch=8, framework="darts", cells=2, channels=4)
         change(setup)
-        seen = setup.learner.step(setup.batch(), setup.streams["mask"])
+        images, labels = setup.batch()
+        last = images.is_contiguous(memory_format=torch.channels_last)
+        assert last == (not costs)  # the textbook's images are NCHW
+        seen = setup.learner.step((images, labels), setup.streams["mask"])
         costs.append(seen.cost)
     assert torch.allclose(*costs, atol=1e-5) and (costs[0].abs() > 1e-4).any()
 

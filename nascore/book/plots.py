@@ -356,8 +356,8 @@ def shape(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
         ("depth", topology.depth, "0.3", ":"),
     ):
 
-        def one(run: Run, measure: Callable[[Wiring], float] = measure) -> xr.DataArray:
-            return topology.each_epoch(run, measure)
+        def one(run: Run, measure: Callable[[Wiring], float] = measure) -> list[float]:
+            return [measure(run.wiring_at(epoch)) for epoch in run.history.epoch.values]
 
         if ended:
             over_steps(ended, one, ax, name, color=colour, linestyle=dashes)

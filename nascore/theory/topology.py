@@ -5,11 +5,9 @@ from itertools import chain, combinations
 
 import networkx
 import numpy as np
-import xarray as xr
 
 from nascore.engine.space import Edge, SearchSpace, Wiring
 from nascore.errors import ConfigError, unknown
-from nascore.runs.run import Run
 
 
 def width(wiring: Wiring) -> int:
@@ -42,12 +40,6 @@ def _paths(wiring: Wiring) -> list[int]:
     graph, starts = wiring.to_graph(), range(wiring.space.inputs)
     paths = (networkx.all_simple_paths(graph, n, wiring.space.output_nodes) for n in starts)
     return [len(path) - 1 for path in chain.from_iterable(paths)]
-
-
-def each_epoch(run: Run, measure: Callable[[Wiring], float]) -> xr.DataArray:
-    """A measure of the most probable wiring after every epoch, (epoch,)."""
-    values = [measure(run.wiring_at(epoch)) for epoch in run.history.epoch.values]
-    return xr.DataArray(values, coords={"epoch": run.history.epoch}, dims="epoch")
 
 
 def all_wirings(space: SearchSpace, edges: int) -> Iterator[Wiring]:

@@ -2,7 +2,7 @@ import networkx
 import numpy as np
 import pytest
 
-from nascore import SearchSpace, Wiring, search
+from nascore import SearchSpace, Wiring
 from nascore.errors import ConfigError
 from nascore.theory.topology import (
     FAMILIES,
@@ -10,7 +10,6 @@ from nascore.theory.topology import (
     chance,
     depth,
     distance,
-    each_epoch,
     intermediate_edges,
     mean_path_length,
     random_wirings,
@@ -52,13 +51,6 @@ def test_full_cells():
     for space, expected in ((MINIMAL, (4, 1, 2)), (NORMAL, (8, 6, 4))):
         wiring = Wiring(space, ("skip_connect",) * len(space.edges))
         assert (width(wiring), intermediate_edges(wiring), depth(wiring)) == expected
-
-
-def test_each_epoch(tiny):
-    run = search(tiny, progress=False)
-    widths = each_epoch(run, width)
-    assert widths.dims == ("epoch",)
-    assert widths.values.tolist() == [width(run.wiring_at(epoch)) for epoch in range(3)]
 
 
 def test_mean_path_length_and_distance():
