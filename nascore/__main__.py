@@ -52,9 +52,6 @@ def _search(
         list[str] | None,
         typer.Option(help="An option of the framework, such as temperature=0.5; repeatable."),
     ] = None,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", help="Only say what the search would take.")
-    ] = False,
     **fields: Any,
 ) -> None:
     """Searches a wiring and keeps its record; shows the record if it is there already.
@@ -65,11 +62,6 @@ def _search(
     if option:
         given["framework_options"] = dict(_name_and_value("--option", text) for text in option)
     config = SearchConfig(**given)
-    if estimate:
-        from nascore.runs.resources import estimate as estimated
-
-        typer.echo(estimated(config))
-        return
     from nascore.runs.loop import search
     from nascore.sweeps.store import RunStore
 

@@ -12,7 +12,7 @@ from nascore import Run, RunStore, SearchConfig, SearchSpace, Supernet, Wiring, 
 from nascore.__main__ import main
 from nascore.engine import build_norm, build_operation, edge_name, make_framework, parse_edge
 from nascore.errors import ConfigError, Interrupted, RecordError
-from nascore.runs import dataset, estimate, set_up
+from nascore.runs import dataset, set_up
 from nascore.runs.loop import Searcher
 
 TINY = "search --dataset synthetic --cells 1 --channels 4 --batch-size 32 --epochs 1 --no-augment"
@@ -224,7 +224,6 @@ WRONG_CALLS = {
     "sweep(scheduler=3)": lambda: sweep([CONFIG], scheduler=3),
     "set_up(3)": lambda: set_up(3),
     "set_up(dtype)": lambda: set_up(CONFIG, "float64"),
-    "estimate({})": lambda: estimate({}),
     "Run()": lambda: Run(),
     "Run(3, 3, 3)": lambda: Run(3, 3, 3),
     "Run.load(3)": lambda: Run.load(3),

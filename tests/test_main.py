@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,13 +43,6 @@ def test_every_config_field_is_an_option_with_its_help():
             continue  # --option, one by one
         assert f"--{name.replace('_', '-')}" in options[name].opts
         assert field.description in options[name].help
-
-
-def test_an_estimate_searches_nothing(run_command, capsys, tmp_path):
-    assert run_command(*TINY, "--estimate") == 0
-    said = capsys.readouterr().out
-    assert re.fullmatch(r"about 0 min \d+ s, at most 0\.\d\d GiB of memory and 0\.\d\d .*\n", said)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_search_and_show(run_command, capsys, tmp_path):

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from nascore.runs.datasets import dataset as dataset
     from nascore.runs.history import History as History
     from nascore.runs.loop import search as search
-    from nascore.runs.resources import Estimate as Estimate
-    from nascore.runs.resources import estimate as estimate
     from nascore.runs.run import Run as Run
     from nascore.runs.setup import Setup as Setup
     from nascore.runs.setup import set_up as set_up

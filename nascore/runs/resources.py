@@ -1,14 +1,11 @@
-"""What a search needs, memory, disk and time: too little fails before any work, by name."""
+"""What a search needs of memory and disk: too little fails before any work, by name."""
 
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -16,7 +13,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from nascore.engine.frameworks import FRAMEWORKS
-from nascore.errors import ConfigError, checked
+from nascore.errors import ConfigError
 from nascore.runs.config import SearchConfig
 from nascore.runs.datasets import DATASETS
 from nascore.runs.history import OUTCOMES, SPLITS, VARIABLES
@@ -28,7 +25,6 @@ KEPT = {"none": 0, "skip_connect": 1, "max_pool_3x3": 5, "avg_pool_3x3": 4}
 KEPT |= {"dil_conv_3x3": 5, "dil_conv_5x5": 5, "sep_conv_3x3": 9, "sep_conv_5x5": 9}
 """How many maps an operation keeps for the backward pass, at most; 10 for any other."""
 DRAWS = 10
-STEPS = 10  # of the probe that time is estimated from
 MAPS = "maps of a batch"
 ADVICE = {
     "images": "a smaller image_size or fewer examples",
@@ -40,19 +36,6 @@ ADVICE = {
 
 PROC_CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory", re.IGNORECASE)
-
-
-class Estimate(NamedTuple):
-    """What a search takes, about."""
-
-    seconds: float
-    memory: int  # bytes, at the same time
-    disk: int  # bytes, for its checkpoint and its record
-
-    def __str__(self) -> str:
-        minutes, seconds = divmod(round(self.seconds), 60)
-        kept = f"{_gib(self.memory)} of memory and {_gib(self.disk)} of disk"
-        return f"about {minutes} min {seconds} s, at most {kept}"
 
 
 @contextmanager
@@ -246,43 +229,3 @@ def measured_maps(config: SearchConfig) -> int:
                 setup.learner.step(batches[split], mask, ahead=ahead, **what)
             most = max(most, sum(kept.values()))
     return most * config.batch_size // few
-
-
-class _Enough(Exception):
-    pass
-
-
-@checked
-def estimate(config: SearchConfig) -> Estimate:
-    """What a search takes, from a probe of ten steps on its own data.
-
-    Raises ConfigError or DataError, as a search does.
-
-    >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=100)
-    >>> estimate(config).disk < 2**20
-    True
-    """
-    from nascore.runs.loop import Searcher
-
-    check(config)
-    searcher = Searcher(config)
-    setup, clock = searcher.setup, []
-
-    def tick() -> None:
-        if setup.device.type == "cuda":
-            torch.cuda.synchronize(setup.device)
-        clock.append(time.perf_counter())
-        if len(clock) > STEPS + 1:
-            raise _Enough
-
-    tick()
-    with suppress(_Enough):
-        searcher.run_epoch(1, tick)
-    taken = np.diff(clock)
-    a_step = median(taken[1:] if len(taken) > 1 else taken)  # the first one warms up
-    chunks = {split: round(n / config.batch_size) for split, n in config.sizes.items()}
-    later = sum(n for split, n in chunks.items() if split not in setup.learning_splits)
-    watched = sum(chunks.values()) + config.epochs * later  # all of them in epoch 0
-    steps = config.epochs * setup.steps + watched / 3  # without a backward pass
-    parts = needs(config) | {MAPS: measured_maps(config)}
-    return Estimate(float(a_step * steps), sum(parts.values()), disk(config))

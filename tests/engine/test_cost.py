@@ -19,7 +19,7 @@ from nascore.engine.operations import NORMS
 from nascore.engine.random import gumbel, stream
 
 CARRYING = sorted(set(NORMS) - {"instance"})
-"""With instance normalisation the pooled output is 0, and so is every cost: see test_cost_paths.py."""
+"""With instance normalisation the pooled output is 0, and so is every cost (test_cost_paths.py)."""
 
 
 def paired(norms):

@@ -9,7 +9,7 @@ from nascore import RunStore, search
 from nascore.engine.frameworks import FRAMEWORKS
 from nascore.engine.step import Learner
 from nascore.errors import ConfigError
-from nascore.runs import History, estimate, resources
+from nascore.runs import History, resources
 from nascore.runs.loop import Searcher
 
 CPU = torch.device("cpu")
@@ -157,25 +157,3 @@ def test_the_limit_of_a_container_or_a_job_counts(tmp_path, monkeypatch, line, f
 def test_without_limits_what_is_free_is_what_the_system_has(tmp_path, monkeypatch):
     monkeypatch.setattr(resources, "PROC_CGROUP", tmp_path / "none")
     assert 2**20 < resources.available(CPU) < 2**62
-
-
-@pytest.mark.parametrize(
-    "level, splits, watched",
-    [("single", 1, 3 + 1 + 12 * 1), ("bi", 2, 3 + 3 + 1 + 12 * 1)],
-)
-def test_an_estimate_is_the_time_of_a_step_by_their_number(
-    tiny, monkeypatch, level, splits, watched
-):
-    """By a clock on which a step takes 2 s, but the first one 100 s; watching takes a third."""
-    now, step = [0.0], Learner.step
-
-    def timed(*args, **named):
-        now[0] += 2.0 if now[0] else 100.0
-        return step(*args, **named)
-
-    monkeypatch.setattr(Learner, "step", timed)
-    monkeypatch.setattr(resources.time, "perf_counter", lambda: now[0])
-    config = tiny.replace(level=level, epochs=12, search_examples=96 if level == "bi" else None)
-    told = estimate(config)
-    assert told.seconds == pytest.approx(2.0 * splits * (12 * 3 + watched / 3))
-    assert told.disk == resources.disk(config) and 2**20 < told.memory < 2**28
