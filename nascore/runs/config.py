@@ -180,12 +180,8 @@ class SearchConfig(BaseModel):
                 raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
             framework, options = type(framework), framework.model_dump(exclude_defaults=True)
         name = FRAMEWORKS.name_of(framework)
-        own = FRAMEWORKS[name].model_fields
-        moved = {key: fields[key] for key in _MOVED if key in fields}
-        moved = {key: value for key, value in moved.items() if key in own or value != _MOVED[key]}
-        made = make_framework(name, **{**options, **moved})
+        made = make_framework(name, **options)
         options = made.model_dump(mode="json", exclude_defaults=True)
-        fields = {key: value for key, value in fields.items() if key not in _MOVED}
         return {**fields, "framework": name, "framework_options": options}
 
     @field_validator("*", mode="before")
@@ -376,9 +372,6 @@ class SearchConfig(BaseModel):
         The settings of the machine are no part of it; the source of every plug-in is.
         """
         told = {name: value for name, value in self.changes.items() if name not in _MACHINE}
-        options = told.pop("framework_options", {})
-        told |= {name: options.pop(name) for name in _MOVED if name in options}
-        told |= {"framework_options": options} if options else {}
         sources = {name: registry.digest(name) for name, registry in self.plug_ins.items()}
         told |= {"sources": sources} if sources else {}
         return json.dumps(told, sort_keys=True)
@@ -387,12 +380,6 @@ class SearchConfig(BaseModel):
     def hash(self) -> str:
         """Twelve hexadecimal digits of the address, the same on every machine."""
         return twelve_digits(self.address)
-
-    @property
-    def old_hash(self) -> str:
-        """The hash as it was when the settings of the machine belonged to it."""
-        machine = {name: value for name, value in self.changes.items() if name in _MACHINE}
-        return twelve_digits(json.dumps(json.loads(self.address) | machine, sort_keys=True))
 
     def __hash__(self) -> int:
         return hash(self.hash)
@@ -405,9 +392,6 @@ class SearchConfig(BaseModel):
 
 _MACHINE = ("device", "compile", "recompute", "channels_last", "deterministic")
 """Settings that say how a search is computed, and do not change what is searched."""
-
-_MOVED = {"temperature": 1.0, "temperature_end": None}
-"""Options of a framework that were fields once, and may be given as such, with their defaults."""
 
 _NOT_IN_SECOND_ORDER = {
     "compile": "what is compiled cannot be differentiated twice",

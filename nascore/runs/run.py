@@ -188,7 +188,7 @@ class Run:
                     raise ValueError(f"its contents have the SHA-256 {digest}, not their own")
             config = _read_config(path, json.loads(told["config"]))
             provenance = json.loads(told["provenance"])
-            if told["hash"] not in (config.hash, config.old_hash):
+            if told["hash"] != config.hash:
                 if own := ", ".join(config.plug_ins):
                     changed = f"{path}: the source of {own} has changed since."
                     raise RecordError(f"{changed} Undo that to read the record, or search again.")

@@ -29,8 +29,8 @@ def files(folders: Iterable[Path]) -> pd.DataFrame:
 
     The columns are the path, the state and the bytes of a file, every field of its config, every
     option of its framework, and how it was made. What is not known is NaN. The state is "whole";
-    "unsealed", without the file's checksum, because it was made before there was one, or written
-    again by another program; "damaged"; or "unreadable".
+    "unsealed", without a checksum at its end, because another program has written it again;
+    "damaged"; or "unreadable".
 
     Raises RecordError if a folder cannot be read.
     """

@@ -1,7 +1,6 @@
 """RunStore: a folder of records, each under the hash of its config."""
 
 import re
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,7 +40,7 @@ class RunStore:
     @checked
     def path(self, config: SearchConfig) -> Path:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
-        return self.folder / _file_name(config, config.hash)
+        return self.folder / _file_name(config)
 
     def ensure_writable(self) -> None:
         """Raises RecordError if records cannot be put here: to be called before the work."""
@@ -55,9 +54,7 @@ class RunStore:
     @checked
     def find(self, config: SearchConfig) -> Path | None:
         """The file that holds the run of a config, here or among the shipped ones; not read."""
-        names = [_file_name(config, name) for name in (config.hash, config.old_hash)]
-        folders = filter(None, (self.folder, self.shipped))
-        paths = (folder / name for folder in folders for name in names)
+        paths = [folder / _file_name(config) for folder in (self.folder, self.shipped) if folder]
         return next((path for path in paths if path.exists()), None)
 
     @checked
@@ -130,19 +127,13 @@ class RunStore:
                 with suppress(OSError), _held(lock, keep=lock.exists()) as free:
                     if free and (path == lock or _is_whole(path.with_suffix(".nc"))):
                         yield path
-            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name):
-                if abandoned(path):
-                    yield path
-            elif re.fullmatch(r"tmp[a-z0-9_]{8}", path.name) and _is_old_part(path):
+            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name) and abandoned(path):
                 yield path
 
     def clean(self) -> None:
         """Removes the leftovers."""
         for path in self.leftovers():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[Run]:
         """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
@@ -153,9 +144,9 @@ class RunStore:
                 self._set_aside(path, error)
 
 
-def _file_name(config: SearchConfig, name: str) -> str:
+def _file_name(config: SearchConfig) -> str:
     words = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
-    return f"{words.replace(':', '.')}-{name}.nc"
+    return f"{words.replace(':', '.')}-{config.hash}.nc"
 
 
 _OURS = r".+-seed\d+-[0-9a-f]{12}"  # such a name, without its suffix
@@ -167,12 +158,6 @@ def _is_whole(record: Path) -> bool:
     with suppress(RecordError):
         return check_seal(record)
     return False
-
-
-def _is_old_part(folder: Path) -> bool:
-    """Whether this is what version 0.1 wrote a file in."""
-    names = [path.name for path in folder.glob("*")]
-    return folder.is_dir() and all(re.fullmatch(rf"{_OURS}\..+", name) for name in names)
 
 
 @contextmanager

@@ -79,11 +79,3 @@ def test_temperature_falls_linearly_to_its_end(tiny):
 def test_a_temperature_must_be_above_zero(name, value, tiny):
     with pytest.raises(ConfigError, match=f"framework 'gdas': {name}={value!r}: input should be"):
         tiny.replace(framework="gdas", framework_options={name: value})
-
-
-def test_a_temperature_counts_wherever_it_is_given(tiny):
-    """Also as the field it once was, and also at the value that was that field's default."""
-    one = tiny.replace(framework="gdas", temperature=1.0)
-    other = tiny.replace(framework="gdas", framework_options={"temperature": 1.0})
-    assert one.make_framework().temperature == 1.0
-    assert one.address == other.address != tiny.replace(framework="gdas").address

@@ -200,12 +200,9 @@ def test_a_framework_by_name_and_options_by_class_or_by_value():
         SearchConfig(framework="snas", framework_options={"temperature": 0.5}),
         SearchConfig(framework=SNAS, framework_options={"temperature": 0.5}),
         SearchConfig(framework=SNAS(temperature=0.5)),
-        SearchConfig(framework="snas", temperature=0.5),  # a field once
-        SearchConfig(framework="snas", temperature=0.5, temperature_end=None),
     ]
     assert len(set(configs)) == 1 and len({config.hash for config in configs}) == 1
     assert configs[0].make_framework() == SNAS(temperature=0.5)
-    assert SearchConfig(framework="dsnas", temperature=1.0) == SearchConfig()
     assert SearchConfig(framework="snas", framework_options={"temperature": 1.0}).changes == {
         "framework": "snas"
     }
@@ -216,16 +213,6 @@ def test_another_framework_starts_without_options():
     assert config.replace(seed=1).framework_options == {"temperature": 0.5}
     assert config.replace(framework="snas").framework_options == {"temperature": 0.5}
     assert config.replace(framework="darts") == SearchConfig(framework="darts")
-
-
-def test_addresses_of_old_stay_valid():
-    """Taken from the version in which options and the machine's settings were fields."""
-    cooling = SearchConfig(framework="snas", temperature=2.0, temperature_end=0.2, epochs=3)
-    assert cooling.hash == "3bdf1cc0faea"
-    on_gpu = SearchConfig(dataset="digits", device="cuda", channels_last=True, epochs=3)
-    assert on_gpu.hash == SearchConfig(dataset="digits", epochs=3).hash
-    assert on_gpu.old_hash == "021c8f76d71a"
-    assert cooling.old_hash == cooling.hash
 
 
 def test_the_machine_is_no_part_of_an_address():

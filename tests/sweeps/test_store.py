@@ -115,7 +115,7 @@ def test_leftovers_stay_until_they_are_removed_and_nobody_can_take_them_meanwhil
     store, again, other = RunStore(tmp_path), RunStore(tmp_path), run.config.replace(seed=9)
     record = store.put(run)
     left = {record.with_suffix(".checkpoint"), store.path(other).with_suffix(".lock")}
-    for path in (*left, store.checkpoint(other), tmp_path / "tmpabcd1234", tmp_path / "a.lock"):
+    for path in (*left, store.checkpoint(other), tmp_path / "a.lock"):
         path.touch()
     everything = set(tmp_path.iterdir())
     assert set(store.leftovers()) == left
