@@ -91,6 +91,7 @@ def test_a_case_runs(benchmarks, monkeypatch, name):
     """At the smallest shape, whatever shape it asks for."""
     _, cases = benchmarks
     small, made = {"size": 8, "batch": 8, "cells": 1, "channels": 4}, cases.setup_at
+    monkeypatch.setattr(cases, "BATCH", small["batch"])
     monkeypatch.setattr(cases, "setup_at", lambda **settings: made(**{**settings, **small}))
     found = cases.CASES[name]("cpu", 2)
     rows = found.get("rows") or found["series"]
