@@ -5,17 +5,20 @@ A block of a page lies between two marks, ``pages: name`` and ``end``, each a co
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
 import nbformat
+import numpy as np
 
 from nascore.book import plots
 from nascore.errors import ConfigError, unknown
 from nascore.evidence.claims import Claim
 from nascore.evidence.experiments import ONE, TWO, configs_of, load_experiment
+from nascore.evidence.growth import kept_edges
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni
-from nascore.evidence.verdicts import count_tested, in_order, verdicts
+from nascore.evidence.verdicts import Verdict, count_tested, in_order, verdicts
 from nascore.runs.config import SearchConfig
 from nascore.sweeps.store import RunStore
 
@@ -35,9 +38,11 @@ def write_pages(root: Path) -> list[Path]:
 
 def pages(root: Path) -> dict[Path, str]:
     """The text of each page that has blocks, as the code has it now."""
+    verdict = cache(partial(verdicts, "published", _recorded(root)))
     blocks = {
-        "found": lambda text: _found(root),
-        "verdicts": lambda text: _verdicts(root),
+        "found": lambda text: _found(root, verdict()),
+        "in_darts": lambda text: _in_darts(root),
+        "verdicts": lambda text: _verdicts(verdict()),
         "settings": lambda text: _settings(),
         "analyses": lambda text: _claims(root, _of_book("A")),
         "phenomena_chapters": lambda text: _chapters(text, _of_book("P")),
@@ -84,9 +89,8 @@ def _title(root: Path, chapter: str) -> str:
     return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
 
 
-def _found(root: Path) -> str:
+def _found(root: Path, verdict: Mapping[str, Verdict]) -> str:
     """The phenomena: what the paper says, what the book's records show, and why."""
-    verdict = verdicts("published", _recorded(root))
     return "\n\n".join(
         f"**[{_title(root, claim.chapter)}](../notebooks/{claim.chapter}.ipynb)**\\\n"
         f"*The paper says:* {claim.says}\\\n"
@@ -96,9 +100,20 @@ def _found(root: Path) -> str:
     )
 
 
-def _verdicts(root: Path) -> str:
+def _in_darts(root: Path) -> str:
+    """P3 in DARTS, in a sentence."""
+    arms = load_experiment("picture_in_darts", "published", _recorded(root))
+    one, two = (np.array([kept_edges(run)[-1] for run in arms[arm]]) for arm in (ONE, TWO))
+    edges = len(arms[TWO][0].config.space.edges)
+    return (
+        f"In DARTS, where the paper saw the failure, two levels keep {two.mean():.1f} of {edges} "
+        f"edges on average, and no edge at all in {(two == 0).sum()} of {len(two)} seeds; one "
+        f"level keeps {one.mean():.1f}."
+    )
+
+
+def _verdicts(found: Mapping[str, Verdict]) -> str:
     """What the book's records say of each claim, in a line; tests and checks apart."""
-    found = verdicts("published", _recorded(root))
     parts = []
     for tested, kind, good in ((True, "claim", "supported"), (False, "identity", "holds")):
         claims = [claim for claim in _of_book("POA") if claim.tested == tested]

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from nascore.engine.space import SearchSpace, Wiring, edge_name, short_name
 from nascore.evidence.analyses import mean_over_operations
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
-from nascore.evidence.growth import alpha_of, dropped, kept_edges, none_of
+from nascore.evidence.growth import alpha_of, dropped, kept_edges, none_of, turn
 from nascore.evidence.phenomena import cost_seen
 from nascore.runs.data import SPLITS
 from nascore.runs.datasets import DATASETS
@@ -224,7 +224,8 @@ PICTURE = {
 def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
     """The three phenomena in one setting: active edges, with the wiring above and L - H below.
 
-    A wiring shows all seeds: an edge is as wide as the share of them that keep it.
+    A wiring shows all seeds, at the start, each at its own turn (the epoch at which the running sum
+    of L - H is highest), and at the end: an edge is as wide as the share of them that keep it.
     """
     figure = plt.figure(figsize=(11.5, 6.6))
     cells, curves = figure.subfigures(2, height_ratios=(1, 2.6))
@@ -232,14 +233,16 @@ def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
     small = cells.subplots(1, 9)
     for n, (arm, title) in enumerate(PICTURE.items()):
         runs, colour = arms[arm], COLOURS[n]
-        kept = np.stack([kept_edges(run) for run in runs])
-        fewest = int(np.argmin(kept.mean(axis=0)))
-        for ax, epoch, name in zip(
-            small[3 * n : 3 * n + 3], (0, fewest, -1), ("start", "fewest", "end"), strict=True
-        ):
-            share = np.mean([~dropped(alpha_of(r), none_of(r))[epoch] for r in runs], axis=0)
+        when = {
+            "start": [0] * len(runs),
+            "turn": [turn(cost_seen(run)) for run in runs],
+            "end": [-1] * len(runs),
+        }
+        for ax, (name, epochs) in zip(small[3 * n : 3 * n + 3], when.items(), strict=True):
+            pairs = zip(runs, epochs, strict=True)
+            share = np.mean([~dropped(alpha_of(r), none_of(r))[e] for r, e in pairs], axis=0)
             _draw(runs[0].config.space, ax, share=share)
-            ax.set_title(f"{name}: {kept[:, epoch].mean():.1f}", fontsize="small")
+            ax.set_title(f"{name}: {share.sum():.1f}", fontsize="small")
         above, below = axes[:, n]
         active_edges({title: runs}, above)
         for line in above.lines:

@@ -4,7 +4,7 @@ import pytest
 
 from nascore import Run, SearchConfig, SearchSpace, search
 from nascore.book import plots
-from nascore.evidence import NOT_HELD_OUT, ONE_OF_FEWER, TWO, cost_seen, kept_edges
+from nascore.evidence import NOT_HELD_OUT, ONE_OF_FEWER, TWO, cost_seen, kept_edges, turn
 
 SEEDS = 3
 STEPS = [0, 2, 4]  # of two epochs
@@ -162,9 +162,13 @@ def test_the_picture_has_each_arm_with_its_edges_its_cost_and_three_wirings(runs
     figure = plots.picture(arms)
     cells, curves = figure.subfigs
     assert [ax.get_title() for ax in cells.axes] == [
-        *("start: 5.0", "fewest: 1.0", "end: 4.0"),
-        *("start: 5.0", "fewest: 1.0", "end: 1.0"),
-        *("start: 5.0", "fewest: 1.0", "end: 3.0"),
+        f"{name}: {np.mean([kept_edges(run)[at(run)] for run in arms[arm]]):.1f}"
+        for arm in (ONE_OF_FEWER, TWO, NOT_HELD_OUT)
+        for name, at in (
+            ("start", lambda run: 0),
+            ("turn", lambda run: turn(cost_seen(run))),
+            ("end", lambda run: -1),
+        )
     ]
     above, below = curves.axes[:3], curves.axes[3:]
     titles = ["one level", "two levels", "two levels, nothing held out"]
