@@ -129,7 +129,8 @@ def verdict_box(claim: str, arms: Arms, profile: str, arm: str | None = None) ->
     word, numbers, seen = verdict.verdict, _numbers(verdict), verdict.why
     if profile == "smoke":
         word, numbers = "no verdict", "profile smoke only shows that everything runs"
-    lines = {"The claim": said.says, "We see": seen, "Why": said.because}
+    who = "The paper says" if said.family == "book" and said.id[0] in "PA" else "We say"
+    lines = {who: said.says, "We see": seen, "Why": said.because}
     body = "".join(f"<p><b>{k}.</b> {html.escape(v)}</p>" for k, v in lines.items() if v)
     told = "<br>".join(html.escape(line) for line in (" · ".join(facts), numbers))
     word = f'<strong class="{_css(word)}">{claim}: {word}</strong>'

@@ -113,10 +113,12 @@ def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
     assert "effect +4 edges [+4, +4], bar 2, corrected p = 0.007, control +0.5" in box
     for part in (CLAIMS["P1"].says, "A &lt; B.", CLAIMS["P1"].because):
         assert part in box
+    assert "<b>The paper says.</b>" in box
     assert '<strong class="no-verdict">P1: no verdict</strong>' in smoke
     assert "supported" not in smoke and "corrected p" not in smoke
     checked = verdict_box("X1", {"one": [run]}, "laptop").data
     assert '<strong class="holds">X1: holds</strong>' in checked
+    assert "<b>We say.</b>" in checked
     assert "at most 0.5 nat, bar 1" in checked and "Why &amp; how." in checked
 
 
