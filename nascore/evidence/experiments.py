@@ -11,8 +11,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from beartype.door import is_bearable
+
 from nascore.engine.space import edge_name
-from nascore.errors import ConfigError, RecordError, checked, fits, shown, unknown
+from nascore.errors import TYPES, ConfigError, RecordError, checked, shown, unknown
 from nascore.evidence.profiles import (
     ELSEWHERE,
     EXPLORED,
@@ -84,7 +86,7 @@ def experiment(
             asked = SearchConfig(**{**settings[profile], **changes})
             base = SearchConfig(**{**settings[profile], **changes, **fixed})
             made = arms(base, *[profile][: len(signature(arms).parameters) - 1])
-            if not fits(made, dict[str, SearchConfig]):
+            if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
                 what = f"experiment {arms.__name__!r} returns {shown(made)}"
                 raise ConfigError(f"{what}: return a config for each arm, by its name.")
             for field in set(changes) & set(SearchConfig.model_fields):
