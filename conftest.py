@@ -2,9 +2,9 @@
 
 import pytest
 
-from nascore.engine.frameworks import FRAMEWORKS
 from nascore.engine.operations import NORMS, OPERATIONS
 from nascore.evidence import CLAIMS, EXPERIMENTS
+from nascore.frameworks import FRAMEWORKS
 from nascore.runs import DATASETS
 
 

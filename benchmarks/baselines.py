@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascore.engine.cpu.depthwise import Depthwise
 from nascore.engine.mask import Mask
 from nascore.engine.operations import BatchNorm, build_operation, relu_conv_norm
 from nascore.engine.space import Wiring
 from nascore.engine.supernet import Cell, Supernet, concatenate
 from nascore.engine.unrolled import Batch
+from nascore.fast.depthwise import Depthwise
 from nascore.runs.setup import Setup
 
 
@@ -89,15 +89,9 @@ def textbook(setup: Setup) -> None:
         images = split.images.contiguous()
         setup.splits[name] = replace(split, images=images, layout=torch.contiguous_format)
     setup.supernet.to(memory_format=torch.contiguous_format)
-    without_folding(setup.supernet)
     with_torchs_depthwise(setup.supernet)
     with_the_weight_as_a_product(setup.supernet)
     with_torchs_concatenation(setup.supernet)
-
-
-def without_folding(supernet: Supernet) -> None:
-    for cell in supernet.cells:
-        cell.fold = False
 
 
 def with_torchs_depthwise(supernet: Supernet) -> None:

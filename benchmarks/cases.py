@@ -17,12 +17,12 @@ import torch
 from measure import exponent, process, ratio, rounds, seconds
 
 from nascore import SearchConfig, sweep
-from nascore.engine.cpu.depthwise import Depthwise
-from nascore.engine.cpu.memory import keep_freed_memory, peak_memory
 from nascore.engine.operations import OPERATIONS, operation
 from nascore.engine.space import CANDIDATES, Wiring
 from nascore.engine.unrolled import Batch
 from nascore.evidence.experiments import ONE, picture
+from nascore.fast.depthwise import Depthwise
+from nascore.fast.memory import keep_freed_memory, peak_memory
 from nascore.runs.datasets import dataset
 from nascore.runs.history import History
 from nascore.runs.setup import Setup, set_up
@@ -78,10 +78,8 @@ def dense(device: str, count: int) -> dict:
         "SNAS": setup_at(device=device, framework="snas"),
         "DARTS, bi-level": setup_at(level="bi", search_examples=BATCH, **at),
         "DARTS, recompute": setup_at(recompute=True, **at),
-        "DARTS, not folded": setup_at(**at),
         "DARTS, textbook": setup_at(**at),
     }
-    baselines.without_folding(setups["DARTS, not folded"].supernet)
     baselines.textbook(setups["DARTS, textbook"])
     if device != "cpu":
         setups["DARTS, channels last"] = setup_at(channels_last=True, **at)
@@ -91,7 +89,6 @@ def dense(device: str, count: int) -> dict:
     times = rounds(steps, count, setups["DARTS"].device, "dense")
     rows = [
         ratio(times, "DARTS, textbook", "DARTS", ">= 3.5"),
-        ratio(times, "DARTS, not folded", "DARTS"),
         ratio(times, "DARTS, bi-level", "DARTS", "<= 2.1"),
         ratio(times, "DARTS, recompute", "DARTS"),
         ratio(times, "SNAS", "DARTS"),

@@ -1,5 +1,8 @@
 """Differentiable architecture search, seen through its local cost.
 
+Folders import only from those before them: fast, engine, frameworks, runs, sweeps, theory,
+evidence, book. The paper's mathematics is in engine and frameworks: read these first.
+
 The public names. No module bears the name of one of them: `nascore.search` is the function, always.
 """
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Generator, Tensor, nn
 
-from nascore.engine import Framework, Mask
+from nascore.engine import Mask
 from nascore.evidence import (
     EXPLORED,
     Evidence,
@@ -21,6 +21,7 @@ from nascore.evidence import (
     seeds_of,
     sign_flip,
 )
+from nascore.frameworks import Framework
 from nascore.runs import dataset
 
 

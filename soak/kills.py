@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nascore import Run, RunStore, SearchConfig, search, sweep
-from nascore.engine.step import Learner
 from nascore.errors import Interrupted
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs import loop, run
+from nascore.runs.step import Learner
 from soak.trials import FORK, Attack, in_a_child
 
 FRAMEWORKS = ("dsnas", "darts", "reinforce", "pcdarts")

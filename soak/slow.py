@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from nascore.engine import DSNAS
+from nascore.frameworks import DSNAS
 
 TRACE = "NASCORE_SOAK_TRACE"  # a folder, in the environment
 

@@ -12,7 +12,8 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from nascore import RunStore, SearchConfig, SearchSpace, Supernet, search
-from nascore.engine import local_cost, make_framework, stream
+from nascore.engine import local_cost, stream
+from nascore.frameworks import make_framework
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # two processes of tests share the cores

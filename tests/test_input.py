@@ -10,8 +10,9 @@ import nascore.evidence
 import nascore.runs
 from nascore import Run, RunStore, SearchConfig, SearchSpace, Supernet, Wiring, search, sweep
 from nascore.__main__ import main
-from nascore.engine import build_norm, build_operation, edge_name, make_framework, parse_edge
+from nascore.engine import build_norm, build_operation, edge_name, parse_edge
 from nascore.errors import ConfigError, Interrupted, RecordError
+from nascore.frameworks import make_framework
 from nascore.runs import dataset, set_up
 from nascore.runs.loop import Searcher
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from nascore import SearchConfig, SearchSpace, search
-from nascore.engine import DARTS, OPERATIONS, build_norm, build_operation, pull_back
+from nascore.engine import OPERATIONS, build_norm, build_operation, pull_back
 from nascore.engine.mask import Mask
 from nascore.evidence import CLAIMS, EXPERIMENTS, configs_of, judge, run_experiment
+from nascore.frameworks import DARTS
 from nascore.runs import DATASETS
 
 FOLDER = Path(__file__).parent.parent / "notebooks"

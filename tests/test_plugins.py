@@ -6,9 +6,9 @@ from types import ModuleType
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from nascore.engine import FRAMEWORKS, Framework, Mask
+from nascore.engine import Mask
 from nascore.errors import ConfigError
-from nascore.methods import GDAS
+from nascore.frameworks import FRAMEWORKS, GDAS, Framework
 from nascore.plugins import Registry, failure, is_built_in, source_digest
 
 
@@ -27,8 +27,8 @@ def a_function():
 
 
 CELL = """
-from nascore.engine import Framework
-from nascore.methods import GDAS
+from nascore.frameworks import Framework
+from nascore.frameworks import GDAS
 from pydantic import Field
 
 class Mine(Framework):

@@ -1,7 +1,4 @@
-"""The book: figures and tables, executing notebooks, building pages.
-
-Imports only engine, methods, runs, sweeps, theory, evidence, and errors, folders, plugins and lazy.
-"""
+"""The book: figures and tables, executing notebooks, building pages."""
 
 from typing import TYPE_CHECKING
 

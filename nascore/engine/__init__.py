@@ -1,8 +1,4 @@
-"""The paper's mathematics: cells, masks, frameworks, the local cost, one step of a search.
-
-Read these files first; cpu/ only makes them fast and can be skipped.
-Imports only errors, folders, plugins and lazy.
-"""
+"""The paper's mathematics: cells, masks, frameworks, the local cost, one step of a search."""
 
 from typing import TYPE_CHECKING
 
@@ -12,13 +8,6 @@ if TYPE_CHECKING:
     from nascore.engine.cost import local_cost as local_cost
     from nascore.engine.cost import loss_and_entropy as loss_and_entropy
     from nascore.engine.cost import pull_back as pull_back
-    from nascore.engine.frameworks import DARTS as DARTS
-    from nascore.engine.frameworks import DSNAS as DSNAS
-    from nascore.engine.frameworks import FRAMEWORKS as FRAMEWORKS
-    from nascore.engine.frameworks import SNAS as SNAS
-    from nascore.engine.frameworks import Framework as Framework
-    from nascore.engine.frameworks import framework as framework
-    from nascore.engine.frameworks import make_framework as make_framework
     from nascore.engine.mask import Mask as Mask
     from nascore.engine.operations import NORMS as NORMS
     from nascore.engine.operations import OPERATIONS as OPERATIONS
@@ -32,7 +21,6 @@ if TYPE_CHECKING:
     from nascore.engine.space import Wiring as Wiring
     from nascore.engine.space import edge_name as edge_name
     from nascore.engine.space import parse_edge as parse_edge
-    from nascore.engine.step import Learner as Learner
     from nascore.engine.supernet import Supernet as Supernet
     from nascore.engine.unrolled import unrolled_cost as unrolled_cost
 

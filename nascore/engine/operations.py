@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascore.engine.cpu import folded
-from nascore.engine.cpu.depthwise import Depthwise
 from nascore.engine.space import OPERATIONS
 from nascore.errors import ConfigError, checked
+from nascore.fast.depthwise import Depthwise
 from nascore.plugins import Registry, failure, is_built_in, needs_to_be_callable
 
 Norm = Callable[[int], nn.Module]
@@ -33,7 +32,7 @@ def operation(name: str, *, replace: bool = False) -> Callable:
 
     The module maps (B, channels, H, W) to the same shape; ``norm(channels)`` is the normalisation
     that the config asks for. A ``forward(x, z)`` may take the weight z along; one without z has its
-    result multiplied by it. A method ``fold`` may say what makes it faster on a CPU: cpu/folded.py.
+    result multiplied by it.
 
     Raises ConfigError if the name is in use and not to be replaced.
 
@@ -131,9 +130,6 @@ class BatchNorm(nn.BatchNorm2d):
         scale = None if z is None else z.repeat(x.shape[1])
         return F.batch_norm(x, None, None, scale, training=True, eps=self.eps)
 
-    def fold(self, v: Tensor, weight: Tensor, z: Tensor) -> folded.Term:
-        return folded.term(v, weight, z, self.eps)
-
 
 class GroupNorm(nn.GroupNorm):
     """Group normalisation, with z as its scale."""
@@ -166,9 +162,6 @@ class Skip(Weighted):
     def __init__(self, channels: int, norm: Norm):
         super().__init__(nn.Identity())
 
-    def fold(self, source: folded.Source, z: Tensor) -> folded.Term:
-        return source.identity(z)
-
 
 class Pool(nn.Module):
     """A pool, which keeps the shape, and a normalisation."""
@@ -179,9 +172,6 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         return self.norm(self.pool(x), z)
-
-    def fold(self, source: folded.Source, z: Tensor) -> folded.Term | None:
-        return source.pool(self.pool, self.norm, z)
 
 
 max_pool = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
@@ -200,18 +190,12 @@ class Separable(nn.Module):
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         return self.norm(self.pointwise(self.depthwise(F.relu(x))), z)
 
-    def fold(self, source: folded.Source, z: Tensor) -> folded.Term | None:
-        return source.separable(self.depthwise, self.pointwise, self.norm, z)
-
 
 class Chain(nn.Sequential):
     """Two operations, one after the other; the second takes the weight."""
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         return self[1](self[0](x), z)
-
-    def fold(self, source: folded.Source, z: Tensor) -> folded.Term | Tensor:
-        return source.then(self[0]).through(self[1], z)
 
 
 def twice(channels: int, kernel: int, norm: Norm) -> nn.Module:

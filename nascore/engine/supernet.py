@@ -1,18 +1,16 @@
 """The supernet: the weights theta of every operation on every edge of every cell."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nascore.engine.cpu import folded
-from nascore.engine.cpu.concatenate import concatenate
 from nascore.engine.mask import Mask, Rows
 from nascore.engine.operations import Weighted, build_norm, build_operation, relu_conv_norm
 from nascore.engine.space import SearchSpace
 from nascore.errors import ConfigError, checked
+from nascore.fast.concatenate import concatenate
 
 
 class _UnitWeight(torch.autograd.Function):
@@ -50,7 +48,6 @@ class Cell(nn.Module):
         super().__init__()
         self.space = space
         self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
-        self.fold = all(folded.folds(module[-1]) for module in self.preprocess)
         self.operations = nn.ModuleList(nn.ModuleDict() for _ in space.edges)
         for modules, choices in zip(self.operations, space.choices, strict=True):
             for k in choices:
@@ -67,8 +64,6 @@ class Cell(nn.Module):
             inputs: one tensor for each input node, (B, channels of that input, H, W).
             weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
         """
-        if folded.applies(self, mask, inputs[0]):
-            return folded.nodes(self, inputs, weights, mask)
         active, probed = mask.running(self.space), mask.probed if weights[0].requires_grad else None
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         edges = enumerate(self.space.edges)
@@ -159,18 +154,6 @@ class Supernet(nn.Module):
             self.cells.append(Cell(space, sources, channels, norm, build))
             sources = [*sources, channels * len(space.output_nodes)][1:]
         self.classifier = nn.Linear(sources[-1], classes, bias=False)
-
-    @contextmanager
-    def unfolded(self) -> Iterator[None]:
-        """While open, every operation is a call of its own module: for hooks, and to compare."""
-        before = [cell.fold for cell in self.cells]
-        for cell in self.cells:
-            cell.fold = False
-        try:
-            yield
-        finally:
-            for cell, fold in zip(self.cells, before, strict=True):
-                cell.fold = fold
 
     def operations(self) -> Iterator[tuple[tuple[int, int, int], nn.Module]]:
         """Every operation that has a module: its place (cell, edge, operation) and the module."""

@@ -1,7 +1,4 @@
-"""Experiments and claims: which searches are run, what is measured in them, what is decided.
-
-Imports only engine, methods, runs, sweeps, theory, and errors, folders, plugins and lazy.
-"""
+"""Experiments and claims: which searches are run, what is measured in them, what is decided."""
 
 from typing import TYPE_CHECKING
 

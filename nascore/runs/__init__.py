@@ -1,7 +1,4 @@
-"""Searches that run: their config and data, the loop, and the records of what came of them.
-
-Imports only engine, methods and what lies at the bottom: errors, folders, plugins and lazy.
-"""
+"""Searches that run: their config and data, the loop, and the records of what came of them."""
 
 from typing import TYPE_CHECKING
 

@@ -37,7 +37,7 @@ from nascore.errors import ConfigError, checked, explain, shown
 from nascore.plugins import Registry, twelve_digits
 
 if TYPE_CHECKING:
-    from nascore.engine.frameworks import Framework
+    from nascore.frameworks import Framework
 
 
 class ReadOnly(dict):
@@ -167,7 +167,7 @@ class SearchConfig(BaseModel):
     @classmethod
     def _framework_and_options(cls, fields: dict[str, Any]) -> dict[str, Any]:
         """The framework by name and its options by theirs, however they were given."""
-        from nascore.engine.frameworks import FRAMEWORKS, Framework, make_framework
+        from nascore.frameworks import FRAMEWORKS, Framework, make_framework
 
         if not isinstance(fields, Mapping):
             raise ConfigError(f"{shown(fields)}: give fields of SearchConfig by name.")
@@ -288,7 +288,7 @@ class SearchConfig(BaseModel):
                 raise ConfigError(f"{few}: batch_size={self.batch_size}.")
 
     def make_framework(self) -> "Framework":
-        from nascore.engine.frameworks import make_framework
+        from nascore.frameworks import make_framework
 
         return make_framework(self.framework, **self.framework_options)
 
@@ -414,8 +414,8 @@ def _every_mistake_named() -> Iterator[None]:
 
 def _registries() -> dict[str, Registry]:
     """Where the plug-ins of a field are found. Imports torch."""
-    from nascore.engine.frameworks import FRAMEWORKS
     from nascore.engine.operations import NORMS, OPERATIONS
+    from nascore.frameworks import FRAMEWORKS
     from nascore.runs.datasets import DATASETS
 
     return {"framework": FRAMEWORKS, "dataset": DATASETS, "norm": NORMS, "operations": OPERATIONS}

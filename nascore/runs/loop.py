@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from nascore.engine.cpu.memory import keep_freed_memory
 from nascore.errors import ConfigError, Interrupted, RecordError, checked
+from nascore.fast.memory import keep_freed_memory
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from nascore.engine.cpu.memory import peak_memory
+from nascore.fast.memory import peak_memory
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -70,7 +70,7 @@ def code() -> str:
     Of the book, of theorems and claims nothing is in it: they look at runs, and make none.
     """
     digest = hashlib.sha256()
-    for folder in ("engine", "methods", "runs"):
+    for folder in ("fast", "engine", "frameworks", "runs"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
             digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode())
             digest.update(path.read_bytes())

@@ -12,8 +12,8 @@ import psutil
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from nascore.engine.frameworks import FRAMEWORKS
 from nascore.errors import ConfigError
+from nascore.frameworks import FRAMEWORKS
 from nascore.runs.config import SearchConfig
 from nascore.runs.datasets import DATASETS
 from nascore.runs.history import OUTCOMES, SPLITS, VARIABLES

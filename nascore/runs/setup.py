@@ -8,18 +8,18 @@ import torch
 from torch import Generator, Tensor
 
 from nascore.engine.cost import pull_back
-from nascore.engine.frameworks import Framework
 from nascore.engine.mask import Mask
 from nascore.engine.random import stream, stream_seed
 from nascore.engine.space import SearchSpace
-from nascore.engine.step import Learner
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch
 from nascore.errors import ConfigError, checked
+from nascore.frameworks import Framework
 from nascore.plugins import failure
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import Batches, Split, load_splits
 from nascore.runs.datasets import DATASETS
+from nascore.runs.step import Learner
 
 _GLOBAL_RANDOMNESS = Lock()  # torch initialises modules from it; searches may share a process
 

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.space import SearchSpace
-from nascore.engine.step import Seen
 from nascore.runs.data import SPLITS
 from nascore.runs.history import OUTCOMES, History
+from nascore.runs.step import Seen
 
 
 class EpochStatistics(nn.Module):

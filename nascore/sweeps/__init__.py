@@ -1,7 +1,4 @@
-"""Many searches: a store of their records, sweeps over processes and clusters, a catalogue.
-
-Imports only engine, methods, runs and what lies at the bottom: errors, folders, plugins and lazy.
-"""
+"""Many searches: a store of their records, sweeps over processes and clusters, a catalogue."""
 
 from typing import TYPE_CHECKING
 

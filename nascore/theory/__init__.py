@@ -1,7 +1,4 @@
-"""The paper's theorems in numbers, each beside the chapter that quotes it.
-
-Imports only engine, methods, runs, sweeps, and errors, folders, plugins and lazy.
-"""
+"""The paper's theorems in numbers, each beside the chapter that quotes it."""
 
 from typing import TYPE_CHECKING
 

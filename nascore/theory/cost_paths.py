@@ -80,7 +80,7 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
     def keep_output(module, inputs, x):
         outputs.append(x.requires_grad_())  # also where nothing arrives, and it is a plain 0
 
-    with ExitStack() as hooks, supernet.unfolded():
+    with ExitStack() as hooks:
         for place, module in supernet.operations():
             hooks.enter_context(module.register_forward_pre_hook(partial(read, place)))
         for cell in supernet.cells:

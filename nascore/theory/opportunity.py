@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks import DSNAS
 from nascore.engine.space import SearchSpace
 from nascore.engine.supernet import Supernet
 from nascore.errors import ConfigError
+from nascore.frameworks import DSNAS
 
 LARGEST = 20  # most edges for which all patterns of active edges are listed: a million of them
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 from nascore import SearchSpace, Wiring
 from nascore.engine.cost import pull_back
-from nascore.engine.frameworks import DARTS
 from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
+from nascore.frameworks import DARTS
 
 
 def test_what_lies_behind_an_unreached_node_is_not_seen():

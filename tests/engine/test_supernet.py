@@ -1,5 +1,4 @@
 import shutil
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -7,15 +6,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from nascore import SearchSpace, Wiring
-from nascore.engine.cpu import folded
-from nascore.engine.frameworks import DARTS, FRAMEWORKS
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS
+from nascore.frameworks import DARTS, FRAMEWORKS
 
 
 def paired(norms):
-    """Every framework with every norm; those of methods/ with batch normalisation alone."""
-    papers = [name for name, kind in FRAMEWORKS.items() if "engine" in kind.__module__]
+    """The paper's frameworks with every norm, the others with batch normalisation alone."""
+    papers = ["darts", "snas", "dsnas", "proxylessnas"]
     return [(n, norm) for n in FRAMEWORKS for norm in norms if n in papers or norm == "batch"]
 
 
@@ -73,53 +71,8 @@ def test_a_one_hot_mask_equals_the_dense_formula_with_the_same_weights(supernet,
         assert torch.allclose(one, other, atol=1e-10)
 
 
-@pytest.mark.parametrize("size", [6, 7])
-@pytest.mark.parametrize(
-    "space",
-    [
-        SearchSpace.minimal(),
-        SearchSpace.simplified(),
-        SearchSpace(nodes=3, output_nodes=[3, 4]),
-        SearchSpace(allowed={"(0,2)": ["none"], "(1,2)": ["none"], "(2,3)": ["sep_conv_3x3"]}),
-        SearchSpace(allowed={"(0,2)": ["dil_conv_5x5"], "(1,2)": ["dil_conv_3x3", "none"]}),
-        SearchSpace(nodes=1, operations=["none", "skip_connect"]),
-    ],
-    ids=["minimal", "simplified", "outputs", "unreached", "dilated", "skip"],
-)
-def test_the_folded_path_is_the_same_function(space, size, supernet, batch, alpha, measure, draw):
-    """Logits, cost, output cost and the gradients of theta and images, to 1e-10 in float64."""
-    net = supernet(space)
-    images = F.interpolate(batch[0], size).to(memory_format=torch.channels_last)
-    results = []
-    for fold in (False, True):
-        net.zero_grad()
-        x, mask = images.clone().requires_grad_(), draw("darts", space, alpha(space))
-        assert folded.applies(net.cells[0], mask, x) == (size == 6)
-        with nullcontext() if fold else net.unfolded():
-            seen = measure(net, (x, batch[1]), mask)
-        theta = [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
-        results.append((seen.logits, seen.cost, seen.output_cost, x.grad, *theta))
-    for one, other in zip(*results, strict=True):
-        assert torch.allclose(one, other, atol=1e-10)
-
-
-def test_the_folded_path_is_the_same_function_when_differentiated_twice(supernet, batch, alpha):
-    """As the second order does: d/dZ of a sum of theta gradients, to 1e-10."""
-    net, results = supernet(), []
-    for fold in (False, True):
-        mask = DARTS().draw(alpha())
-        z = mask.per_cell(2)
-        with nullcontext() if fold else net.unfolded():
-            loss = F.cross_entropy(net(batch[0], z, mask), batch[1])
-        slopes = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
-        total = sum((slope**2).sum() for slope in slopes)
-        results.append(torch.autograd.grad(total, z)[0])
-    assert torch.allclose(*results, atol=1e-10) and (results[0].abs() > 1e-6).any()
-
-
-@pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("name", ["darts", "dsnas", "proxylessnas"])
-def test_recomputing_changes_nothing(name, fold, supernet, batch, alpha, draw):
+def test_recomputing_changes_nothing(name, supernet, batch, alpha, draw):
     """Logits, cost, output cost and theta gradients, to 1e-10; and a second derivative."""
     results = []
     for recompute in (False, True):
@@ -127,15 +80,14 @@ def test_recomputing_changes_nothing(name, fold, supernet, batch, alpha, draw):
         mask = draw(name, net.space, alpha(), seed=3)
         z = mask.per_cell(2)
         outputs = net.unit_weights(z)
-        with nullcontext() if fold else net.unfolded():
-            logits = net(batch[0], z, mask, outputs)
-            loss = F.cross_entropy(logits, batch[1])
-            theta = [p for (_, e, k), o in net.operations() for p in o.parameters()]
-            theta = [net.classifier.weight, net.stem[0].weight, *theta]
-            slopes = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
-            total = sum((slope**2).sum() for slope in slopes)
-            (twice,) = torch.autograd.grad(total, z, retain_graph=True)
-            loss.backward()
+        logits = net(batch[0], z, mask, outputs)
+        loss = F.cross_entropy(logits, batch[1])
+        theta = [p for (_, e, k), o in net.operations() for p in o.parameters()]
+        theta = [net.classifier.weight, net.stem[0].weight, *theta]
+        slopes = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
+        total = sum((slope**2).sum() for slope in slopes)
+        (twice,) = torch.autograd.grad(total, z, retain_graph=True)
+        loss.backward()
         results.append((logits, z.grad, outputs.grad, twice, *slopes))
     assert (twice.abs() > 1e-6).any()
     for one, other in zip(*results, strict=True):
@@ -168,7 +120,7 @@ def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha, dr
         mask = draw(name, net.space, alpha().float(), seed=3)
         z = mask.per_cell(2)
         outputs = net.unit_weights(z)
-        with torch.autocast("cpu", torch.bfloat16, enabled=amp), net.unfolded():
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
             logits = net(batch[0].float(), z, mask, outputs)
         F.cross_entropy(logits.float(), batch[1]).backward()
         results.append((logits.float(), outputs.grad))
@@ -220,19 +172,6 @@ def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha, measure):
         results.append((seen.logits, seen.cost, *(p.grad for p in net.parameters())))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-10)
-
-
-def test_what_the_folded_path_cannot_do_takes_the_plain_one(supernet, batch, alpha):
-    mask = DARTS().draw(alpha())
-    assert folded.applies(supernet().cells[0], mask, batch[0])
-    assert not folded.applies(supernet(norm="layer").cells[0], mask, batch[0])
-    assert not folded.applies(supernet().cells[0], mask, batch[0].to("meta"))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not folded.applies(supernet().cells[0], mask, batch[0])
-    discrete = one_hot_mask(SearchSpace.minimal(), ["skip_connect"] * 5)
-    assert not folded.applies(supernet().cells[0], discrete, batch[0])
-    probing = Mask(mask.weight, mask.score, probed=[[1]] * 5)
-    assert not folded.applies(supernet().cells[0], probing, batch[0])
 
 
 @pytest.mark.parametrize("name, norm", paired(NORMS))

@@ -5,9 +5,9 @@ from torch.func import functional_call
 
 from nascore import SearchSpace, Wiring
 from nascore.engine.cost import pull_back
-from nascore.engine.frameworks import DARTS
 from nascore.engine.mask import Mask
 from nascore.engine.unrolled import unrolled_cost
+from nascore.frameworks import DARTS
 
 
 @pytest.fixture

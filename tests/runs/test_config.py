@@ -5,8 +5,8 @@ import pickle
 import pytest
 
 from nascore import SearchConfig
-from nascore.engine.frameworks import SNAS
 from nascore.errors import ConfigError
+from nascore.frameworks import SNAS
 
 
 def test_defaults_are_the_authors_protocol():

@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 
 from nascore import search
-from nascore.engine.frameworks import FRAMEWORKS
 from nascore.engine.mask import Mask
 from nascore.engine.random import stream
-from nascore.engine.step import Learner
 from nascore.errors import ConfigError
+from nascore.frameworks import FRAMEWORKS
 from nascore.runs.loop import Searcher
 from nascore.runs.setup import set_up
+from nascore.runs.step import Learner
 
 
 def state(searcher):

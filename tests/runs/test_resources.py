@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from nascore import RunStore, search
-from nascore.engine.frameworks import FRAMEWORKS
-from nascore.engine.step import Learner
 from nascore.errors import ConfigError
+from nascore.frameworks import FRAMEWORKS
 from nascore.runs import History, resources
 from nascore.runs.loop import Searcher
+from nascore.runs.step import Learner
 
 CPU = torch.device("cpu")
 

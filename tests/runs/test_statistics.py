@@ -5,9 +5,9 @@ import torch
 from nascore import SearchSpace
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.mask import Mask
-from nascore.engine.step import Seen
 from nascore.runs.history import History
 from nascore.runs.statistics import EpochStatistics
+from nascore.runs.step import Seen
 
 SPACE = SearchSpace.minimal()
 LOGITS, LABELS = torch.tensor([[2.0, 0], [2, 0], [0, 1]]), torch.tensor([0, 1, 1])

@@ -17,7 +17,7 @@ MODULE = """
 import os, signal, time
 from pathlib import Path
 
-from nascore.engine import DARTS
+from nascore.frameworks import DARTS
 
 HERE = Path(__file__).parent
 

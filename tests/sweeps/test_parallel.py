@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from nascore import RunStore, search, sweep
-from nascore.engine.frameworks import DARTS
 from nascore.errors import ConfigError, RecordError, SweepError
+from nascore.frameworks import DARTS
 
 pytestmark = pytest.mark.slow  # each sweep starts processes
 
@@ -167,7 +167,8 @@ def test_wrong_arguments(tiny, draw):
 
 
 MODULE = """
-from nascore.engine import Framework, Mask
+from nascore.engine import Mask
+from nascore.frameworks import Framework
 
 class Sharp(Framework):
     "DARTS with a temperature."

@@ -231,7 +231,7 @@ def test_a_module_that_sweeps_when_it_is_imported(tiny, tmp_path, monkeypatch):
     """Without if __name__ == "__main__", each worker would start a sweep of its own."""
     (tmp_path / "sweeping_module.py").write_text(
         "from nascore import SearchConfig, sweep\n"
-        "from nascore.engine import DARTS\n"
+        "from nascore.frameworks import DARTS\n"
         "class Mine(DARTS): pass\n"
         "import sys\n"
         "if 'pytest' not in sys.modules: sweep([SearchConfig(dataset='synthetic')], workers=2)\n"
@@ -245,7 +245,7 @@ def test_a_module_that_sweeps_when_it_is_imported(tiny, tmp_path, monkeypatch):
 @LONG
 def test_what_a_search_prints_is_no_answer(traced, tmp_path, capfd, monkeypatch):
     (tmp_path / "printing.py").write_text(
-        "from nascore.engine import DARTS\n"
+        "from nascore.frameworks import DARTS\n"
         "print('imported')\n"
         "class Loud(DARTS):\n"
         "    def draw(self, alpha, generator):\n"

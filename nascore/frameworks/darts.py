@@ -1,7 +1,7 @@
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
+from nascore.frameworks.base import Formulas, Framework, framework
 
 
 @framework("darts")

@@ -7,7 +7,7 @@ from nascore import SearchSpace
 from nascore.engine.cost import pull_back
 from nascore.engine.random import stream
 from nascore.errors import ConfigError
-from nascore.methods import DrNAS
+from nascore.frameworks import DrNAS
 
 SPACE = SearchSpace.minimal()
 DRAWS = 20_000

@@ -140,8 +140,8 @@ def _wrong(plugin: Any) -> str | None:
     return None
 
 
-FRAMEWORKS = Registry("framework", _wrong, home="nascore.methods")
-"""The frameworks by the name that a config gives: the paper's four here, more in methods/."""
+FRAMEWORKS = Registry("framework", _wrong, home="nascore.frameworks")
+"""The frameworks by the name that a config gives: each in a file of its own."""
 
 
 @checked

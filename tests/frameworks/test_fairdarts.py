@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from nascore import SearchSpace
 from nascore.errors import ConfigError
-from nascore.methods import FairDARTS
+from nascore.frameworks import FairDARTS
 from nascore.runs.setup import set_up
 
 SPACE = SearchSpace.minimal()

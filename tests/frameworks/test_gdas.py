@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from nascore.engine.random import gumbel, stream
 from nascore.errors import ConfigError
-from nascore.methods import GDAS
+from nascore.frameworks import GDAS
 from nascore.runs.loop import Searcher
 
 

@@ -1,8 +1,8 @@
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
+from nascore.frameworks.base import Formulas, Framework, framework
 
 
 @framework("dsnas")

@@ -5,7 +5,7 @@ import pytest
 
 SCRIPT = """
 import torch
-from nascore.engine.cpu.memory import keep_freed_memory
+from nascore.fast.memory import keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -39,7 +39,7 @@ def test_freed_memory_stays_only_if_it_is_to_be_kept():
 
 PEAK = """
 import subprocess, sys
-from nascore.engine.cpu.memory import peak_memory
+from nascore.fast.memory import peak_memory
 
 before = peak_memory()
 block = bytearray(200_000_000)

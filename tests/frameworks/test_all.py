@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from nascore import search
-from nascore.engine.frameworks import FRAMEWORKS, make_framework
 from nascore.engine.random import stream
-from nascore.engine.step import Learner
 from nascore.errors import ConfigError
+from nascore.frameworks import FRAMEWORKS, make_framework
 from nascore.runs.loop import Searcher
 from nascore.runs.setup import set_up
+from nascore.runs.step import Learner
 
 pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
 levels = pytest.mark.parametrize("level", ["single", "bi"])

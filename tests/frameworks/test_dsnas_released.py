@@ -1,8 +1,7 @@
 import torch
 
-from nascore.engine.frameworks import DSNAS
 from nascore.engine.random import stream
-from nascore.methods import ReleasedDSNAS
+from nascore.frameworks import DSNAS, ReleasedDSNAS
 
 
 def test_gradient_is_autograd_through_the_log_of_the_sum_row_by_row(supernet, alpha, by_cost):

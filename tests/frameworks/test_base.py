@@ -8,7 +8,10 @@ import torch.nn.functional as F
 
 from nascore import SearchSpace, search
 from nascore.engine.cost import pull_back
-from nascore.engine.frameworks import (
+from nascore.engine.mask import Mask
+from nascore.engine.random import gumbel, stream
+from nascore.errors import ConfigError
+from nascore.frameworks import (
     DARTS,
     DSNAS,
     FRAMEWORKS,
@@ -18,11 +21,8 @@ from nascore.engine.frameworks import (
     framework,
     make_framework,
 )
-from nascore.engine.mask import Mask
-from nascore.engine.random import gumbel, stream
-from nascore.engine.step import Learner
-from nascore.errors import ConfigError
 from nascore.runs.setup import check_framework
+from nascore.runs.step import Learner
 
 RESTRICTED = SearchSpace(allowed={"(0,2)": ["none"], "(1,3)": ["skip_connect", "sep_conv_3x3"]})
 

@@ -2,8 +2,8 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
+from nascore.frameworks.base import Formulas, Framework, framework
 
 
 @framework("drnas")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nascore.engine.cpu.concatenate import concatenate
+from nascore.fast.concatenate import concatenate
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from nascore import SearchSpace, search
-from nascore.engine import step
 from nascore.engine.cost import pull_back
-from nascore.engine.frameworks import make_framework
 from nascore.engine.mask import Mask
 from nascore.engine.random import stream
 from nascore.errors import ConfigError
+from nascore.frameworks import make_framework
+from nascore.runs import step
 from nascore.runs.loop import Searcher
 from nascore.runs.setup import set_up
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore.engine.cpu.depthwise import Depthwise, join_places, split_places
+from nascore.fast.depthwise import Depthwise, join_places, split_places
 
 
 def gradients(x, weight, y):

@@ -2,9 +2,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
+from nascore.frameworks.base import Formulas, Framework, framework
 
 
 @framework("proxylessnas")

@@ -3,9 +3,9 @@ from typing import Self
 from pydantic import PositiveFloat
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
+from nascore.frameworks.base import Formulas, Framework, framework
 
 
 @framework("snas")

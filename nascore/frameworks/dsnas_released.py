@@ -2,9 +2,9 @@ from dataclasses import replace
 
 from torch import Generator, Tensor
 
-from nascore.engine.frameworks.base import Formulas, framework
-from nascore.engine.frameworks.dsnas import DSNAS
 from nascore.engine.mask import Mask
+from nascore.frameworks.base import Formulas, framework
+from nascore.frameworks.dsnas import DSNAS
 
 
 @framework("dsnas-released")

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
-from nascore.engine.cpu.concatenate import concatenate
-from nascore.engine.frameworks.base import Formulas, Framework, framework
 from nascore.engine.mask import Mask
 from nascore.engine.operations import build_operation
 from nascore.errors import ConfigError
+from nascore.fast.concatenate import concatenate
+from nascore.frameworks.base import Formulas, Framework, framework
 
 
 @framework("pcdarts")

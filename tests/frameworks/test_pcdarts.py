@@ -6,12 +6,11 @@ import torch.nn.functional as F
 from torch.func import functional_call
 
 from nascore import SearchConfig, SearchSpace, Wiring, search
-from nascore.engine.frameworks import make_framework
 from nascore.engine.mask import Mask
-from nascore.engine.step import Learner
 from nascore.errors import ConfigError
-from nascore.methods import PCDARTS
+from nascore.frameworks import PCDARTS, make_framework
 from nascore.runs.setup import check_framework, set_up
+from nascore.runs.step import Learner
 
 SPACES = {
     "minimal": SearchSpace.minimal(),

@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from nascore.engine.cost import local_cost, pull_back
-from nascore.engine.frameworks.base import Framework
 from nascore.engine.mask import Mask
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch, unrolled_cost
+from nascore.frameworks.base import Framework
 
 
 class Seen(NamedTuple):

@@ -1,0 +1,21 @@
+"""Frameworks, one small file each: how each draws a mask Z, and with which score s.
+
+Every framework serves both levels: single-level search forms the cost on the batch that theta
+learns from, bi-level search on a batch of the search set.
+"""
+
+from nascore.frameworks.base import FRAMEWORKS as FRAMEWORKS
+from nascore.frameworks.base import Formulas as Formulas
+from nascore.frameworks.base import Framework as Framework
+from nascore.frameworks.base import framework as framework
+from nascore.frameworks.base import make_framework as make_framework
+from nascore.frameworks.darts import DARTS as DARTS
+from nascore.frameworks.drnas import DrNAS as DrNAS
+from nascore.frameworks.dsnas import DSNAS as DSNAS
+from nascore.frameworks.dsnas_released import ReleasedDSNAS as ReleasedDSNAS
+from nascore.frameworks.fairdarts import FairDARTS as FairDARTS
+from nascore.frameworks.gdas import GDAS as GDAS
+from nascore.frameworks.pcdarts import PCDARTS as PCDARTS
+from nascore.frameworks.proxylessnas import ProxylessNAS as ProxylessNAS
+from nascore.frameworks.reinforce import REINFORCE as REINFORCE
+from nascore.frameworks.snas import SNAS as SNAS
