@@ -9,6 +9,11 @@ import struct
 import sys
 import tarfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +25,7 @@ from nascore import RunStore, SearchConfig, search, sweep
 from nascore.errors import ConfigError, DataError
 from nascore.runs import datasets
 from nascore.runs.data import load_splits
-from nascore.runs.datasets import DATASETS, dataset, read_idx
+from nascore.runs.datasets import DATASETS, dataset
 
 DEBIAN = datasets.DEBIAN_FASHION_MNIST
 
@@ -68,77 +73,40 @@ def small(monkeypatch):
     monkeypatch.setattr(datasets, "FASHION_MNIST", dict(names))
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("where", ["data/FashionMNIST/raw", "debian"])
 @pytest.mark.usefixtures("small")
-def test_fashion_mnist_from_the_data_folder_first(folder):
-    images, labels = write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw")
-    (folder / "debian").mkdir()
+def test_fashion_mnist_on_disk_and_one_changed_pixel(folder, where, suffix):
+    """The shape is as it should be, and nothing but the MD5 sum tells."""
+    images, labels = write_fashion_mnist(folder / where, suffix)
     read_images, read_labels = DATASETS["fashion-mnist"].read()
     assert (read_images[:, 0] == images).all() and (read_labels == labels).all()
-
-
-@pytest.mark.usefixtures("small")
-def test_a_dataset_that_is_too_small_is_refused(folder):
-    write_fashion_mnist(folder / "debian")
-    with pytest.raises(
-        DataError,
-        match=r"'fashion-mnist' has images of shape \(20, 1, 28, 28\) instead of \(60000, 1, ",
-    ):
+    with pytest.raises(DataError, match=r"images of shape \(20, 1, 28, 28\) instead of"):
         DATASETS["fashion-mnist"].load()
-
-
-@pytest.mark.usefixtures("small")
-def test_fashion_mnist_from_debians_folder(folder):
-    images, _ = write_fashion_mnist(folder / "debian")
-    assert (DATASETS["fashion-mnist"].read()[0][:, 0] == images).all()
-
-
-@pytest.mark.usefixtures("small")
-def test_fashion_mnist_downloads_from_a_mirror_and_checks_md5(folder, monkeypatch):
-    mirror = folder / "mirror"
-    images, labels = write_fashion_mnist(mirror)
-    for name, array in (("t10k-images-idx3", images), ("t10k-labels-idx1", labels)):
-        (mirror / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
-    monkeypatch.setenv("NASCORE_MIRROR", str(mirror))
-    with pytest.raises(DataError, match="its MD5 sum is not"):
+    images[3, 14, 14] ^= 1
+    path = folder / where / f"train-images-idx3-ubyte{suffix}"
+    path.write_bytes(gzip.compress(idx(images)) if suffix else idx(images))
+    with pytest.raises(DataError, match=f"{path} is damaged: .* MD5 sum .*Delete it"):
         DATASETS["fashion-mnist"].read()
-    sums = [
-        (name, hashlib.md5((mirror / name).read_bytes()).hexdigest())
-        for name, _ in FashionMNIST.resources
-    ]
-    monkeypatch.setattr(FashionMNIST, "resources", sums)
-    assert (DATASETS["fashion-mnist"].read()[0][:, 0] == images).all()
+
+
+@pytest.mark.usefixtures("small")
+def test_the_data_folder_comes_first(folder):
+    write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw")
+    (folder / "debian").mkdir()
+    for name in datasets.FASHION_MNIST:
+        (folder / "debian" / name).touch()
+    assert len(DATASETS["fashion-mnist"].read()[0]) == 20
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [
-        lambda raw: raw[: len(raw) // 2],
-        lambda raw: raw[:-9] + bytes(9),
-        lambda raw: b"not gzip at all",
-        lambda raw: gzip.compress(gzip.decompress(raw)[:-100]),
-        lambda raw: gzip.compress(b"\x01" + gzip.decompress(raw)[1:]),
-        lambda raw: b"",
-    ],
+    "damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"not gzip at all", lambda raw: b""]
 )
 def test_a_damaged_file_is_named_and_not_half_read(folder, damage):
     write_fashion_mnist(folder / "debian")
     path = folder / "debian" / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is damaged.*Delete it"):
-        DATASETS["fashion-mnist"].read()
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("where", ["data/FashionMNIST/raw", "debian"])
-@pytest.mark.usefixtures("small")
-def test_one_changed_pixel_is_seen_in_any_file(folder, where, suffix):
-    """The shape is as it should be, and nothing but the MD5 sum tells."""
-    images, _ = write_fashion_mnist(folder / where, suffix)
-    images[3, 14, 14] ^= 1
-    path = folder / where / f"train-images-idx3-ubyte{suffix}"
-    raw = idx(images)
-    path.write_bytes(gzip.compress(raw) if suffix else raw)
-    with pytest.raises(DataError, match=f"{path} is damaged: .* MD5 sum .*, not .*Delete it"):
         DATASETS["fashion-mnist"].read()
 
 
@@ -149,13 +117,60 @@ def test_debians_files_have_the_sums_of_the_originals(monkeypatch):
     assert images.shape == (60_000, 1, 28, 28) and labels.bincount().tolist() == [6000] * 10
 
 
-def test_images_and_labels_must_belong_together(folder, monkeypatch):
-    write_fashion_mnist(folder / "debian")
-    path = folder / "debian" / "train-labels-idx1-ubyte.gz"
-    path.write_bytes(gzip.compress(idx(np.zeros(7))))
-    monkeypatch.setattr(datasets, "FASHION_MNIST", dict.fromkeys(datasets.FASHION_MNIST))
-    with pytest.raises(DataError, match="do not belong together"):
+@pytest.fixture
+def mirror(folder, small, monkeypatch):
+    """A host of Fashion-MNIST: its address, its folder, and what was asked for.
+
+    Its first answer is wrong.
+    """
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if len(asked) == 1:
+                return self.send_error(503)
+            return super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    write_fashion_mnist(folder / "mirror")
+    sums = [
+        (path.name, hashlib.md5(path.read_bytes()).hexdigest())
+        for path in (folder / "mirror").iterdir()
+    ]
+    monkeypatch.setattr(FashionMNIST, "resources", sums)
+    handler = partial(Handler, directory=folder / "mirror")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setenv("NASCORE_MIRROR", address)
+        yield SimpleNamespace(folder=folder / "mirror", asked=asked)
+        server.shutdown()
+
+
+def test_a_download_is_tried_again_and_not_made_twice(mirror, monkeypatch):
+    """By two at once, who then have the same files."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda name: DATASETS[name].read(), ["fashion-mnist"] * 2)
+    assert (first[0] == second[0]).all() and len(first[0]) == 20
+    assert len(mirror.asked) == len(datasets.FASHION_MNIST) + 1
+
+
+def test_a_download_with_a_wrong_sum_leaves_nothing(mirror, folder, monkeypatch):
+    monkeypatch.setattr(datasets, "RETRIES", 0)
+    monkeypatch.setenv("NASCORE_MIRROR", str(mirror.folder))  # a local folder will do
+    path = mirror.folder / "train-labels-idx1-ubyte.gz"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1])
+    with pytest.raises(DataError, match=rf"cannot download .*{path.name}.*does not match.*MIRROR"):
         DATASETS["fashion-mnist"].read()
+    kept = {path.name for path in (folder / "data").rglob("*") if path.is_file()}
+    assert kept == {".lock", "train-images-idx3-ubyte.gz"}
+    path.write_bytes(raw)
+    assert len(DATASETS["fashion-mnist"].read()[1]) == 20 and not mirror.asked
 
 
 def entries(folder):
@@ -190,12 +205,10 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch, name):
         DATASETS[name].read()
 
 
-@pytest.mark.parametrize("variable", ["NASCORE_DATA", "NASCORE_MIRROR"])
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
-def test_a_home_that_is_nobodys_is_named(monkeypatch, variable, name):
-    monkeypatch.setenv(variable, "~no_such_user/x")
-    with pytest.raises(DataError, match=f"{variable}='~no_such_user/x'.*Write the whole path"):
-        DATASETS[name].read()
+def test_a_home_that_is_nobodys_is_named(monkeypatch):
+    monkeypatch.setenv("NASCORE_DATA", "~no_such_user/x")
+    with pytest.raises(DataError, match="NASCORE_DATA='~no_such_user/x'.*Write the whole path"):
+        DATASETS["cifar10"].read()
 
 
 @pytest.fixture
@@ -205,40 +218,35 @@ def silent():
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
 def test_a_mirror_that_never_answers_times_out(folder, monkeypatch, silent, name):
-    monkeypatch.setattr(datasets, "SILENCE", 0.2)
+    monkeypatch.setattr(datasets, "TIMEOUT", 0.2)
+    monkeypatch.setattr(datasets, "RETRIES", 0)
     monkeypatch.setenv("NASCORE_MIRROR", silent)
     with pytest.raises(DataError, match="timed out.*set NASCORE_MIRROR"):
         DATASETS[name].read()
-    assert socket.getdefaulttimeout() is None
-    with FileLock(folder / "data" / ".lock", timeout=0):
+    (lock,) = (folder / "data").rglob(".lock")
+    with FileLock(lock, timeout=0):
         pass  # it is free again
 
 
 @pytest.mark.parametrize(
-    "mirror", ["http://[", "nowhere://x", "http://127.0.0.1:1", "http://127.0.0.1:99999", "/", "x"]
+    "mirror",
+    ["http://[", "nowhere://x", "http://127.0.0.1:1", "http://127.0.0.1:99999", "/", "~nobody"],
 )
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
-def test_a_mirror_that_is_none_is_one_message(monkeypatch, mirror, name):
+def test_a_mirror_that_is_none_is_one_message(monkeypatch, mirror):
+    monkeypatch.setattr(datasets, "RETRIES", 0)
     monkeypatch.setenv("NASCORE_MIRROR", mirror)
-    with pytest.raises(DataError, match="set NASCORE_MIRROR to an address or folder"):
-        DATASETS[name].read()
-
-
-def test_who_waits_for_another_process_says_so_and_not_for_ever(folder, monkeypatch, capsys):
-    monkeypatch.setattr(datasets, "PATIENCE", 0.2)
-    (folder / "data").mkdir()
-    with FileLock(folder / "data" / ".lock"), pytest.raises(DataError) as refused:
+    with pytest.raises(DataError, match="set NASCORE_MIRROR to an address or folder") as error:
         DATASETS["cifar10"].read()
-    assert f"CIFAR10: another process has held {folder}/data/.lock" in str(refused.value)
-    assert "Waiting for another process that reads CIFAR10" in capsys.readouterr().err
+    assert "\n" not in str(error.value)
 
 
-def test_read_idx_plain(tmp_path):
-    images, _ = images_and_labels()
-    (tmp_path / "images").write_bytes(idx(images))
-    assert (read_idx(tmp_path / "images") == images).all()
+def test_who_waits_for_another_process_waits_not_for_ever(folder, monkeypatch):
+    monkeypatch.setattr(datasets, "LOCK_TIMEOUT", 0.2)
+    (folder / "data").mkdir()
+    with FileLock(folder / "data" / ".lock"), pytest.raises(DataError, match=r"/\.lock' could not"):
+        DATASETS["cifar10"].read()
 
 
 def write_cifar(mirror, base, monkeypatch):
@@ -284,17 +292,16 @@ def test_cifar_from_a_local_archive(folder, monkeypatch, name, base):
     assert labels.tolist() == [0, 1, 2] * (len(expected) // 3)
 
 
-def test_cifar_with_a_wrong_md5_is_refused(folder, monkeypatch):
+def test_a_damaged_cifar_folder_is_unpacked_again(folder, monkeypatch):
+    """And where that does not help, it says what to do."""
     write_cifar(folder / "mirror", CIFAR10, monkeypatch)
-    monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
-    with pytest.raises(DataError, match=r"cifar-10-python.tar.gz is missing, or its MD5"):
-        DATASETS["cifar10"].read()
-
-
-def test_a_damaged_cifar_folder_says_what_to_do(folder, monkeypatch):
-    write_cifar(folder / "mirror", CIFAR10, monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision and pickle disagree about an align flag
+        images, _ = DATASETS["cifar10"].read()
+        (folder / "data" / CIFAR10.base_folder / "data_batch_1").write_bytes(b"x")
+        assert (DATASETS["cifar10"].read()[0] == images).all()
     monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", "0" * 32]])
-    with pytest.raises(DataError, match=r"CIFAR10 could not be read.*NASCORE_MIRROR"):
+    with pytest.raises(DataError, match=r"cannot download cifar-10-python.*NASCORE_MIRROR"):
         DATASETS["cifar10"].read()
 
 
@@ -326,17 +333,14 @@ def labels_of(*labels, dtype=np.int64):
     "returned, found",
     [
         (images_of(), "ndarray instead of a tuple of images and labels"),
-        ((images_of(), labels_of(), 3), r"\(ndarray, ndarray, int\) instead of a tuple"),
         ((images_of((6, 8, 8)), labels_of()), r"images of shape \(6, 8, 8\) instead of \(6, 1, h"),
-        ((images_of((6, 3, 8, 8)), labels_of()), r"images of shape \(6, 3, 8, 8\) instead of"),
         ((images_of((5, 1, 8, 8)), labels_of()), r"images of shape \(5, 1, 8, 8\) instead of"),
         ((images_of((6, 1, 0, 8)), labels_of()), r"images of shape \(6, 1, 0, 8\) instead of"),
         ((images_of(dtype=np.int64), labels_of()), "images of type int64 instead of uint8 or"),
-        ((images_of() + np.nan, labels_of()), "pixels that are nan instead of finite"),
-        ((images_of(dtype="f8") + 1e300, labels_of()), "pixels that are inf instead of finite"),
+        ((images_of() + np.nan, labels_of()), "pixels that are infinite or NaN instead"),
+        ((images_of(dtype="f8") + 1e300, labels_of()), "pixels that are infinite or NaN instead"),
         ((images_of(), labels_of(0, 1)), r"labels of shape \(2,\) instead of \(6,\)"),
-        ((images_of(), labels_of()[:, None]), r"labels of shape \(6, 1\) instead of \(6,\)"),
-        ((images_of(), labels_of(dtype=float)), "labels of type float64 instead of whole"),
+        ((images_of(), labels_of(dtype=float)), "labels of type float64 instead of integers"),
         ((images_of(), labels_of(1, 2, 3, 1, 2, 3)), "labels from 1 to 3 instead of .* 0 to 2"),
         ((images_of(), labels_of(0, 1, 2, 0, 1, -1)), "labels from -1 to 2 instead of .* 0 to 2"),
     ],
@@ -352,7 +356,7 @@ def test_what_a_dataset_returns_is_checked(returned, found):
         load_splits(SearchConfig(dataset="mine", batch_size=2), "cpu")
 
 
-@pytest.mark.parametrize("dtype", ["u1", "f2", "f4", "f8", ">f4"])
+@pytest.mark.parametrize("dtype", ["u1", "f2", ">f4"])
 def test_a_dataset_may_return_any_layout_of_bytes_or_floats(dtype):
     """Also mirrored arrays and those that must not be written, such as files mapped to memory."""
     images = np.arange(6 * 12).reshape(6, 1, 3, 4).astype(dtype)[..., ::-1]
@@ -370,7 +374,7 @@ def test_a_dataset_may_return_any_layout_of_bytes_or_floats(dtype):
 def test_what_is_stated_of_a_dataset_is_checked(wrong):
     ((name, value),) = wrong.items()
     stated = {"examples": 6, "classes": 3, "channels": 1} | wrong
-    with pytest.raises(ConfigError, match=f"{name}={value} (is not a whole|violates)"):
+    with pytest.raises(ConfigError, match=f"{name}={value}.*(positive integers|violates)"):
         dataset("mine", **stated)(lambda: None)
 
 
