@@ -10,7 +10,7 @@ import nascore.evidence
 import nascore.runs
 from nascore import Run, RunStore, SearchConfig, SearchSpace, Supernet, Wiring, search, sweep
 from nascore.__main__ import main
-from nascore.engine import build_norm, build_operation, edge_name, parse_edge
+from nascore.engine import build_operation, parse_edge
 from nascore.errors import ConfigError, Interrupted, RecordError
 from nascore.frameworks import make_framework
 from nascore.runs import dataset, set_up
@@ -26,54 +26,43 @@ NUMBERS = (
 RATES = ("lr", "lr-min", "weight-decay", "momentum", "label-noise", "arch-lr", "alpha-std")
 
 BAD_SEARCHES = [
-    *(f"--{name} {value}" for name in NUMBERS for value in (-1, 1.5, "many", DIGITS)),
-    *(f"--{name} {value}" for name in RATES for value in (-1, "nan", "inf", "1e999")),
-    *(f"--{name} none" for name in ("nodes", "cells", "epochs", "seed", "lr", "device", "level")),
-    *(f"--{name} true" for name in ("epochs", "lr", "order", "inputs", "seed", "dataset")),
-    *("--epochs 0", "--epochs 1e10", "--epochs 10000000", "--cells 100000", "--channels 1e9"),
-    *("--nodes 1000000000", "--batch-size 1", "--batch-size 1e9", "--batch-size 300"),
+    *(f"--{name} -1" for name in (*NUMBERS, *RATES, "cost-clamp")),
+    *(f"--epochs {value}" for value in (0, 1.5, "many", "none", "true", 10_000_000, DIGITS)),
+    *(f"--lr {value}" for value in ("nan", "inf", "1e999", "none", "true")),
+    *("--nodes 1000000000", "--cells 100000", "--batch-size 1", "--batch-size 300"),
     *("--image-size 0", "--image-size 1000000", "--train-examples 257", "--seed 1e30"),
     *("--valid-examples 250", "--train-examples 16", "--seed " + "9" * 5000),
     *("--framework dart", "--framework ''", "--framework no.module:X", "--framework json:dumps"),
     *("--framework x.py:X", "--framework ..:X", "--framework pytest.__main__:X"),
     *("--option 3", "--option heat=3", "--framework snas --option temperature=hot"),
-    *("--framework snas --option temperature=0", "--framework snas --option temperature=nan"),
-    *("--dataset cifar", "--dataset ''", "--dataset json:dumps", f"--dataset {LONG}"),
-    *("--norm bath", "--norm ''", "--norm group", "--norm json:nothing"),
-    *("--operations nonne", "--operations ''", "--operations none,none", "--operations 3"),
-    *("--allowed {", "--allowed []", "--allowed 3", "--allowed 'null'", "--allowed true"),
+    *("--framework snas --option temperature=0", "--dataset cifar", f"--dataset {LONG}"),
+    *("--norm bath", "--norm group", "--operations nonne", "--operations ''"),
+    *("--operations none,none", "--operations 3", "--allowed {", "--allowed []"),
     *(f"--allowed {value}" for value in ("""'{"(0,9)":["none"]}'""", """'{"(0,2)":[]}'""")),
-    *(f"--allowed {value}" for value in ("""'{"(0,2)":"none"}'""", """'{"x":["none"]}'""")),
-    *(f"--allowed {value}" for value in ("""'{"(0,2)":3}'""", """'{"(0,2)":["nonne"]}'""")),
+    *(f"--allowed {value}" for value in ("""'{"(0,2)":3}'""", """'{"x":["none"]}'""")),
     f"""--allowed '{{"({DIGITS},2)":["none"]}}'""",
     "--allowed " + "[" * 100_000,
-    *("--output-nodes 7", "--output-nodes a", "--output-nodes ''", "--output-nodes 1.5"),
+    *("--output-nodes 7", "--output-nodes a", "--output-nodes ''"),
     *("--level three", "--level bi --search-examples 0", "--level bi --search-examples 16"),
     *("--order 3", "--order 2", "--order 2 --framework darts", "--inputs 3", "--compile"),
-    *("--lr 0.01 --lr-min 0.1", "--grad-clip 0", "--grad-clip much", "--cost-clamp -1"),
-    *("--device meta", "--device nowhere", "--device cuda:99", "--device ''", "--device cuda:x"),
-    *("--device cuda", "--device 3", "--alpha-mean inf", "--arch-grad-clip 0"),
+    *("--lr 0.01 --lr-min 0.1", "--grad-clip 0", "--alpha-mean inf", "--arch-grad-clip 0"),
+    *("--device meta", "--device nowhere", "--device cuda:99", "--device ''", "--device 3"),
     *("--unknown 3", "--epochs", "extra", "--augment yes", "--quiet=3"),
-    *("--out file/x.nc", "--out .", "--out ''", "--out folder", "--out /dev/null", "--out fifo"),
-    *(f"--out {LONG}", f"--out {LONG}/x.nc", "--out /proc/x.nc", "--out loop/x.nc"),
-    *("--store file", "--store file/runs", "--store ''/dev/null", f"--store {LONG}"),
-    *("--store /proc/runs", "--store fifo"),
+    *("--out file/x.nc", "--out .", "--out folder", "--out fifo", f"--out {LONG}"),
+    *("--out /proc/x.nc", "--out loop/x.nc", "--store file", "--store /proc/runs"),
     "--image-size 4096 --channels 4096 --batch-size 256",
-    "--cells 1000 --channels 4096 --nodes 64",
     "--epochs 1000000 --cells 1000 --nodes 64",
 ]
 BAD_SHOWS = [
-    *("", "nothing.nc", ".", "''", "folder", "file", "fifo", "/dev/null", "text.nc", LONG),
-    *("loop", "one.nc two.nc", "--unknown x.nc", "nothing/x.nc", "file/x.nc"),
+    *("", "nothing.nc", ".", "file", "fifo", "text.nc", LONG, "loop", "file/x.nc"),
+    *("one.nc two.nc", "--unknown x.nc"),
 ]
 BAD_SWEEPS = [
-    *("", "pictur", "''", "no.module:mine", "json:dumps", "picture extra", LONG),
-    *("picture --profile labtop", "picture --profile ''", "picture --profile", "picture"),
-    *(f"picture --seeds {n} --store r" for n in (0, -1, "many", "1e8", 100_000_000, DIGITS)),
-    *(f"picture --workers {n} --store r" for n in (-1, "many", 1.5, "none")),
-    *("picture --profile smoke --store file", "picture --profile smoke --store file/runs"),
-    *(f"picture --profile smoke --store {path}" for path in (LONG, "/proc/runs", "fifo")),
-    "--unknown picture",
+    *("", "pictur", "no.module:mine", "json:dumps", "picture extra", "picture"),
+    *("picture --profile labtop", "picture --profile", "--unknown picture"),
+    *(f"picture --seeds {n} --store r" for n in (0, "many", 100_000_000, DIGITS)),
+    *(f"picture --workers {n} --store r" for n in (-1, "many")),
+    *("picture --profile smoke --store file", "picture --profile smoke --store /proc/runs"),
 ]
 LINES = [f"{TINY} {line}" for line in BAD_SEARCHES]
 LINES += [f"show {line}" for line in BAD_SHOWS] + [f"sweep {line}" for line in BAD_SWEEPS]
@@ -105,10 +94,6 @@ def words_of(line):
     return [word.strip("'") for word in line.split(" ")]
 
 
-def test_there_are_many_bad_lines():
-    assert len(set(LINES)) == len(LINES) >= 120
-
-
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.removeprefix(TINY)[:60])
 def test_a_bad_command_line_is_one_line(folder, monkeypatch, capsys, line):
     assert call(monkeypatch, words_of(line.rstrip())) == 2
@@ -119,10 +104,9 @@ def test_a_bad_command_line_is_one_line(folder, monkeypatch, capsys, line):
     assert not list(folder.glob("**/*.nc"))[1:]  # but for text.nc
 
 
-@pytest.mark.parametrize("norm", ["none"])
 @pytest.mark.parametrize("operations", ["none", "none,skip_connect"])
-def test_none_is_a_name_where_it_is_one(tmp_path, monkeypatch, norm, operations):
-    words = f"{TINY} --norm {norm} --operations {operations} --allowed none --quiet --out x.nc"
+def test_none_is_a_name_where_it_is_one(tmp_path, monkeypatch, operations):
+    words = f"{TINY} --norm none --operations {operations} --allowed none --quiet --out x.nc"
     monkeypatch.chdir(tmp_path)
     assert not call(monkeypatch, [*words.split(), "--grad-clip", "none"])
     config = Run.load("x.nc").config
@@ -178,131 +162,75 @@ EXPERIMENTS = nascore.evidence
 WRONG_CALLS = {
     # SearchConfig
     "SearchConfig(3)": lambda: SearchConfig(3),
-    "SearchConfig(epochs=[])": lambda: SearchConfig(epochs=[]),
     "SearchConfig(epochs=True)": lambda: SearchConfig(epochs=True),
-    "SearchConfig(epochs=None)": lambda: SearchConfig(epochs=None),
     "SearchConfig(seed=10**5000)": lambda: SearchConfig(seed=10**5000),
     "SearchConfig(framework=3)": lambda: SearchConfig(framework=3),
-    "SearchConfig(framework=[])": lambda: SearchConfig(framework=[]),
     "SearchConfig(framework_options={3: 4})": lambda: SearchConfig(framework_options={3: 4}),
     "SearchConfig(dataset=[])": lambda: SearchConfig(dataset=[]),
-    "SearchConfig(norm=3)": lambda: SearchConfig(norm=3),
-    "SearchConfig(operations=3)": lambda: SearchConfig(operations=3),
     "SearchConfig(operations=[[]])": lambda: SearchConfig(operations=[[]]),
     "SearchConfig(operations='none')": lambda: SearchConfig(operations="none"),
     "SearchConfig(allowed=3)": lambda: SearchConfig(allowed=3),
     "SearchConfig(allowed={(0, 2): 3})": lambda: SearchConfig(allowed={(0, 2): 3}),
     "SearchConfig(output_nodes=3)": lambda: SearchConfig(output_nodes=3),
-    "SearchConfig(device=3)": lambda: SearchConfig(device=3),
-    "model_validate(3)": lambda: SearchConfig.model_validate(3),
     "model_validate(epochs=0)": lambda: SearchConfig.model_validate({"epochs": 0}),
     "model_validate_json('{')": lambda: SearchConfig.model_validate_json("{"),
     "model_construct": lambda: SearchConfig.model_construct(epochs=0),
     "model_copy": lambda: CONFIG.model_copy(update={"epochs": 0}),
     "copy": lambda: CONFIG.copy(update={"epochs": 0}),
     "replace(3)": lambda: CONFIG.replace(3),
-    "replace(epoch=3)": lambda: CONFIG.replace(epoch=3),
     "setattr": lambda: setattr(CONFIG, "epochs", 3),
     "delattr": lambda: delattr(CONFIG, "epochs"),
     # runs
     "search()": lambda: search(),
     "search(3)": lambda: search(3),
-    "search({})": lambda: search({}),
-    "search(None)": lambda: search(None),
     "search(checkpoint=3)": lambda: search(CONFIG, checkpoint=3),
-    "search(progress='no')": lambda: search(CONFIG, progress="no"),
-    "search(threads='two')": lambda: search(CONFIG, threads="two"),
     "search(threads=0)": lambda: search(CONFIG, threads=0),
-    "search(stop=3)": lambda: search(CONFIG, stop=3),
     "search(epochs=3)": lambda: search(CONFIG, epochs=3),
     "sweep()": lambda: sweep(),
-    "sweep(3)": lambda: sweep(3),
     "sweep(config)": lambda: sweep(CONFIG),
     "sweep([3])": lambda: sweep([3]),
-    "sweep(store=3)": lambda: sweep([CONFIG], store=3),
     "sweep(workers='two')": lambda: sweep([CONFIG], workers="two"),
-    "sweep(workers=1.5)": lambda: sweep([CONFIG], workers=1.5),
-    "sweep(scheduler=3)": lambda: sweep([CONFIG], scheduler=3),
     "set_up(3)": lambda: set_up(3),
     "set_up(dtype)": lambda: set_up(CONFIG, "float64"),
-    "Run()": lambda: Run(),
     "Run(3, 3, 3)": lambda: Run(3, 3, 3),
     "Run.load(3)": lambda: Run.load(3),
-    "Run.load()": lambda: Run.load(),
-    "RunStore()": lambda: RunStore(),
     "RunStore(3)": lambda: RunStore(3),
-    "RunStore(shipped=3)": lambda: RunStore("runs", shipped=3),
     "store.get(3)": lambda: RunStore("runs").get(3),
-    "store.path('x')": lambda: RunStore("runs").path("x"),
-    "store.checkpoint(None)": lambda: RunStore("runs").checkpoint(None),
-    "store.find({})": lambda: RunStore("runs").find({}),
-    "store.has(3)": lambda: RunStore("runs").has(3),
     "store.put(3)": lambda: RunStore("runs").put(3),
     "dataset(3)": lambda: dataset(3, examples=1, classes=1, channels=1),
-    "dataset(examples)": lambda: dataset("x", examples="many", classes=1, channels=1)(list),
     "dataset('x')": lambda: dataset("x"),
     "DATASETS[[]]": lambda: nascore.runs.DATASETS[[]],
     # engine
-    "SearchSpace('2')": lambda: SearchSpace("2"),
     "SearchSpace(nodes=1.5)": lambda: SearchSpace(nodes=1.5),
     "SearchSpace(nodes=10**9)": lambda: SearchSpace(nodes=10**9),
-    "SearchSpace(operations=3)": lambda: SearchSpace(operations=3),
     "SearchSpace(operations=[3])": lambda: SearchSpace(operations=[3]),
-    "SearchSpace(allowed=[])": lambda: SearchSpace(allowed=[]),
     "SearchSpace(allowed={3: []})": lambda: SearchSpace(allowed={3: []}),
-    "SearchSpace(output_nodes=3)": lambda: SearchSpace(output_nodes=3),
     "SearchSpace(output_nodes=['a'])": lambda: SearchSpace(output_nodes=["a"]),
     "SearchSpace(node=3)": lambda: SearchSpace(node=3),
-    "Wiring()": lambda: Wiring(),
     "Wiring(3, [])": lambda: Wiring(3, []),
-    "Wiring(operations=3)": lambda: Wiring(SPACE, 3),
     "Wiring(operations=[3])": lambda: Wiring(SPACE, (3, 3, 3, 3, 3)),
     "Wiring.from_text(3)": lambda: Wiring.from_text(SPACE, 3),
     "Wiring.from_text(space)": lambda: Wiring.from_text("space", "(0,2) none"),
-    "edge_name(3)": lambda: edge_name(3),
     "parse_edge(3)": lambda: parse_edge(3),
-    "parse_edge(None)": lambda: parse_edge(None),
-    "Supernet()": lambda: Supernet(),
     "Supernet(3)": lambda: Supernet(3, classes=2),
-    "Supernet(classes='two')": lambda: Supernet(SPACE, classes="two"),
     "Supernet(classes=0)": lambda: Supernet(SPACE, classes=0),
     "Supernet(channels=-1)": lambda: Supernet(SPACE, classes=2, channels=-1),
-    "Supernet(norm=3)": lambda: Supernet(SPACE, classes=2, norm=3),
     "Supernet(cell=3)": lambda: Supernet(SPACE, classes=2, cell=3),
     "make_framework(3)": lambda: make_framework(3),
-    "make_framework([])": lambda: make_framework([]),
     "make_framework(heat)": lambda: make_framework("snas", heat=3),
     "make_framework(temperature)": lambda: make_framework("snas", temperature="hot"),
-    "framework(3)": lambda: nascore.engine.framework(3),
-    "framework('x')(3)": lambda: nascore.engine.framework("x")(3),
-    "operation(3)": lambda: nascore.engine.operation(3),
+    "framework('x')(3)": lambda: nascore.frameworks.framework("x")(3),
     "operation('x')(3)": lambda: nascore.engine.operation("x")(3),
     "operation('a:b')": lambda: nascore.engine.operation("a:b"),
-    "normalisation(None)": lambda: nascore.engine.normalisation(None),
     "build_operation(3)": lambda: build_operation(3, 4),
-    "build_operation(channels)": lambda: build_operation("sep_conv_3x3", "four"),
-    "build_norm(3)": lambda: build_norm(3, 4),
     "OPERATIONS[3]": lambda: nascore.engine.OPERATIONS[3],
     # evidence
-    "run_experiment(3)": lambda: EXPERIMENTS.run_experiment(3),
-    "run_experiment(profile)": lambda: EXPERIMENTS.run_experiment("picture", 3),
-    "run_experiment(seeds)": lambda: EXPERIMENTS.run_experiment("picture", seeds="two"),
     "run_experiment(many)": lambda: EXPERIMENTS.run_experiment("picture", seeds=10**8),
-    "run_experiment(changes)": lambda: EXPERIMENTS.run_experiment("picture", changes=3),
-    "run_experiment(changes={3})": lambda: EXPERIMENTS.run_experiment("picture", changes={3: 4}),
     "run_experiment(store)": lambda: EXPERIMENTS.run_experiment("picture", store=3),
-    "run_experiment(workers)": lambda: EXPERIMENTS.run_experiment("picture", workers="two"),
-    "configs_of(3)": lambda: EXPERIMENTS.configs_of(3, "smoke"),
     "configs_of(profile)": lambda: EXPERIMENTS.configs_of("picture", []),
-    "configs_of(seeds)": lambda: EXPERIMENTS.configs_of("picture", "smoke", seeds=1.5),
-    "load_experiment(store)": lambda: EXPERIMENTS.load_experiment("picture", "smoke", "runs"),
-    "load_experiment([])": lambda: EXPERIMENTS.load_experiment([], "smoke", RunStore("runs")),
-    "experiment(3)": lambda: EXPERIMENTS.experiment(3),
     "experiment(seeds=3)": lambda: EXPERIMENTS.experiment({}, seeds=3),
-    "claim(3)": lambda: EXPERIMENTS.claim(3),
     "claim('X')": lambda: EXPERIMENTS.claim("X")(len),
     "picture('smoke', 'two')": lambda: EXPERIMENTS.EXPERIMENTS["picture"]("smoke", "two"),
-    "open_store(3)": lambda: EXPERIMENTS.open_store(3),
 }
 
 
@@ -311,10 +239,6 @@ def test_a_wrong_call_is_a_config_error(folder, wrong):
     with pytest.raises(ConfigError) as error:
         wrong()
     assert len(str(error.value)) < 1000
-
-
-def test_there_are_many_wrong_calls():
-    assert len(WRONG_CALLS) >= 64
 
 
 def test_a_run_says_what_is_wrong(folder, monkeypatch):

@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FACES = {"nascore", "nascore.errors"} | {
-    f"nascore.{name}" for name in ("engine", "runs", "theory", "evidence", "book")
+    f"nascore.{name}" for name in ("engine", "frameworks", "runs", "theory", "evidence", "book")
 }
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 

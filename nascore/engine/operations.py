@@ -68,7 +68,6 @@ def build_operation(name: str, channels: int, norm: str = "batch") -> nn.Module:
     return _build(OPERATIONS, name, channels, partial(build_norm, NORMS.name_of(norm)))
 
 
-@checked
 def build_norm(name: str, channels: int) -> nn.Module:
     """The module of one normalisation, called and refused as an operation is."""
     return _build(NORMS, name, channels)

@@ -54,7 +54,6 @@ def short_name(operation: str) -> str:
     return operation.rpartition(":")[2]
 
 
-@checked
 def edge_name(edge: Edge) -> str:
     """The text form of an edge, as in records and figures: ``"(0,2)"``."""
     return f"({edge[0]},{edge[1]})"

@@ -226,7 +226,6 @@ def configs_of(
     return EXPERIMENTS[name](profile, seeds, **(changes or {}))
 
 
-@checked
 def searches(
     profile: str, names: Iterable[str] = tuple(EXPERIMENTS), seeds: int | None = None
 ) -> list[SearchConfig]:
@@ -273,7 +272,6 @@ def run_experiment(
     return {arm: [next(runs) for _ in configs] for arm, configs in chosen.items()}
 
 
-@checked
 def open_store(store: RunStore | str | Path) -> RunStore:
     """The records of a folder and those that come with the book; a store stays as it is."""
     return store if isinstance(store, RunStore) else RunStore(store, shipped_records())
@@ -292,7 +290,6 @@ def recorded(name: str, store: RunStore | str | Path = "runs") -> dict[str, list
     return arms
 
 
-@checked
 def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[Run]] | None:
     """The runs of an experiment that a store has, arm by arm; None if one is missing.
 

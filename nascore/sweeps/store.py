@@ -37,7 +37,6 @@ class RunStore:
             tuple[Path, int, int], Run
         ] = {}  # by path, time of the last change and size
 
-    @checked
     def path(self, config: SearchConfig) -> Path:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
         return self.folder / _file_name(config)
@@ -46,12 +45,10 @@ class RunStore:
         """Raises RecordError if records cannot be put here: to be called before the work."""
         ensure_writable(self.folder, RecordError, "Choose another folder for the records.")
 
-    @checked
     def checkpoint(self, config: SearchConfig) -> Path:
         """Where a search of this config keeps its state until its record is in the store."""
         return self.path(config).with_suffix(".checkpoint")
 
-    @checked
     def find(self, config: SearchConfig) -> Path | None:
         """The file that holds the run of a config, here or among the shipped ones; not read."""
         paths = [folder / _file_name(config) for folder in (self.folder, self.shipped) if folder]
