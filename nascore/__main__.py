@@ -185,6 +185,23 @@ def runs(
     typer.echo(f"{len(table)} files, {table['bytes'].sum():,} bytes")
 
 
+@app.command()
+def judge(
+    claim: Annotated[str, typer.Argument(help="Such as P1; one of your own as module:name.")],
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of records. Default: those of the project, else ./runs."),
+    ] = None,
+) -> None:
+    """Prints the verdict on a claim, from the records of each profile that has all of them."""
+    from nascore.evidence.verdicts import judge_records
+    from nascore.sweeps.store import RunStore
+
+    folders = [store] if store else _folders(None) or [Path("runs")]
+    for profile, verdict in judge_records(claim, RunStore(*folders)).items():
+        typer.echo(f"{profile}: {verdict}".replace("**", ""))
+
+
 def _condition(text: str) -> tuple[str, Any]:
     """lr=0.1 as a name and a value, which is written as that of an option of search."""
     name, value = _name_and_value("--where", text)

@@ -276,3 +276,48 @@ def test_runs_takes_the_records_of_the_project(run_command, capsys, tmp_path):
     assert first.split()[:2] == ["notebooks/runs/x.nc.damaged", "damaged"]
     assert second.split()[:2] == ["book/records/x.nc.damaged", "damaged"]
     assert total == "2 files, 0 bytes"
+
+
+def test_judge_prints_a_verdict_for_each_profile_with_all_records(run_command, capsys):
+    records = ROOT / "book" / "records"
+    assert run_command("judge", "A2", "--store", records) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("published: A2: holds. The two differ by 1e-06 nat at most")
+
+
+OWN_CLAIM = """
+import numpy as np
+from nascore.evidence import Evidence, claim, experiment
+
+@experiment({"laptop": {"dataset": "synthetic"}}, seeds={"laptop": 2})
+def mine(base):
+    return {"one": base}
+
+words = {"effect": "a number", "test": "above 0", "control": "none"}
+
+@claim("X9", says="", short="", experiment="judged_claims:mine", **words)
+def needs_records(arms):
+    raise AssertionError
+
+@claim("X8", says="", short="", experiment=None, **words)
+def positive(arms):
+    return Evidence(range(10), np.ones(10), "All are 1.", p=0.001)
+"""
+
+
+def test_judge_takes_a_claim_of_ones_own(run_command, capsys, monkeypatch, tmp_path):
+    from nascore.evidence import CLAIMS, EXPERIMENTS
+
+    for registry in (CLAIMS, EXPERIMENTS):  # as they were, after the test
+        monkeypatch.setattr(registry, "_known", dict(registry))
+    (tmp_path / "judged_claims.py").write_text(OWN_CLAIM)
+    for name in ("judged_claims:X8", "judged_claims:positive"):
+        assert run_command("judge", name) == 0
+        assert "X8: supported. Effect +1 nat" in capsys.readouterr().out
+    assert run_command("judge", "judged_claims:X9") == 2
+    error = capsys.readouterr().err
+    needs = "needs all 2 records of 'judged_claims:mine' in profile 'laptop', and runs has 0."
+    assert error.startswith(f"Error: claim 'judged_claims:X9' {needs}") and error.count("\n") == 1
+    assert "sweep judged_claims:mine --profile laptop --store runs" in error
+    assert run_command("judge", "P9") == 2
+    assert "unknown claim 'P9'. Did you mean 'P3'" in capsys.readouterr().err

@@ -143,7 +143,7 @@ def _css(verdict: str) -> str:
 
 def _numbers(verdict: Verdict) -> str:
     """Effect, interval, bar, p and control of a verdict, in a line."""
-    claim = CLAIMS[verdict.claim]
+    claim = verdict.claim
     if claim.tested:
         low, high = verdict.interval
         told = f"effect {verdict.effect:+.2g} {claim.unit} [{low:+.2g}, {high:+.2g}], "
@@ -183,7 +183,7 @@ def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
         )
 
     def count(card: Mapping[str, Verdict], tested: bool) -> str:
-        words = [v.verdict for v in card.values() if CLAIMS[v.claim].tested == tested]
+        words = [v.verdict for v in card.values() if v.claim.tested == tested]
         good = "supported" if tested else "holds"
         return f"{words.count(good)} of {len(words)} {'supported' if tested else 'hold'}"
 
@@ -196,7 +196,7 @@ def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
 
 def _dot(verdict: Verdict) -> str:
     """The effect as a dot with its interval as a line, and the bar as a tick, drawn as SVG."""
-    bar, width, most = CLAIMS[verdict.claim].bar or abs(verdict.effect) or 1.0, 150, 3.0
+    bar, width, most = verdict.claim.bar or abs(verdict.effect) or 1.0, 150, 3.0
 
     def x(value: float) -> float:
         return 8 + (width - 16) * (min(max(value / bar, -0.5), most) + 0.5) / (most + 0.5)

@@ -22,11 +22,11 @@ class Evidence:
 
     Arguments:
         effect: one number a seed; NaN where a run diverged.
-        why: what was seen, in words.
+        why: what was measured, in words.
         p: of the test; None if the claim is checked.
         control: the control, one number a seed; empty without one.
-        met: whether what else the claim asks for is there.
-        testable: whether the precondition holds: the cause that the claim names can act.
+        met: True where the additional conditions of the claim hold.
+        testable: True where the precondition holds: the cause that the claim names can act.
         values: what was measured, by name, one number a seed.
     """
 
@@ -118,17 +118,17 @@ CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else
 
 
 @checked
-def claim(id: str, *, family: str | None = None, **said: Any) -> Callable[[Measure], Measure]:
-    """Registers the decorated function as the measure of a claim, whose words (said) explain it.
+def claim(id: str, *, family: str | None = None, **fields: Any) -> Callable[[Measure], Claim]:
+    """Makes the decorated function the measure of a claim, and registers the claim.
 
     Arguments are the fields of Claim. Without a family it is the function's module, "book" inside
     this package. So a claim of your own leaves the p of the book's as they are.
     """
 
-    def add(measure: Measure) -> Measure:
-        own = "book" if is_built_in(measure) else measure.__module__
-        CLAIMS.register(id)(Claim(id=id, measure=measure, family=family or own, **said))
-        return measure
+    def add(measure: Measure) -> Claim:
+        module = "book" if is_built_in(measure) else measure.__module__
+        made = Claim(id=id, measure=measure, family=family or module, **fields)
+        return CLAIMS.register(id)(made)
 
     return add
 

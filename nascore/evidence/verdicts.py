@@ -10,17 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, RecordError
 
 # The claims register themselves: importing their modules is what fills CLAIMS.
 from nascore.evidence import analyses, phenomena  # noqa: F401
 from nascore.evidence.claims import CLAIMS, Claim, Evidence
-from nascore.evidence.experiments import load_experiment
+from nascore.evidence.experiments import EXPERIMENTS, load_experiment, searches
 from nascore.evidence.profiles import PROFILES
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval
 from nascore.sweeps.store import RunStore
 
 ROUNDING = 1e-9  # a mean of shares such as 0.4 may be just below it
+
+DECIDING = [profile for profile in reversed(PROFILES) if profile != "smoke"]
+"""The profiles whose verdicts count, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,15 @@ class Verdict:
     """What came of a claim.
 
     Arguments:
-        claim: its id.
         effect: mean over the n seeds; of a checked claim, the largest residual.
         interval: 95 percent interval of the mean; of a checked claim, from 0 to the effect.
         p: corrected for the number of tested claims in the family; None if the claim is checked.
         verdict: supported, not supported, undecided or not tested here; holds or fails if checked.
-        why: what was seen, in words.
+        why: what was measured, in words.
         control: mean of the control; NaN without one.
     """
 
-    claim: str
+    claim: Claim
     effect: float
     interval: tuple[float, float]
     p: float | None
@@ -47,32 +49,33 @@ class Verdict:
     control: float
 
     def __str__(self) -> str:
-        said, (low, high) = f"**{self.claim}: {self.verdict}.** ", self.interval
+        text, (low, high) = f"**{self.claim.id}: {self.verdict}.** ", self.interval
         if self.p is not None:
-            said += f"Effect {self.effect:+.3g} {CLAIMS[self.claim].unit} (95 percent interval "
-            said += f"{low:+.3g} to {high:+.3g}, n = {self.n}, corrected p = {self.p:.2g}). "
-        return said + self.why
+            text += f"Effect {self.effect:+.3g} {self.claim.unit} (95 percent interval "
+            text += f"{low:+.3g} to {high:+.3g}, n = {self.n}, corrected p = {self.p:.2g}). "
+        return text + self.why
 
 
-def judge(claim: str, evidence: Evidence) -> Verdict:
-    """The verdict on a claim, from its evidence.
+def judge(claim: Claim | str, evidence: Evidence) -> Verdict:
+    """The verdict on a claim, or on the one of a name, from its evidence.
 
     A run that diverged counts as no effect in a test, and fails a check. Raises ConfigError for an
     unknown claim, or a tested one whose evidence has no p.
     """
-    said, n, why = CLAIMS[claim], len(evidence.effect), evidence.why
-    bar, control = said.bar, float(np.mean(evidence.control)) if len(evidence.control) else np.nan
-    if not said.tested:
+    claim = CLAIMS[claim] if isinstance(claim, str) else claim
+    n, why = len(evidence.effect), evidence.why
+    bar, control = claim.bar, float(np.mean(evidence.control)) if len(evidence.control) else np.nan
+    if not claim.tested:
         worst = float(np.abs(evidence.effect).max())
         verdict = "holds" if worst <= bar and evidence.met else "fails"
         return Verdict(claim, worst, (0.0, worst), None, n, verdict, why, control)
     if evidence.p is None:
-        raise ConfigError(f"claim {claim!r} is tested: give its Evidence a p, as of sign_flip.")
-    effect, tests = np.nan_to_num(evidence.effect), count_tested(said.family)
+        raise ConfigError(f"claim {claim.id!r} is tested: give its Evidence a p, as of sign_flip.")
+    effect, tests = np.nan_to_num(evidence.effect), count_tested(claim.family)
     mean, (low, high), p = float(effect.mean()), interval(effect), bonferroni(evidence.p, tests)
     if not evidence.testable:
         verdict = "not tested here"
-        why += f" The claim is tested only where {said.precondition}, which is not so here."
+        why += f" The claim is tested only where {claim.precondition}, which is not so here."
     elif p <= SIGNIFICANCE and mean >= bar - ROUNDING and evidence.met:
         verdict = "supported"
     elif high < bar - ROUNDING or not evidence.met:
@@ -84,6 +87,34 @@ def judge(claim: str, evidence: Evidence) -> Verdict:
     return Verdict(claim, mean, (low, high), p, n, verdict, why, control)
 
 
+def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
+    """The verdicts on a claim by profile, of those whose records a store has in full.
+
+    Raises ConfigError for an unknown claim, and RecordError if there is no such profile.
+    """
+    claim = CLAIMS[name]
+    if claim.experiment is None:
+        return {"no records needed": judge(claim, claim.measure({}))}
+    profiles = [p for p in EXPERIMENTS[claim.experiment].settings if p != "smoke"]
+    found = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
+    found = {profile: verdict for profile, verdict in found.items() if verdict is not None}
+    if not found:
+        wanted = {profile: searches(profile, [claim.experiment]) for profile in profiles}
+        here = {p: sum(store.has([c]) for c in configs) for p, configs in wanted.items()}
+        most = max(profiles, key=here.get)
+        raise RecordError(
+            f"claim {name!r} needs all {len(wanted[most])} records of {claim.experiment!r} in "
+            f"profile {most!r}, and {store.folder} has {here[most]}. Make them: python -m nascore "
+            f"sweep {claim.experiment} --profile {most} --store {store.folder}"
+        )
+    return found
+
+
+def _verdict(claim: Claim, profile: str, store: RunStore) -> Verdict | None:
+    arms = load_experiment(claim.experiment, profile, store) if claim.experiment else {}
+    return None if arms is None else judge(claim, claim.measure(arms))
+
+
 def count_tested(family: str = "book") -> int:
     """How many claims of a family are tested: what p is multiplied by."""
     return sum(claim.tested for claim in CLAIMS.values() if claim.family == family)
@@ -91,22 +122,14 @@ def count_tested(family: str = "book") -> int:
 
 def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
     """The verdict on every claim that needs no runs, or whose runs a store has in full, by id."""
-    found = {}
-    for claim in in_order():
-        arms = load_experiment(claim.experiment, profile, store) if claim.experiment else {}
-        if arms is not None:
-            found[claim.id] = judge(claim.id, claim.measure(arms))
-    return found
+    found = {claim.id: _verdict(claim, profile, store) for claim in in_order()}
+    return {id: verdict for id, verdict in found.items() if verdict is not None}
 
 
 def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
-    """The verdicts of every profile that has runs in a store, by profile (the largest first).
-
-    Without `smoke`, which decides nothing.
-    """
-    deciding = [profile for profile in reversed(PROFILES) if profile != "smoke"]
-    cards = {profile: verdicts(profile, store) for profile in deciding}
-    return {p: card for p, card in cards.items() if any(CLAIMS[name].experiment for name in card)}
+    """The verdicts of every deciding profile that has runs in a store, by profile."""
+    cards = {profile: verdicts(profile, store) for profile in DECIDING}
+    return {p: card for p, card in cards.items() if any(v.claim.experiment for v in card.values())}
 
 
 def in_order() -> list[Claim]:

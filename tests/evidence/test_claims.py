@@ -74,7 +74,7 @@ def positive(arms):
     import own_claims
 
     assert CLAIMS["X9"].family == "own_claims"
-    assert judge("X9", own_claims.positive({})).verdict == "supported"
+    assert judge("X9", own_claims.positive.measure({})).verdict == "supported"
 
 
 def test_mistakes_in_claims():
