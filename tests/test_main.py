@@ -105,11 +105,8 @@ def test_lists_and_json(run_command, capsys, tmp_path):
     "words, message",
     [
         (["search", "--framework", "dart"], "Did you mean 'darts'"),
-        (["search", "--epochs", "0"], "epochs=0"),
-        (["search", "--grad-clip", "much"], "grad_clip='much'"),
         (["search", "--allowed", "{"], "is not JSON"),
         (["search", "--epochs", "many"], "epochs='many': input should be a valid integer"),
-        (["search", "--order", "3"], "order=3: input should be 1 or 2"),
         (["search", "--output-nodes", "2,a"], "output_nodes.1='a': input should be"),
         (["show", "nothing.nc"], "no such file"),
         (["book", "--profile", "labtop"], "Did you mean 'laptop'"),
@@ -133,16 +130,12 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
     "text, message",
     [
         ("lr=-1", "growing.ipynb: lr=-1 is no PositiveFloat|None: input should be greater than 0."),
-        ("lr=NaN", "growing.ipynb: lr=nan is no PositiveFloat|None"),
         ("lr=1e999", "growing.ipynb: lr=inf is no"),
-        ("lr=none", "growing.ipynb: lr='none' is no"),
         ("lr=", "growing.ipynb: lr='' is no"),
-        (f"lr={'9' * 5000}", "growing.ipynb: lr='999"),
         (f"lr={'[' * 100_000}", "growing.ipynb: lr='[[["),
         ("=3", "growing.ipynb: unknown parameter ''"),
         ("lr", "--set 'lr': write it like --set lr=0.1"),
         ("framework=dart", "growing.ipynb: unknown framework 'dart'. Did you mean 'darts'?"),
-        ("epochs=2.5", "growing.ipynb: epochs=2.5 is no PositiveInt|None"),
     ],
     ids=lambda text: text[:12],
 )

@@ -93,11 +93,6 @@ def test_a_notebook_checks_what_it_searches(path):
     assert run == checked
 
 
-def test_what_a_cell_asks_is_seen():
-    source = "%time\nsettings = dict(seeds=3, store=store)\nrun('a', p, arms=[ONE], **settings)"
-    assert list(calls(source, "run")) == [("'a'", "p", ("seeds", "3"))]
-
-
 def names_of_the_package(source):
     """What a cell imports of the package: pairs of module and name, the name None for `import`."""
     plain = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # no magic of Jupyter
@@ -122,13 +117,3 @@ def test_a_notebook_imports_public_names(path):
         face = import_module(module)
         public = getattr(face, "__all__", None) or vars(face)
         assert name is None or name in public, f"{path.stem}: {module} has no public name {name}"
-
-
-def test_an_import_from_deeper_down_is_seen():
-    source = (
-        "if colab:\n    %pip install x\nfrom nascore.engine.mask import Mask\nimport nascore.runs"
-    )
-    assert list(names_of_the_package(source)) == [
-        ("nascore.engine.mask", "Mask"),
-        ("nascore.runs", None),
-    ]

@@ -88,8 +88,6 @@ def failing(monkeypatch, notebook, tmp_path):
     "name, value, said",
     [
         ("ConfigError", "lr=-1: give\n  more", "lr=-1: give more"),
-        ("DataError", "no such file.", "no such file"),
-        ("RecordError", "damaged", "damaged"),
         ("KeyError", "'x'", "KeyError: 'x'"),
         ("ValueError", "long " * 1000, "ValueError: long long .* \\[\\.\\.\\.\\]"),
     ],
@@ -124,13 +122,11 @@ def test_a_full_disk_is_no_fault_of_a_cell(failing):
     [
         lambda whole: "",
         lambda whole: whole[: len(whole) // 2],
-        lambda whole: "not JSON",
-        lambda whole: "[]",
         lambda whole: "{}",
         lambda whole: whole.replace("papermill", "other"),
         lambda whole: whole.replace('"cells"', '"sells"'),
     ],
-    ids=["empty", "truncated", "text", "list", "object", "not executed", "no cells"],
+    ids=["empty", "truncated", "object", "not executed", "no cells"],
 )
 def test_a_damaged_copy_is_one_line_that_says_what_to_do(tmp_path, damage):
     papermill = {"parameters": {"profile": "smoke"}, "duration": 1.5}
