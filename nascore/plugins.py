@@ -4,23 +4,26 @@ A worker process imports a plug-in by its name, and the address of a run holds a
 source.
 """
 
-import ast
 import hashlib
 import inspect
+import linecache
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from nascore.errors import ConfigError, checked, unknown
 
 
 class Registry(Mapping[str, Any]):
-    """Plug-ins of one kind: those of the package by a plain name, others as ``"module:name"``.
+    """Plug-ins of one kind: the package's by a plain name, any other one as ``"module:name"``.
 
-    Such a module can be imported from the working folder; the name is an attribute of it, or what
-    it registered.
+    Its module can be imported from the working folder; the name is that which it was registered
+    under, or an attribute of the module. The short name finds it too, while no other module
+    registers the same.
 
     Arguments:
         kind: what they are, for messages: such as "framework".
@@ -38,45 +41,44 @@ class Registry(Mapping[str, Any]):
         self._known: dict[str, Any] = {}
 
     @checked
-    def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
+    def register(self, name: str) -> Callable[[Any], Any]:
         """Decorates a plug-in, so that it is found by this name.
 
-        Raises ConfigError if another one has it, unless that is to be replaced. The same definition
-        may come again, as when a cell of a notebook is run again.
+        Raises ConfigError if the package, or another plug-in of the same module, has the name. The
+        same definition may come again, as when a cell of a notebook is run again.
         """
         if ":" in name:
             raise ConfigError(f"{self.kind} {name!r}: a name has no colon. Leave the module out.")
 
         def add(plugin: Any) -> Any:
-            there = self._known.get(name)
-            if there is not None and not replace and _place(there) != _place(plugin):
-                twice = f"{self.kind} {name!r} is registered twice: it is {_place(there)} already."
-                advice = f"Choose another name for {_place(plugin)}, or replace=True."
-                raise ConfigError(f"{twice} {advice}")
-            self._known[name] = self._accept(name, plugin)
+            self._accept(name, plugin)
+            full = name if is_built_in(plugin) else f"{_module(plugin)}:{name}"
+            for known in filter(self._known.__contains__, (name, full)):
+                if (place := _place(self._known[known])) != _place(plugin):
+                    twice = f"{self.kind} {name!r} is registered twice: it is {place} already."
+                    raise ConfigError(f"{twice} Choose another name for {_place(plugin)}.")
+            self._known[full] = plugin
             return plugin
 
         return add
 
     def __getitem__(self, name: str) -> Any:
         """The plug-in of a name. Raises ConfigError: unknown, not importable, not of the kind."""
-        if name in self:
-            return self._known[name]
+        name = self._full(name)
         module, colon, attribute = str(name).partition(":")
         if not (colon and isinstance(name, str)):
-            own = [known for known, plugin in self._known.items() if is_built_in(plugin)]
-            message = unknown(self.kind, name, own)
+            if name in self:
+                return self._known[name]
+            message = unknown(self.kind, name, self._known)
             raise ConfigError(f"{message} Or give one of your own as 'module:name'.")
         imported = self._imported(module, name)
-        plugin = self._known.get(attribute)
-        if plugin is None or _module(plugin) != module:
-            plugin = getattr(imported, attribute, None)
+        plugin = self._known.get(name, getattr(imported, attribute, None))
         if plugin is None:
             raise ConfigError(self._not_in(imported, name, attribute))
         return self._accept(name, plugin)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name in self._known or name in self._all())
+        return isinstance(name, str) and self._full(name) in self._all()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
@@ -89,18 +91,27 @@ class Registry(Mapping[str, Any]):
             import_module(self.home)
         return self._known
 
+    def _full(self, name: Any) -> Any:
+        """A short name with its module; any other name as it is."""
+        if not isinstance(name, str) or ":" in name or name in self._all():
+            return name
+        full = [known for known in self._known if known.rpartition(":")[2] == name]
+        if len(full) > 1:
+            raise ConfigError(f"{self.kind} {name!r}: say which one, {' or '.join(full)}.")
+        return full[0] if full else name
+
     def name_of(self, plugin: Any) -> str:
         """The name that finds a plug-in, here and in another process, from a name or the plug-in.
 
         Raises ConfigError if it is unknown or not of the kind.
         """
         if isinstance(plugin, str):
-            short, plugin = plugin.rpartition(":")[2], self[plugin]
+            name, plugin = self._full(plugin), self[plugin]
         else:
-            names = [name for name, known in self._known.items() if known is plugin]
-            short = names[0] if names else _qualified(plugin)
-            self._accept(short, plugin)
-        return short if is_built_in(plugin) else f"{_module(plugin)}:{short}"
+            name = f"{_module(plugin)}:{_qualified(plugin)}"
+            self._accept(_qualified(plugin), plugin)
+        registered = (known for known, value in self._known.items() if value is plugin)
+        return name if name in self._known else next(registered, name)
 
     def digest(self, name: str) -> str | None:
         """Twelve hexadecimal digits of a plug-in's source; None for what comes with the package."""
@@ -113,15 +124,13 @@ class Registry(Mapping[str, Any]):
             raise ConfigError(f"{self.kind} {name!r}: {wrong}")
         return plugin
 
-    def _imported(self, module: str, name: str):
+    def _imported(self, module: str, name: str) -> Any:
         if module == "__main__":  # defined in a notebook or a script
             return sys.modules[module]
         if "" not in sys.path:
             sys.path.append("")  # the working folder, last
         try:
             return import_module(module)
-        except ConfigError:
-            raise
         except (Exception, SystemExit) as error:  # an import runs any code
             if not module or module.endswith(".py"):
                 why = "write it as 'module:name', without .py."
@@ -137,13 +146,13 @@ class Registry(Mapping[str, Any]):
         if module.__name__ == "__main__":
             what = f"{self.kind} {name!r} is of a notebook or a script."
             return f"{what} Define {attribute} here first, at the top level."
-        there = [
+        names = [
             key
             for key, value in vars(module).items()
             if key[0] != "_" and _module(value) == module.__name__ and self.check(value) is None
         ]
         why = f"{module.__name__} has no {attribute!r}."
-        return f"{self.kind} {name!r}: {unknown('name', attribute, there) if there else why}"
+        return f"{self.kind} {name!r}: {unknown('name', attribute, names) if names else why}"
 
 
 def needs_to_be_callable(plugin: Any) -> str | None:
@@ -157,15 +166,15 @@ def is_built_in(plugin: Any) -> bool:
 
 
 def failure(plugin: Any, error: BaseException) -> str:
-    """An error of a plug-in (or module, by name), with the last line of its own that led there."""
+    """An error of a plug-in (or module, by name), with the last line of its file that led to it."""
     module = plugin if isinstance(plugin, str) else _module(plugin)
-    said = f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
     lines = [
-        line
+        f"line {line} of {Path(frame.f_globals.get('__file__') or module).name}: {text}"
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get("__name__") == module
     ]
-    return f"line {lines[-1]} of {module}: {said}" if lines else said
+    return lines[-1] if lines else text
 
 
 def twelve_digits(text: str) -> str:
@@ -173,49 +182,40 @@ def twelve_digits(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+@cache
 def source_digest(plugin: Any) -> str:
-    """Twelve hexadecimal digits of the source of a class and what it inherits, or of a function.
+    """Twelve hexadecimal digits of the source of a plug-in: edited source is another run.
 
-    What comes with the package is left out, as are Python and torch. Edited source is another run.
+    The source is the file, or the cell of a notebook, of a function, or of a class and of each
+    class that it inherits from. Other files that these import are left out, as is what comes with
+    the package, Python or torch. Asked again for the same plug-in, it is what was loaded first.
+
+    Raises ConfigError if there is none, as of a class without methods in a notebook.
     """
     plugin = inspect.unwrap(plugin)
     parts = [plugin]
     if inspect.isclass(plugin):
         parts = [part for part in plugin.__mro__ if part.__module__.split(".")[0] not in _OUTSIDE]
-    return twelve_digits("\n".join(map(_source, parts)))
+    return twelve_digits("\n".join(dict.fromkeys(map(_source, parts))))
 
 
 _OUTSIDE = {"nascore", "torch", "pydantic", "typing", "builtins", "abc", "collections"}
 
 
 def _source(part: Any) -> str:
+    """The text of the file or cell that defines a class or function."""
     try:
-        return inspect.getsource(part)
-    except (OSError, TypeError):  # a class of a notebook has no file, but its methods have a cell
-        return _source_in_cell(part) or _values(part)
-
-
-def _source_in_cell(part: type) -> str | None:
-    """The source of a class from the cell that its methods stand in; None if it has none."""
-    for value in vars(part).values():
-        function = inspect.unwrap(getattr(value, "__func__", value))
-        if getattr(function, "__qualname__", "").startswith(f"{part.__qualname__}."):
-            text = "".join(inspect.findsource(function)[0])
-            classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
-            return ast.get_source_segment(text, [c for c in classes if c.name == part.__name__][-1])
-    return None
-
-
-def _values(part: type) -> str:
-    """What a class without methods says: its options, with types and defaults, and its values."""
-    fields = vars(part).get("__pydantic_fields__", {})
-    said = {
-        name: (field.annotation, field.metadata, field.get_default(call_default_factory=True))
-        for name, field in fields.items()
-    }
-    plain = bool | int | float | str | tuple
-    said |= {name: value for name, value in vars(part).items() if isinstance(value, plain)}
-    return f"{part.__qualname__} {sorted((n, repr(v)) for n, v in said.items() if n[0] != '_')}"
+        return inspect.getsource(sys.modules[part.__module__])
+    except (OSError, TypeError, KeyError):  # a notebook is no file, but its functions have a cell
+        values = [getattr(value, "__func__", value) for value in (part, *vars(part).values())]
+        functions = [value for value in values if _module(value) == part.__module__]
+        code = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
+        files = sorted({one.co_filename for one in code if one})
+        text = "".join(line for file in files for line in linecache.getlines(file))
+    if not text:
+        what = f"the source of {_place(part)} cannot be found, which the address of a run holds"
+        raise ConfigError(f"{what}. Give it a method, or move it to a file.")
+    return text
 
 
 def _module(plugin: Any) -> str:

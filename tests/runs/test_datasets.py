@@ -378,12 +378,9 @@ def test_what_is_stated_of_a_dataset_is_checked(wrong):
         dataset("mine", **stated)(lambda: None)
 
 
-def test_a_name_is_taken_over_only_if_asked():
-    stated = {"examples": 6, "classes": 3, "channels": 1}
-    with pytest.raises(ConfigError, match="'digits' is registered twice.*replace=True"):
-        dataset("digits", **stated)(images_of)
-    mine = dataset("digits", replace=True, **stated)(images_of)
-    assert DATASETS["digits"] is mine
+def test_a_name_of_the_package_cannot_be_taken():
+    with pytest.raises(ConfigError, match="'digits' is registered twice.*Choose another name"):
+        dataset("digits", examples=6, classes=3, channels=1)(images_of)
 
 
 def test_a_function_that_is_not_decorated_is_refused():
@@ -449,7 +446,6 @@ def test_the_source_of_a_dataset_is_told_from_another(module):
     """What is stated of it as well; what comes with the package has no digest."""
     digests = set()
     for text in (MODULE, MODULE.replace("rng(0)", "rng(1)"), MODULE.replace("s=2", "s=3"), MODULE):
-        DATASETS._known.pop("mine", None)
         digests.add(DATASETS.digest(f"{module(text)}:mine"))
     assert len(digests) == 3 and None not in digests
     assert DATASETS.digest("digits") is None
