@@ -92,7 +92,7 @@ def test_a_registered_name_finds_its_plug_in(registry):
     assert registry["one"] is a_function and "one" in registry
     assert list(registry) == [f"{__name__}:one"]
     assert registry.register("one")(a_function) is a_function  # as when a cell runs again
-    with pytest.raises(ConfigError, match=r"trick 'one' is registered twice: it is .*a_function al"):
+    with pytest.raises(ConfigError, match="trick 'one' is registered twice: it is .*a_function a"):
         registry.register("one")(Base)
     with pytest.raises(ConfigError, match="trick 'a:b': a name has no colon"):
         registry.register("a:b")
@@ -173,7 +173,7 @@ def test_what_a_name_does_not_find_is_told(registry, module, name, message):
 
 def test_a_wrong_decorator_is_one_line_with_its_place(module):
     module(
-        "from nascore.engine import Framework, framework\n"
+        "from nascore.frameworks import Framework, framework\n"
         "@framework('fine')\nclass Fine(Framework):\n    def draw(self, alpha, generator): ...\n"
         "@framework('mine')\nclass Mine(Framework): ...\n"
     )

@@ -78,8 +78,6 @@ def test_an_operation_from_outside_is_known_by_module_and_name():
     assert space.allowed[0, 2] == space.allowed[1, 2] == (full,)
     wiring = Wiring(space, (full, full, "none", "none", full))
     assert Wiring.from_text(space, str(wiring)) == wiring
-    built_in = SearchSpace(operations=["none", "nascore.engine.operations:sep_conv_3x3"])
-    assert built_in.operations == ("none", "sep_conv_3x3")
 
 
 def test_a_space_of_the_papers_operations_needs_no_torch():

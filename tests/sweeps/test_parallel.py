@@ -206,7 +206,11 @@ def test_a_framework_of_ones_own_in_worker_processes(tiny, tmp_path, monkeypatch
 def test_a_framework_of_a_notebook_runs_in_this_process(tiny, monkeypatch):
     """What is defined in __main__ has no module that a worker could import."""
 
-    Mine = type("Mine", (DARTS,), {"__module__": "__main__", "__qualname__": "Mine"})
+    def draw(self, alpha, generator):
+        return super(Mine, self).draw(alpha, generator)
+
+    draw.__module__ = "__main__"
+    Mine = type("Mine", (DARTS,), {"__module__": "__main__", "__qualname__": "Mine", "draw": draw})
     monkeypatch.setattr(sys.modules["__main__"], "Mine", Mine, raising=False)
     config = tiny.replace(framework=Mine, epochs=1)
     assert config.framework == "__main__:Mine"
