@@ -41,7 +41,7 @@ class Registry(Mapping[str, Any]):
         self._known: dict[str, Any] = {}
 
     @checked
-    def register(self, name: str) -> Callable[[Any], Any]:
+    def register(self, name: str, *, replace: bool = False) -> Callable[[Any], Any]:
         """Decorates a plug-in, so that it is found by this name.
 
         Raises ConfigError if the package, or another plug-in of the same module, has the name. The
@@ -54,9 +54,10 @@ class Registry(Mapping[str, Any]):
             self._accept(name, plugin)
             full = name if is_built_in(plugin) else f"{_module(plugin)}:{name}"
             for known in filter(self._known.__contains__, (name, full)):
-                if (place := _place(self._known[known])) != _place(plugin):
+                if not replace and (place := _place(self._known[known])) != _place(plugin):
                     twice = f"{self.kind} {name!r} is registered twice: it is {place} already."
-                    raise ConfigError(f"{twice} Choose another name for {_place(plugin)}.")
+                    advice = f"Choose another name for {_place(plugin)}, or replace=True."
+                    raise ConfigError(f"{twice} {advice}")
             self._known[full] = plugin
             return plugin
 

@@ -145,10 +145,10 @@ FRAMEWORKS = Registry("framework", _wrong, home="nascore.frameworks")
 
 
 @checked
-def framework(name: str) -> Callable[[type], type]:
+def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
     """Decorates a class, so that ``SearchConfig(framework=name)`` finds it.
 
-    Raises ConfigError if the class is no framework, or the name is in use.
+    Raises ConfigError if the class is no framework, or the name is in use and not to be replaced.
 
     >>> @framework("lottery")
     ... class Lottery(Framework):
@@ -159,7 +159,7 @@ def framework(name: str) -> Callable[[type], type]:
     >>> make_framework("lottery", luck=2)
     Lottery(luck=2.0)
     """
-    return FRAMEWORKS.register(name)
+    return FRAMEWORKS.register(name, replace=replace)
 
 
 @checked
