@@ -27,14 +27,14 @@ NORMS = Registry("norm", needs_to_be_callable)
 
 
 @checked
-def operation(name: str) -> Callable:
+def operation(name: str, *, replace: bool = False) -> Callable:
     """Makes an operation of a class or function ``(channels, norm) -> module``.
 
     The module maps (B, channels, H, W) to the same shape; ``norm(channels)`` is the normalisation
     that the config asks for. A ``forward(x, z)`` may take the weight z along; one without z has its
     result multiplied by it.
 
-    Raises ConfigError if the name is in use.
+    Raises ConfigError if the name is in use and not to be replaced.
 
     >>> @operation("conv_7x7")
     ... def conv_7x7(channels, norm):
@@ -43,11 +43,11 @@ def operation(name: str) -> Callable:
     >>> build_operation("conv_7x7", channels=4)(torch.zeros(2, 4, 8, 8)).shape
     torch.Size([2, 4, 8, 8])
     """
-    return OPERATIONS.register(name)
+    return OPERATIONS.register(name, replace=replace)
 
 
 @checked
-def normalisation(name: str) -> Callable:
+def normalisation(name: str, *, replace: bool = False) -> Callable:
     """Makes a normalisation of a class or function ``channels -> module``, as ``operation`` does.
 
     It raises ConfigError for channels that it cannot take.
@@ -56,7 +56,7 @@ def normalisation(name: str) -> Callable:
     ... def affine(channels):
     ...     return nn.BatchNorm2d(channels, track_running_stats=False)
     """
-    return NORMS.register(name)
+    return NORMS.register(name, replace=replace)
 
 
 @checked

@@ -114,18 +114,17 @@ DATASETS = Registry("dataset", _not_a_dataset)
 
 @checked
 def dataset(
-    name: str, *, examples: int, classes: int, channels: int
+    name: str, *, examples: int, classes: int, channels: int, replace: bool = False
 ) -> Callable[[Callable[[], Arrays]], Dataset]:
     """Makes a dataset of a function that reads it, and registers it under a name.
 
     Every search calls the function once. In a module of your own, the dataset is known as
-    ``SearchConfig(dataset="module:name")``. The address of a run holds a digest of the module's
+    ``SearchConfig(dataset="module:name")``. The address of a run holds a digest of its module's
     source, not of the files that it reads: give other data another name.
 
     Arguments:
         examples, classes, channels, and what the function returns: see Dataset.
-
-    Raises ConfigError if the name is in use.
+        replace: take the name over from another dataset. ConfigError without it.
 
     >>> from nascore import SearchConfig
     >>> @dataset("stripes", examples=128, classes=2, channels=1)
@@ -140,7 +139,7 @@ def dataset(
 
     def add(read: Callable[[], Arrays]) -> Dataset:
         made = Dataset(name, examples, classes, channels, read)
-        return DATASETS.register(name)(made)
+        return DATASETS.register(name, replace=replace)(made)
 
     return add
 
