@@ -27,7 +27,8 @@ test: $(READY)
 quick: $(READY)
 	$(TEST) -m "not slow and not long"
 
-# make long: the tests that make test leaves out: killed processes, clusters, a record made again.
+# make long: the tests that make test leaves out: killed processes, clusters, a record made again,
+# and the book as make book PROFILE=smoke has built it, or as it is built here if it has not.
 long: $(READY)
 	$(TEST) -m long
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from nascore import RunStore
+from nascore.book.build import book_notebooks
+from nascore.book.execute import read_executed
 from nascore.evidence.experiments import EXPERIMENTS, configs_of, flat, searches
-from nascore.evidence.verdicts import CLAIMS, scorecard
+from nascore.evidence.verdicts import CLAIMS, in_order, scorecard, verdicts
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = (
@@ -47,31 +49,42 @@ PAGES = (
 )
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, smoke_runs):
-    """The built pages, made from a copy of the project, so that the reader's own book stays.
+def site(tmp_path_factory):
+    """The pages that `make book PROFILE=smoke` has built, if nothing has changed since.
 
-    The runs of the picture are not there yet: the build makes them.
+    Otherwise they are built here, from a copy of the project: the reader's own book stays.
     """
+    if is_built():
+        return ROOT / "_build" / "html"
     copy = tmp_path_factory.mktemp("project")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, copy)
     ignore = shutil.ignore_patterns("_executed", "runs", ".ipynb_checkpoints", "__pycache__")
     for name in ("book", "notebooks", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
-    runs = copy / "notebooks" / "runs"
-    runs.mkdir()
-    for config in set(searches("smoke")) - set(searches("smoke", ["picture"])):
-        shutil.copy(smoke_runs.path(config), runs)
     command = [sys.executable, "-m", "nascore", "book", "--profile", "smoke"]
     result = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
     assert "The book is built" in result.stdout
-    assert all((runs / smoke_runs.path(config).name).exists() for config in searches("smoke"))
     return copy / "_build" / "html"
+
+
+def is_built():
+    """Whether the project's own pages are of profile smoke and newer than all that they show."""
+    copies = [ROOT / "book" / "_executed" / path.name for path in book_notebooks(ROOT)]
+    index = ROOT / "_build" / "html" / "index.html"
+    if not all(path.exists() for path in (*copies, index)):
+        return False
+    parameters = [read_executed(path, "smoke").metadata.papermill.parameters for path in copies]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    sources = [ROOT / name for name in listed.stdout.splitlines() if not name.startswith("tests/")]
+    newest = max((path.stat().st_mtime for path in sources if path.exists()), default=float("inf"))
+    oldest = min(path.stat().st_mtime for path in (*copies, index))
+    return newest < oldest and all(p.get("profile", "smoke") == "smoke" for p in parameters)
 
 
 def test_every_page_is_there_and_shows_results(site):
@@ -97,7 +110,7 @@ def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
     """A column for each profile that has runs and decides; every cell is computed anew."""
     root = site.parent.parent
     cards = scorecard(RunStore(root / "notebooks" / "runs", root / "book" / "records"))
-    assert list(cards) == ["published"]
+    assert "published" in cards
     text = (site / "notebooks" / "scorecard.html").read_text()
     (table,) = re.findall(r'<table class="record scorecard">.*?</table>', text, re.DOTALL)
     lines = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
@@ -138,20 +151,16 @@ def test_the_execution_record_names_every_run(site, name):
     assert any(all(config.hash in text for config in configs) for configs in needed)
 
 
-def test_a_page_without_an_executed_copy_fails_the_build(site, tmp_path):
-    root = site.parent.parent
-    copy = root / "book" / "_executed" / "growing.ipynb"
-    copy.rename(tmp_path / "growing.ipynb")
-    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    options = ["--all", "-W", "-n", "--keep-going", "--path-output", str(tmp_path)]
-    try:
-        result = subprocess.run(
-            [*jupyter_book, "build", str(root), *options], capture_output=True, text=True
-        )
-    finally:
-        (tmp_path / "growing.ipynb").rename(copy)
-    assert result.returncode != 0
-    assert "notebooks/growing has no executed copy" in result.stdout + result.stderr
+def test_every_claim_reads_the_runs_of_the_book(site, tmp_path):
+    """The smoke runs of every experiment go through its claim; nothing else is looked at."""
+    runs, store = RunStore(site.parent.parent / "notebooks" / "runs"), RunStore(tmp_path)
+    assert list(verdicts("smoke", store)) == ["A7"]
+    for config in searches("smoke"):
+        shutil.copy(runs.path(config), tmp_path)
+    found = verdicts("smoke", store)
+    assert list(found) == [claim.id for claim in in_order()]
+    assert found["A2"].verdict == "holds" and found["P1"].n == 2
+    assert scorecard(store) == {}, "smoke decides nothing"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -221,6 +221,23 @@ def test_after_a_failure_no_other_notebook_goes_on(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["fails.error.txt"]
 
 
+@pytest.mark.slow
+def test_a_page_without_an_executed_copy_fails_the_build(tmp_path):
+    ignore = shutil.ignore_patterns("_executed", "records")
+    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=ignore)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "growing.ipynb", tmp_path / "notebooks")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/references\nchapters:\n  - file: notebooks/growing\n"
+    )
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*jupyter_book, "build", str(tmp_path), "--all", "-W", "-n", "--keep-going"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "notebooks/growing has no executed copy" in result.stdout + result.stderr
+
+
 def book_command(root):
     """Starts the command; the package is the one that is tested."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -1,12 +1,11 @@
 """Each claim on made histories that have the effect, and on ones that have not."""
 
-import shutil
 from functools import cache
 
 import numpy as np
 import pytest
 
-from nascore import Run, RunStore, SearchConfig
+from nascore import Run, SearchConfig
 from nascore.evidence.claims import Evidence
 from nascore.evidence.experiments import (
     EXPERIMENTS,
@@ -14,10 +13,9 @@ from nascore.evidence.experiments import (
     ONE,
     ONE_OF_FEWER,
     TWO,
-    searches,
 )
 from nascore.evidence.significance import SIGNIFICANCE
-from nascore.evidence.verdicts import CLAIMS, in_order, judge, scorecard, verdicts
+from nascore.evidence.verdicts import CLAIMS, in_order, judge
 from nascore.runs.history import History
 
 SEEDS = 8
@@ -309,20 +307,6 @@ def test_identities(claim):
 def test_deep_linear_dynamics():
     found = verdict("A7", {})
     assert found.verdict == "holds" and found.control > 10 * CLAIMS["A7"].bar
-
-
-@pytest.mark.slow
-def test_every_claim_reads_real_runs(smoke_runs, tmp_path):
-    """The smoke runs of every experiment go through its claim; nothing else is looked at."""
-    store = RunStore(tmp_path)
-    names = {claim.experiment for claim in CLAIMS.values()}
-    assert list(verdicts("smoke", store)) == ["A7"]
-    for config in searches("smoke", names - {None}):
-        shutil.copy(smoke_runs.path(config), tmp_path)
-    found = verdicts("smoke", store)
-    assert list(found) == [claim.id for claim in in_order()]
-    assert found["A2"].verdict == "holds" and found["P1"].n == 2
-    assert scorecard(store) == {}, "smoke decides nothing"
 
 
 def test_a_verdict_says_what_it_rests_on():
