@@ -1,4 +1,4 @@
-"""Folders: the project's own, and those that are checked before the work they are to keep."""
+"""Folders and files: the project's own, checks before the work, files that are whole or absent."""
 
 import os
 import platform
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
+
+import psutil
 
 from nascore.errors import ConfigError, shown
 
@@ -35,35 +37,26 @@ def ensure_writable(folder: Path, error: type[Exception], advice: str) -> Path:
     """Makes a folder if need be, and raises ``error`` with ``advice`` if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        TemporaryFile(dir=folder).close()
     except (OSError, ValueError) as problem:
-        raise error(f"cannot write to {folder} ({_why(problem)}). {advice}") from None
+        raise error(f"cannot write to {folder} ({_reason(problem)}). {advice}") from None
     return folder
 
 
 def ensure_writable_file(path: Path, error: type[Exception], advice: str) -> Path:
-    """Raises ``error`` with ``advice`` if a whole file cannot be put at a path.
-
-    Its folder is made if need be, and a file of this name is tried in it.
-    """
-    ensure_writable(path.parent, error, advice)
-    wrong = None
+    """Raises ``error`` with ``advice`` if no file can be put at a path. Makes its folder."""
+    folder = ensure_writable(path.parent, error, advice)
     try:
         if path.exists() and not path.is_file():
-            wrong = "it is a folder" if path.is_dir() else "it is no ordinary file"
-        else:
-            with TemporaryDirectory(dir=path.parent) as folder:
-                (Path(folder) / path.name).touch()
+            raise ValueError("it is no regular file")
+        with TemporaryDirectory(dir=folder) as probe:
+            (Path(probe) / path.name).touch()  # fails if the name is too long
     except (OSError, ValueError) as problem:
-        wrong = _why(problem)
-    if wrong is not None:
-        raise error(f"cannot write {shown(str(path))} ({wrong}). {advice}")
+        raise error(f"cannot write {shown(str(path))} ({_reason(problem)}). {advice}") from None
     return path
 
 
-def _why(problem: Exception) -> str:
+def _reason(problem: Exception) -> str:
     return getattr(problem, "strerror", None) or str(problem)
 
 
@@ -86,9 +79,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def abandoned(part: Path) -> bool:
-    """Whether whoever wrote a part of a file is gone. Of another machine: after an hour."""
+    """Whether the writer of a part of a file is gone. On another machine: after an hour."""
     _, host, pid, _, _ = part.name.rsplit(".", 4)
-    if host == _HOST and not _is_alive(int(pid)):
+    if host == _HOST and not psutil.pid_exists(int(pid)):
         return True
     try:
         return time.time() - part.stat().st_mtime > 3600
@@ -106,13 +99,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is someone else's
-        return True
-    return True

@@ -187,10 +187,10 @@ def test_what_a_reader_changed_in_the_parameters_is_checked_too(notebook):
 
 
 def test_a_folder_that_cannot_be_written_is_refused(notebook, monkeypatch):
-    def refuse(self, *_, **__):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr("nascore.folders.TemporaryFile", refuse)
     with pytest.raises(
         ConfigError, match=r"store='runs' is no Folder: cannot write to .* \(Permission denied"
     ):
