@@ -11,9 +11,8 @@ def gradients(x, weight, y):
     return torch.autograd.grad(y, (x, weight), slope)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (7, 7), (6, 5), (3, 3)])
-@pytest.mark.parametrize("dilation", [1, 2, 3])
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("size", [(8, 8), (6, 5), (3, 3)])
+@pytest.mark.parametrize("kernel, dilation", [(1, 1), (3, 1), (3, 2), (5, 2), (7, 3)])
 def test_it_equals_the_plain_convolution(kernel, dilation, size):
     """Output and both gradients, in float64, to 1e-12."""
     module = Depthwise(4, kernel, dilation).double()
