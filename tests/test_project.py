@@ -62,37 +62,6 @@ def configs_cell(notebook):
     return next(c for c in notebook.cells if "configs" in c.metadata.get("tags", []))
 
 
-def calls(source, name):
-    """What a cell asks of a function: its arguments, without those that say which arms run and how.
-
-    A ``**settings`` stands for what the cell has put into it: ``settings = dict(...)``.
-    """
-    plain = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # no magic of Jupyter
-    nodes = list(ast.walk(ast.parse(plain)))
-    put = {
-        node.targets[0].id: node.value.keywords
-        for node in nodes
-        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("dict(")
-    }
-    for node in nodes:
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
-            given = [[word] if word.arg else put[word.value.id] for word in node.keywords]
-            named = {word.arg: ast.unparse(word.value) for words in given for word in words}
-            unseen = ("store", "workers", "arms")
-            named = {key: text for key, text in named.items() if key not in unseen}
-            yield (*map(ast.unparse, node.args), *sorted(named.items()))
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_checks_what_it_searches(path):
-    """Its cell of configs has those of every experiment that a later cell runs, and no others."""
-    notebook = nbformat.read(path, as_version=4)
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    run = {call for source in code for call in calls(source, "run_experiment")}
-    checked = {call for source in code for call in calls(source, "configs_of")}
-    assert run == checked
-
-
 def names_of_the_package(source):
     """What a cell imports of the package: pairs of module and name, the name None for `import`."""
     plain = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # no magic of Jupyter

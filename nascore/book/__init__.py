@@ -7,7 +7,7 @@ from nascore.lazy import public_names
 if TYPE_CHECKING:
     from nascore.book import plots as plots
     from nascore.book.tables import RunTable as RunTable
+    from nascore.book.tables import VerdictBox as VerdictBox
     from nascore.book.tables import scorecard_table as scorecard_table
-    from nascore.book.tables import verdict_box as verdict_box
 
 __getattr__, __dir__, __all__ = public_names(__name__, __file__)

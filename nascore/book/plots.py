@@ -4,8 +4,7 @@ A thin line is one seed, the thick one of its colour is the median over seeds. T
 steps of theta, so that searches whose epochs have different lengths share a time line.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -19,15 +18,13 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from nascore.engine.space import SearchSpace, Wiring, edge_name, short_name
+from nascore.engine.space import SearchSpace, edge_name, short_name
 from nascore.evidence.analyses import mean_over_operations
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
 from nascore.evidence.growth import alpha_of, dropped, kept_edges, none_of, turn
 from nascore.evidence.phenomena import cost_seen
-from nascore.runs.data import SPLITS
 from nascore.runs.datasets import DATASETS
 from nascore.runs.run import Run
-from nascore.theory import topology
 
 INPUT, INTERMEDIATE, OUTPUT = "#4477aa", "#ee6677", "#bbbbbb"
 """Colours of input edges, intermediate edges, and the fixed links to the output."""
@@ -37,6 +34,12 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#7f7f7f", "#56b4e9")
 
 DASHES = ("-", "--", "-.", ":")
 """Line styles that tell the same apart once more."""
+
+
+def styles() -> Iterator[dict[str, str]]:
+    """The style of each line in turn, as matplotlib has it."""
+    pairs = zip(cycle(COLOURS), cycle(DASHES), strict=False)
+    return ({"color": colour, "linestyle": dashes} for colour, dashes in pairs)
 
 
 def set_style() -> None:
@@ -118,33 +121,30 @@ def _edges_over_steps(
     runs: Sequence[Run],
     measure: Callable[[Run, str], ArrayLike],
     ax: Axes,
-    only: Sequence[str] | None = None,
+    only: Collection[str] = (),
     smooth: int = 1,
 ) -> list[str]:
-    """A line for each edge, or for some: input edges blue, intermediate edges red. The names."""
-    space = runs[0].config.space
-    names = []
+    """Draws a line for each edge, or for some; returns their names."""
+    space, names = runs[0].config.space, []
     for edges, colours in (
         (space.input_edges, ("#0072b2", "#56b4e9", "#332288", "#44aa99")),
         (space.intermediate_edges, ("#d55e00", "#cc3311", "#aa4499", "#994455")),
     ):
         for edge, colour, dashes in zip(edges, cycle(colours), cycle(DASHES), strict=False):
             name = edge_name(edge)
-            if only is None or name in only:
+            if not only or name in only:
                 names.append(name)
-                one = partial(measure, name=name)
-                over_steps(runs, one, ax, name, smooth, color=colour, linestyle=dashes)
+                style = {"color": colour, "linestyle": dashes}
+                over_steps(runs, lambda r, n=name: measure(r, n), ax, name, smooth, **style)
     return names
 
 
 def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Axes:
     """Number of edges that are not dropped, a colour and a line style for each arm."""
     ax = ax or plt.gca()
-    for (arm, runs), colour, dashes in zip(
-        arms.items(), cycle(COLOURS), cycle(DASHES), strict=False
-    ):
-        over_steps(runs, kept_edges, ax, arm, color=colour, linestyle=dashes)
-        edges = len(runs[0].config.space.edges)
+    for (arm, runs), style in zip(arms.items(), styles(), strict=False):
+        over_steps(runs, kept_edges, ax, arm, **style)
+    edges = len(runs[0].config.space.edges)
     ax.set(ylabel="active edges", ylim=(-0.15, edges + 0.15))
     ax.yaxis.get_major_locator().set_params(integer=True)
     if len(arms) > 1:
@@ -159,55 +159,55 @@ def output_cost(
     ax = ax or plt.gca()
     for n, (arm, runs) in enumerate(arms.items()):
         for m, split in enumerate(splits):
-
-            def difference(run: Run, split: str = split) -> xr.DataArray:
-                return run.output_cost.sel(split=split)
-
             label = f"{arm}, {split} set" if len(arms) > 1 else f"{split} set"
             colour = COLOURS[(n if len(arms) > 1 else m) % len(COLOURS)]
-            smooth = max(1, runs[0].config.epochs // 60)
             style = {"color": colour, "linestyle": DASHES[m % len(DASHES)]}
-            over_steps(runs, difference, ax, label, smooth, **style)
+            _smooth(runs, lambda r, s=split: r.output_cost.sel(split=s), ax, label, **style)
     _at_zero(ax)
     ax.legend(fontsize="small")
     return ax
 
 
-def _cost_over_steps(runs: Sequence[Run], ax: Axes, **style) -> None:
-    """L - H on the examples that alpha sees, each point the mean of a sixtieth of the search."""
-    over_steps(runs, cost_seen, ax, smooth=max(1, runs[0].config.epochs // 60), **style)
+def _smooth(runs: Sequence[Run], measure: Callable, ax: Axes, label: str = "", **style) -> None:
+    """``over_steps``, each point the mean of a sixtieth of the search."""
+    over_steps(runs, measure, ax, label or None, max(1, runs[0].config.epochs // 60), **style)
 
 
-def _at_zero(ax: Axes) -> None:
+def _at_zero(ax: Axes, label: str = "L − H  [nat]") -> None:
     ax.axhline(0, color="0.3", lw=0.8)
-    ax.set(ylabel="L − H  [nat]")
+    ax.set(ylabel=label)
 
 
 def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
     """Active edges, and below them L - H on the examples that alpha sees."""
-    figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
+    figure, above = _above_the_cost(arms, styles())
     active_edges(arms, above).set_xlabel("")
-    for runs, colour, dashes in zip(arms.values(), cycle(COLOURS), cycle(DASHES), strict=False):
-        _cost_over_steps(runs, below, color=colour, linestyle=dashes)
-    _at_zero(below)
-    _zoom(below, arms)
     return figure
 
 
 def edge_by_edge(runs: Sequence[Run]) -> Figure:
     """p(none) of every edge, and below it L - H on the examples that alpha sees."""
-    figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
+    figure, above = _above_the_cost({"": runs}, [{"color": "0.2"}])
     none_probability(runs, above).set_xlabel("")
-    _cost_over_steps(runs, below, color="0.2")
-    _at_zero(below)
-    _zoom(below, {"": runs})
     return figure
+
+
+def _above_the_cost(
+    arms: Mapping[str, Sequence[Run]], styles: Iterable[dict[str, str]]
+) -> tuple[Figure, Axes]:
+    """A figure with L - H on the examples that alpha sees; the axes above it are returned, too."""
+    figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
+    for runs, style in zip(arms.values(), styles, strict=False):
+        _smooth(runs, cost_seen, below, **style)
+    _at_zero(below)
+    _zoom(below, arms)
+    return figure, above
 
 
 def _zoom(ax: Axes, arms: Mapping[str, Sequence[Run]]) -> None:
     """Leaves out of sight what L - H does in the first twentieth of the epochs."""
-    everyone = [run for runs in arms.values() for run in runs]
-    values = np.concatenate([cost_seen(r)[max(1, r.config.epochs // 20) :] for r in everyone])
+    every = [run for runs in arms.values() for run in runs]
+    values = np.concatenate([cost_seen(run)[max(1, run.config.epochs // 20) :] for run in every])
     low, high = np.nanpercentile(values, (0.2, 99.8))
     margin = 0.08 * (high - low) + 1e-3
     ax.set_ylim(low - margin, high + margin)
@@ -233,31 +233,26 @@ def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
     small = cells.subplots(1, 9)
     for n, (arm, title) in enumerate(PICTURE.items()):
         runs, colour = arms[arm], COLOURS[n]
-        when = {
-            "start": [0] * len(runs),
-            "turn": [turn(cost_seen(run)) for run in runs],
-            "end": [-1] * len(runs),
-        }
+        kept = [~dropped(alpha_of(run), none_of(run)) for run in runs]  # (epochs + 1, edges) each
+        turns = [turn(cost_seen(run)) for run in runs]
+        when = {"start": [0] * len(runs), "turn": turns, "end": [-1] * len(runs)}
         for ax, (name, epochs) in zip(small[3 * n : 3 * n + 3], when.items(), strict=True):
-            pairs = zip(runs, epochs, strict=True)
-            share = np.mean([~dropped(alpha_of(r), none_of(r))[e] for r, e in pairs], axis=0)
-            _draw(runs[0].config.space, ax, share=share)
+            share = np.mean([k[e] for k, e in zip(kept, epochs, strict=True)], axis=0)
+            _draw(runs[0].config.space, ax, [(0.8 + 3 * s, s < 0.05) for s in share], small=True)
             ax.set_title(f"{name}: {share.sum():.1f}", fontsize="small")
         above, below = axes[:, n]
         active_edges({title: runs}, above)
         for line in above.lines:
             line.set_color(colour)
         above.set(xlabel="", title=title, ylabel="active edges" if n == 0 else "")
-        _cost_over_steps(runs, below, color=colour)
+        _smooth(runs, cost_seen, below, color=colour)
         _at_zero(below)
         below.set(ylabel="L − H  [nat]" if n == 0 else "")
     _zoom(axes[1, 0], {arm: arms[arm] for arm in PICTURE})
     return figure
 
 
-def edge_cost(
-    runs: Sequence[Run], ax: Axes | None = None, edges: Sequence[str] | None = None
-) -> Axes:
+def edge_cost(runs: Sequence[Run], ax: Axes | None = None, edges: Collection[str] = ()) -> Axes:
     """Cost of an operation on each edge: mean over all but `none`, summed over cells.
 
     Each point is the mean of a twentieth of the search. The first fifth may leave the frame.
@@ -268,25 +263,9 @@ def edge_cost(
         runs, lambda run, name: mean_over_operations(run.history, name), ax, edges, smooth
     )
     later = np.stack([line.get_ydata()[runs[0].config.epochs // 5 :] for line in ax.lines])
-    ax.set(ylabel="cost of an operation  [nat]", ylim=1.1 * np.array([later.min(), later.max()]))
-    ax.axhline(0, color="0.3", lw=0.8)
+    ax.set_ylim(1.1 * later.min(), 1.1 * later.max())
+    _at_zero(ax, "cost of an operation  [nat]")
     label_lines(ax, names)
-    return ax
-
-
-def loss_and_entropy(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
-    """L (solid) and H (dashed), a colour for each split that has examples."""
-    ax = ax or plt.gca()
-    for colour, split in zip(COLOURS, SPLITS, strict=False):
-        if runs[0].config.sizes[split]:
-            for letter, values, dashes in (("L", "mean_loss", "-"), ("H", "mean_entropy", "--")):
-
-                def one(run: Run, values: str = values, split: str = split) -> xr.DataArray:
-                    return getattr(run, values).sel(split=split)
-
-                over_steps(runs, one, ax, f"{letter}, {split} set", color=colour, linestyle=dashes)
-    ax.set(ylabel="L and H  [nat]", ylim=(0, None))
-    ax.legend(fontsize="small")
     return ax
 
 
@@ -302,8 +281,7 @@ def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
             def one(run: Run, name: str = name, outcome: str = outcome) -> xr.DataArray:
                 return run.history[name].sel(split=split, outcome=outcome)
 
-            label, smooth = f"{letter}, {outcome}", max(1, runs[0].config.epochs // 60)
-            over_steps(runs, one, ax, label, smooth, color=colour, linestyle=dashes)
+            _smooth(runs, one, ax, f"{letter}, {outcome}", color=colour, linestyle=dashes)
     uniform = np.log(DATASETS[runs[0].config.dataset].classes)
     ax.axhline(uniform, color="0.3", lw=1, ls=":", label="H, uniform")
     ax.set(ylabel="L and H  [nat]", title=f"{split} set")
@@ -313,7 +291,6 @@ def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
 def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
     """What right and wrong answers add to L - H: the two sum to the black line, which is L - H."""
     ax = ax or plt.gca()
-    smooth = max(1, runs[0].config.epochs // 60)
 
     def part(run: Run, outcome: str) -> xr.DataArray:
         history = run.history.sel(split=split)
@@ -321,9 +298,9 @@ def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> A
         return ((history.loss - history.entropy).fillna(0) * share).sel(outcome=outcome)
 
     for colour, outcome, dashes in ((COLOURS[2], "right", "-"), (COLOURS[3], "wrong", "--")):
-        one = partial(part, outcome=outcome)
-        over_steps(runs, one, ax, f"{outcome} answers", smooth, color=colour, linestyle=dashes)
-    over_steps(runs, lambda r: r.output_cost.sel(split=split), ax, "together", smooth, color="0.1")
+        style = {"color": colour, "linestyle": dashes}
+        _smooth(runs, lambda r, o=outcome: part(r, o), ax, f"{outcome} answers", **style)
+    _smooth(runs, lambda run: run.output_cost.sel(split=split), ax, "together", color="0.1")
     _at_zero(ax)
     ax.set(ylabel="part of L − H  [nat]", title=f"{split} set")
     return ax
@@ -346,26 +323,6 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     ax.tick_params(axis="x", rotation=40)
     for label in ax.get_xticklabels():
         label.set_ha("right")
-    return ax
-
-
-def shape(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
-    """Width, intermediate edges and depth of the most probable wiring."""
-    ax = ax or plt.gca()
-    ended = [run for run in runs if not run.active_edges.isnull().any()]
-    for name, measure, colour, dashes in (
-        ("input edges (width)", topology.width, INPUT, "-"),
-        ("intermediate edges", topology.intermediate_edges, INTERMEDIATE, "--"),
-        ("depth", topology.depth, "0.3", ":"),
-    ):
-
-        def one(run: Run, measure: Callable[[Wiring], float] = measure) -> list[float]:
-            return [measure(run.wiring_at(epoch)) for epoch in run.history.epoch.values]
-
-        if ended:
-            over_steps(ended, one, ax, name, color=colour, linestyle=dashes)
-    ax.set(ylabel="edges", ylim=(-0.15, None))
-    ax.legend(fontsize="small")
     return ax
 
 
@@ -406,25 +363,35 @@ def wiring(run: Run, epoch: int, ax: Axes | None = None) -> Axes:
     faint and dashed if that operation is `none`.
     """
     best = run.history.probability.sel(epoch=epoch).max("operation").values
-    ax = _draw(run.config.space, ax, run.wiring_at(epoch), best)
+    names = run.wiring_at(epoch).operations
+    pairs = zip(names, best, strict=True)
+    looks = [(1.0, True) if name == "none" else (0.5 + 4 * float(p), False) for name, p in pairs]
+    ax = _draw(run.config.space, ax, looks, names)
     ax.set_title(f"epoch {epoch}", fontsize="medium")
     return ax
 
 
 def cell(space: SearchSpace, ax: Axes | None = None, removed: Collection[str] = ()) -> Axes:
     """A cell: input edges, intermediate edges, links to the output; removed edges are dashed."""
-    there = [float(edge_name(edge) not in removed) for edge in space.edges]
-    return _draw(space, ax, share=there) if removed else _draw(space, ax)
+    kept = (3.8, False) if removed else (1.8, False)
+    looks = [(0.8, True) if edge_name(edge) in removed else kept for edge in space.edges]
+    return _draw(space, ax, looks, small=bool(removed))
 
 
 def _draw(
     space: SearchSpace,
     ax: Axes | None,
-    chosen: Wiring | None = None,
-    probability: Sequence[float] | None = None,
-    share: Sequence[float] | None = None,
+    looks: Sequence[tuple[float, bool]],
+    names: Sequence[str] = (),
+    small: bool = False,
 ) -> Axes:
-    """A cell: all its edges, those of a wiring, or each as wide as the share that keeps it."""
+    """A cell.
+
+    Arguments:
+        looks: of each edge, its width, and whether it is faint and dashed.
+        names: the operation of each edge, to be written on it.
+        small: for a row of small cells.
+    """
     ax = ax or plt.gca()
     graph = networkx.DiGraph()
     output = space.inputs + space.nodes
@@ -433,44 +400,30 @@ def _draw(
     position = networkx.multipartite_layout(graph, subset_key="layer", scale=1.0)
     for n, node in enumerate(space.intermediate_nodes):  # off the axis, so that arcs do not hide
         position[node] = position[node] + np.array([0, 0.28 if n % 2 == 0 else -0.28])
-    labels = {node: str(node) for node in range(output)} | {output: "out" if share is None else ""}
+    labels = {node: str(node) for node in range(output)} | {output: "" if small else "out"}
     colours = [
         INPUT if node < space.inputs else OUTPUT if node == output else INTERMEDIATE
         for node in graph
     ]
-    size = 420 if share is None else 130
+    size = 130 if small else 420
     networkx.draw_networkx_nodes(graph, position, node_color=colours, node_size=size, ax=ax)
-    style = {"font_color": "white", "font_size": 9 if share is None else 6}
-    networkx.draw_networkx_labels(graph, position, labels, ax=ax, **style)
+    font = {"font_color": "white", "font_size": 6 if small else 9}
+    networkx.draw_networkx_labels(graph, position, labels, ax=ax, **font)
 
-    def connect(edge, **style):
-        networkx.draw_networkx_edges(
-            graph, position, edgelist=[edge], ax=ax, node_size=size, arrowsize=12, **style
-        )
+    def connect(edge: tuple[int, int], colour: str, width: float, **style) -> None:
+        style |= {"edge_color": colour, "width": width, "node_size": size, "arrowsize": 12}
+        networkx.draw_networkx_edges(graph, position, edgelist=[edge], ax=ax, **style)
 
     for node in space.output_nodes:
-        connect((node, output), edge_color=OUTPUT, width=1.0)
-    for e, edge in enumerate(space.edges):
-        colour = INPUT if edge in space.input_edges else INTERMEDIATE
-        if share is not None:
-            kept = float(share[e])
-            style = {"alpha": 0.25, "style": "dashed"} if kept < 0.05 else {}
-            connect(edge, edge_color=colour, width=0.8 + 3 * kept, **style)
-        elif chosen is None:
-            connect(edge, edge_color=colour, width=1.8)
-        elif chosen[edge] == "none":
-            connect(edge, edge_color=colour, width=1.0, alpha=0.25, style="dashed")
-        else:
-            connect(edge, edge_color=colour, width=0.5 + 4 * float(probability[e]))
-            networkx.draw_networkx_edge_labels(
-                graph,
-                position,
-                {edge: short_name(chosen[edge]).replace("_", " ")},
-                font_size=6.5,
-                label_pos=0.45,
-                bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
-                ax=ax,
-            )
+        connect((node, output), OUTPUT, 1.0)
+    box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}
+    for e, (edge, (width, faint)) in enumerate(zip(space.edges, looks, strict=True)):
+        style = {"alpha": 0.25, "style": "dashed"} if faint else {}
+        connect(edge, INPUT if edge in space.input_edges else INTERMEDIATE, width, **style)
+        if names and names[e] != "none":
+            text = {edge: short_name(names[e]).replace("_", " ")}
+            style = {"font_size": 6.5, "label_pos": 0.45, "bbox": box}
+            networkx.draw_networkx_edge_labels(graph, position, text, ax=ax, **style)
     ax.margins(0.12)
     ax.set_axis_off()
     return ax

@@ -3,11 +3,10 @@
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import numpy as np
-from IPython.display import HTML
+import pandas
 
 from nascore.evidence.claims import Arms, Claim
 from nascore.evidence.verdicts import CLAIMS, Verdict, in_order, judge
@@ -34,107 +33,104 @@ class RunTable:
         ]
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        arms = {}
-        for row in self.rows:
-            arms.setdefault(row["arm"], []).append(row)
-        table = [
-            {
-                "arm": arm,
-                "seeds": ", ".join(str(row["seed"]) for row in rows),
-                "config hashes": ", ".join(row["hash"] for row in rows),
-                "seconds": round(sum(row["wall_seconds"] for row in rows)),
-                "nascore": ", ".join(sorted({f"{r['nascore']} ({r['commit']})" for r in rows})),
-                "torch": ", ".join(sorted({row["torch"] for row in rows})),
-                "device": ", ".join(sorted({row["device"] for row in rows})),
-            }
-            for arm, rows in arms.items()
-        ]
-        shown = {
-            "text/plain": f"{len(self.rows)} runs",
-            "text/html": _html_table(list(table[0]) if table else ["arm"], table),
-        }
+        runs = pandas.DataFrame(self.rows)
+        runs["nascore"] = runs.nascore + " (" + runs.commit + ")"
+        runs = runs.rename(
+            columns={"seed": "seeds", "hash": "config hashes", "wall_seconds": "seconds"}
+        )
+        columns = {name: _listed for name in ("seeds", "config hashes")}
+        columns["seconds"] = lambda seconds: round(seconds.sum())
+        columns |= {name: _distinct for name in ("nascore", "torch", "device")}
+        table = runs.groupby("arm", sort=False).agg(columns).reset_index()
+        shown = {"text/plain": f"{len(runs)} runs", "text/html": _html(table)}
         return shown, {RUNS: self.rows}
+
+
+def _listed(values: pandas.Series) -> str:
+    return ", ".join(map(str, values))
+
+
+def _distinct(values: pandas.Series) -> str:
+    return ", ".join(sorted(set(map(str, values))))
 
 
 def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
     """Writes the tables of the page "Execution record" from executed notebooks."""
-    notebooks, versions, runs = [], {}, {}
+    notebooks, rows = [], []
     for path in copies:
-        executed = nbformat.read(path, as_version=4)
+        executed, name = nbformat.read(path, as_version=4), path.stem.replace("_", " ")
+        outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+        used = [row for o in outputs for row in o.get("metadata", {}).get(RUNS, [])]
+        rows += [{**row, "used in": f"{name}: {row['arm']}"} for row in used]
         papermill = executed.metadata.papermill
-        used = [
-            row
-            for cell in executed.cells
-            for result in cell.get("outputs", [])
-            for row in result.get("metadata", {}).get(RUNS, [])
-        ]
         notebooks.append(
             {
-                "notebook": path.stem.replace("_", " "),
+                "notebook": name,
                 "profile": papermill.parameters.get("profile", ""),
                 "seconds": round(papermill.duration),
                 "executed": papermill.start_time[:16].replace("T", " "),
                 "runs": len(used),
             }
         )
-        for row in used:
-            entry = runs.setdefault(row["hash"], {**row, "used": []})
-            entry["used"].append(f"{path.stem.replace('_', ' ')}: {row['arm']}")
-            for name in ("nascore", "commit", "torch", "python", "system", "device"):
-                versions.setdefault(name, set()).add(str(row[name]))
-    table = [
-        {
-            "hash": row["hash"],
-            "used in": "; ".join(row["used"]),
-            "seconds": round(row["wall_seconds"], 1),
-            "MiB": row["peak_memory_mib"],
-            "commit": row["commit"],
-            "config": ", ".join(f"{name}={value!r}" for name, value in row["config"].items()),
-        }
-        for row in runs.values()
-    ]
-    made = [{"what": name, "value": ", ".join(sorted(values))} for name, values in versions.items()]
-    page = [
-        "## Notebooks",
-        _html_table(["notebook", "profile", "seconds", "executed", "runs"], notebooks),
-        "## Versions and device",
-        _html_table(["what", "value"], made),
-        "## Runs",
-        _html_table(list(table[0]) if table else ["hash"], table),
-    ]
+    versions = ["nascore", "commit", "torch", "python", "system", "device"]
+    columns = ["hash", "used in", "wall_seconds", "peak_memory_mib", "config", *versions]
+    runs = pandas.DataFrame(rows, columns=columns)
+    made = {"what": versions, "value": [_distinct(runs[name]) for name in versions]}
+    used_in = runs.groupby("hash", sort=False)["used in"].agg("; ".join)
+    runs = runs.drop_duplicates("hash").set_index("hash").assign(**{"used in": used_in})
+    config = [", ".join(f"{n}={v!r}" for n, v in changes.items()) for changes in runs.config]
+    names = {"wall_seconds": "seconds", "peak_memory_mib": "MiB"}
+    runs = runs.assign(config=config).round({"wall_seconds": 1}).rename(columns=names)
+    shown = ["hash", "used in", "seconds", "MiB", "commit", "config"]
+    tables = {
+        "Notebooks": pandas.DataFrame(notebooks),
+        "Versions and device": pandas.DataFrame(made),
+        "Runs": runs.reset_index()[shown],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "execution_record.md"
-    path.write_text("\n\n".join(page) + "\n")
+    path.write_text("".join(f"## {title}\n\n{_html(t)}\n\n" for title, t in tables.items()))
     return path
 
 
-def verdict_box(claim: str, arms: Arms, profile: str, arm: str | None = None) -> HTML:
-    """What came of a claim, and of what: to stand first on a page, as the output of a cell.
+def _html(table: pandas.DataFrame) -> str:
+    with pandas.option_context("display.max_colwidth", None):
+        return table.to_html(classes="record", index=False, border=0)
+
+
+class VerdictBox:
+    """A claim, judged by runs; shown, it is a box with the verdict and what it rests on.
 
     Arguments:
-        claim: its id.
+        claim: its name.
         arms: the runs of its experiment.
         profile: of the page; `smoke` decides nothing.
-        arm: whose config is told, by default the first one's.
+        arm: whose config is shown, by default that of the first one.
     """
-    said, evidence = CLAIMS[claim], CLAIMS[claim].measure(arms)
-    verdict = judge(claim, evidence)
-    config = (arms[arm] if arm else next(iter(arms.values())))[0].config
-    steps = config.epochs * (config.sizes["train"] // config.batch_size)
-    data = config.dataset + (
-        f" at {config.image_size}x{config.image_size}" if config.image_size else ""
-    )
-    cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")
-    facts = [config.framework, data, cells, f"{steps:,} steps", f"{verdict.n} seeds"]
-    word, numbers, seen = verdict.verdict, _numbers(verdict), verdict.why
-    if profile == "smoke":
-        word, numbers = "no verdict", "profile smoke only shows that everything runs"
-    who = "The paper says" if said.family == "book" and said.id[0] in "PA" else "We say"
-    lines = {who: said.says, "We see": seen, "Why": said.because}
-    body = "".join(f"<p><b>{k}.</b> {html.escape(v)}</p>" for k, v in lines.items() if v)
-    told = "<br>".join(html.escape(line) for line in (" · ".join(facts), numbers))
-    word = f'<strong class="{_css(word)}">{claim}: {word}</strong>'
-    return HTML(f'<div class="verdict-box"><p>{word}</p><p>{told}</p>{body}</div>')
+
+    def __init__(self, claim: str, arms: Arms, profile: str, arm: str | None = None):
+        self.claim = CLAIMS[claim]
+        self.evidence = self.claim.measure(arms)
+        self.verdict = judge(self.claim, self.evidence)
+        self.config = arms[arm or next(iter(arms))][0].config
+        self.profile = profile
+
+    def _repr_html_(self) -> str:
+        claim, config, verdict = self.claim, self.config, self.verdict
+        size = f" at {config.image_size}x{config.image_size}" if config.image_size else ""
+        cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")
+        steps = config.epochs * (config.sizes["train"] // config.batch_size)
+        facts = [config.framework, config.dataset + size, cells, f"{steps:,} steps"]
+        word, numbers = verdict.verdict, _numbers(verdict)
+        if self.profile == "smoke":
+            word, numbers = "no verdict", "profile smoke only shows that everything runs"
+        who = "The paper says" if claim.family == "book" and claim.id[0] in "PA" else "We say"
+        lines = {who: claim.says, "We see": verdict.why, "Why": claim.because}
+        body = "".join(f"<p><b>{k}.</b> {html.escape(v)}</p>" for k, v in lines.items() if v)
+        setting = html.escape(" · ".join([*facts, f"{verdict.n} seeds"]))
+        word = f'<strong class="{_css(word)}">{claim.id}: {word}</strong>'
+        setting += f"<br>{html.escape(numbers)}"
+        return f'<div class="verdict-box"><p>{word}</p><p>{setting}</p>{body}</div>'
 
 
 def _css(verdict: str) -> str:
@@ -143,14 +139,13 @@ def _css(verdict: str) -> str:
 
 def _numbers(verdict: Verdict) -> str:
     """Effect, interval, bar, p and control of a verdict, in a line."""
-    claim = verdict.claim
+    claim, (low, high) = verdict.claim, verdict.interval
     if claim.tested:
-        low, high = verdict.interval
-        told = f"effect {verdict.effect:+.2g} {claim.unit} [{low:+.2g}, {high:+.2g}], "
-        told += f"bar {claim.bar:g}, corrected p = {verdict.p:.2g}"
+        effect = f"effect {verdict.effect:+.2g} {claim.unit} [{low:+.2g}, {high:+.2g}], "
+        effect += f"bar {claim.bar:g}, corrected p = {verdict.p:.2g}"
     else:
-        told = f"at most {verdict.effect:.1g} {claim.unit}, bar {claim.bar:g}"
-    return told + ("" if np.isnan(verdict.control) else f", control {verdict.control:+.2g}")
+        effect = f"at most {verdict.effect:.1g} {claim.unit}, bar {claim.bar:g}"
+    return effect + ("" if np.isnan(verdict.control) else f", control {verdict.control:+.2g}")
 
 
 def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
@@ -158,40 +153,37 @@ def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
 
     A dot is the effect in units of the claim's bar, with its interval; the details unfold.
     """
+    lines = []
+    for tested, title, good in (
+        (True, "tested claims", "supported"),
+        (False, "checked identities", "hold"),
+    ):
+        head = f"<th>{title}</th>"
+        for profile, card in cards.items():
+            words = [v.verdict for v in card.values() if v.claim.tested == tested]
+            count = sum(word in ("supported", "holds") for word in words)
+            head += f"<th>{profile}: {count} of {len(words)} {good}</th>"
+        lines.append(head)
+        for claim in in_order():
+            if claim.tested == tested:
+                cells = (_cell(card.get(claim.id)) for card in cards.values())
+                lines.append(f"<td>{_name(claim)}</td>{''.join(cells)}")
+    rows = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<table class="record scorecard">{rows}</table>'
 
-    def cell(verdict: Verdict | None) -> str:
-        if verdict is None:
-            return "<td>no runs</td>"
-        word = verdict.verdict
-        return (
-            f'<td><strong class="{_css(word)}">{word}</strong>{_dot(verdict)}<details><summary>'
-            f"n = {verdict.n}</summary>{html.escape(_numbers(verdict))}<br>"
-            f"{html.escape(verdict.why)}</details></td>"
-        )
 
-    def name(claim: Claim) -> str:
-        text = f"{claim.id} {html.escape(claim.short)}".replace("`", "")
-        return f'<a href="{claim.chapter}.html">{text}</a>' if claim.chapter else text
+def _name(claim: Claim) -> str:
+    text = f"{claim.id} {html.escape(claim.short)}".replace("`", "")
+    return f'<a href="{claim.chapter}.html">{text}</a>' if claim.chapter else text
 
-    def rows(tested: bool) -> str:
-        return "".join(
-            f"<tr><td>{name(claim)}</td>"
-            + "".join(cell(card.get(claim.id)) for card in cards.values())
-            + "</tr>"
-            for claim in in_order()
-            if claim.tested == tested
-        )
 
-    def count(card: Mapping[str, Verdict], tested: bool) -> str:
-        words = [v.verdict for v in card.values() if v.claim.tested == tested]
-        good = "supported" if tested else "holds"
-        return f"{words.count(good)} of {len(words)} {'supported' if tested else 'hold'}"
-
-    parts = ""
-    for tested, title in ((True, "tested claims"), (False, "checked identities")):
-        head = "".join(f"<th>{p}: {count(card, tested)}</th>" for p, card in cards.items())
-        parts += f"<tr><th>{title}</th>{head}</tr>{rows(tested)}"
-    return f'<table class="record scorecard">{parts}</table>'
+def _cell(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "<td>no runs</td>"
+    word = f'<strong class="{_css(verdict.verdict)}">{verdict.verdict}</strong>'
+    details = f"{html.escape(_numbers(verdict))}<br>{html.escape(verdict.why)}"
+    unfold = f"<details><summary>n = {verdict.n}</summary>{details}</details>"
+    return f"<td>{word}{_dot(verdict)}{unfold}</td>"
 
 
 def _dot(verdict: Verdict) -> str:
@@ -209,12 +201,3 @@ def _dot(verdict: Verdict) -> str:
         f'<line class="range" x1="{low}" x2="{high}" y1="9" y2="9"/>'
         f'<circle cx="{x(verdict.effect)}" cy="9" r="4"/></svg>'
     )
-
-
-def _html_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
-
-    head = line((column.replace("_", " ") for column in columns), "th")
-    body = "".join(line((row[column] for column in columns), "td") for row in rows)
-    return f'<table class="dataframe record"><thead>{head}</thead><tbody>{body}</tbody></table>'

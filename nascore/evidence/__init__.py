@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from nascore.evidence.analyses import later_cost as later_cost
     from nascore.evidence.analyses import mean_cost as mean_cost
     from nascore.evidence.analyses import of_all_edges as of_all_edges
+    from nascore.evidence.analyses import passed_cost as passed_cost
     from nascore.evidence.claims import Arms as Arms
     from nascore.evidence.claims import Evidence as Evidence
     from nascore.evidence.claims import claim as claim
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from nascore.evidence.nulls import false_alarms as false_alarms
     from nascore.evidence.phenomena import cost_seen as cost_seen
     from nascore.evidence.phenomena import dropped_edges as dropped_edges
-    from nascore.evidence.phenomena import none_on as none_on
     from nascore.evidence.phenomena import regrown_edges as regrown_edges
     from nascore.evidence.profiles import EXPLORED as EXPLORED
     from nascore.evidence.profiles import SEEDS as SEEDS

@@ -127,11 +127,11 @@ def sum_rule(arms: Arms) -> Evidence:
     tested=False,
 )
 def path_cost(arms: Arms) -> Evidence:
-    def passed(run: Run) -> float:
+    def share(run: Run) -> float:
         output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
-        return _largest(of_all_edges(run).isel(cell=-1) - output) / _largest(output)
+        return _largest(passed_cost(run)) / _largest(output)
 
-    without, control = (each(passed, arms[arm]) for arm in ("without", "with skip_connect"))
+    without, control = (each(share, arms[arm]) for arm in ("without", "with skip_connect"))
     most = f"{without.max():.1g} of the output cost passes, with skip_connect {control.max():.2g}"
     return Evidence(seeds_of(arms["without"]), without, f"At most {most}.", control=control)
 
@@ -141,6 +141,12 @@ def of_all_edges(run: Run) -> xr.DataArray:
     history = run.history.isel(epoch=slice(1, None))
     steps = run.config.sizes["train"] // run.config.batch_size
     return (history.cost_mean.fillna(0) * history.cost_count).sum(["edge", "operation"]) / steps
+
+
+def passed_cost(run: Run) -> xr.DataArray:
+    """Cost in nats of all edges of the last cell minus that of its output edges, (epoch,)."""
+    cost = (of_all_edges(run) - run.history.cell_output_cost).isel(cell=-1)
+    return cost.reindex(epoch=run.history.epoch, fill_value=0)
 
 
 @claim(

@@ -59,8 +59,8 @@ def experiment(
 ) -> Callable[[Callable[..., dict[str, SearchConfig]]], Callable[..., Configs]]:
     """Registers the decorated function, which turns one config into one for each arm, by its name.
 
-    A second argument of the function, if there is one, is the name of the profile. The experiment
-    gives every arm its seeds: that of the config, and those that follow it.
+    A second argument of the function, if it has one, is the name of the profile. Every arm gets the
+    seed of the config and those that follow it.
 
     Arguments:
         settings: fields of SearchConfig by profile, such as those of nascore.evidence.profiles.
@@ -220,10 +220,29 @@ def tried_first(first):
 
 @checked
 def configs_of(
-    name: str, profile: str, *, seeds: int | None = None, changes: Mapping[str, Any] | None = None
+    name: str,
+    profile: str,
+    *,
+    seeds: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    arms: Collection[str] | None = None,
 ) -> Configs:
-    """The searches of an experiment, arm by arm. Raises ConfigError. Arguments: run_experiment."""
-    return EXPERIMENTS[name](profile, seeds, **(changes or {}))
+    """The searches of an experiment, arm by arm.
+
+    Arguments:
+        name: a key of EXPERIMENTS, or "module:name" of your own.
+        profile: one that the experiment has settings for.
+        seeds: number of seeds in each arm; None takes the profile's.
+        changes: fields of SearchConfig that override the profile; None values are left out.
+        arms: those to return, in this order; None returns all.
+
+    Raises ConfigError for an unknown name or an impossible setting.
+    """
+    configs = EXPERIMENTS[name](profile, seeds, **(changes or {}))
+    for arm in arms or ():
+        if arm not in configs:
+            raise ConfigError(unknown("arm", arm, configs))
+    return configs if arms is None else {arm: configs[arm] for arm in arms}
 
 
 def searches(
@@ -240,36 +259,27 @@ def searches(
 
 @checked
 def run_experiment(
-    name: str,
+    configs: Configs | str,
     profile: str = "laptop",
     *,
-    seeds: int | None = None,
-    changes: Mapping[str, Any] | None = None,
-    arms: Collection[str] | None = None,
     store: RunStore | str | Path = "runs",
     workers: int = 2,
     progress: bool = True,
+    **selection: Any,
 ) -> dict[str, list[Run]]:
     """Runs an experiment, or loads what the store or the book has of it.
 
-    Returns the runs of each arm, by seed. Raises ConfigError before any work.
+    Returns the runs of each arm, by seed.
 
     Arguments:
-        name: a key of EXPERIMENTS, or "module:name" of your own.
-        profile: one that the experiment has settings for.
-        seeds: number of seeds in each arm; None takes the profile's.
-        changes: fields of SearchConfig that override the profile; None values are left out.
-        arms: those to run; None runs all.
+        configs: what ``configs_of`` returns; or its first argument, followed by its others.
         store: where records are kept. With a folder, those that come with the book are found, too.
         workers: processes at a time.
     """
-    chosen = configs_of(name, profile, seeds=seeds, changes=changes)
-    for arm in arms or ():
-        if arm not in chosen:
-            raise ConfigError(unknown("arm", arm, chosen))
-    chosen = {arm: configs for arm, configs in chosen.items() if arms is None or arm in arms}
-    runs = iter(sweep(flat(chosen), store=open_store(store), workers=workers, progress=progress))
-    return {arm: [next(runs) for _ in configs] for arm, configs in chosen.items()}
+    if isinstance(configs, str):
+        configs = configs_of(configs, profile, **selection)
+    runs = iter(sweep(flat(configs), store=open_store(store), workers=workers, progress=progress))
+    return {arm: [next(runs) for _ in several] for arm, several in configs.items()}
 
 
 def open_store(store: RunStore | str | Path) -> RunStore:

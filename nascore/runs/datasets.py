@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import product
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pooch
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -224,6 +224,8 @@ def _downloaded(address: str, files: dict[str, str], folder: Path) -> Iterator[N
 
     A file that is missing or damaged is fetched from the address, or from NASCORE_MIRROR.
     """
+    import pooch  # here, since in a notebook it warns of a missing progress bar when it is imported
+
     mirror = os.environ.get("NASCORE_MIRROR") or address
     ensure_writable(folder, DataError, "Set NASCORE_DATA to a folder that you may write to.")
     sums = {name: f"md5:{md5}" for name, md5 in files.items()}
@@ -239,9 +241,11 @@ def _downloaded(address: str, files: dict[str, str], folder: Path) -> Iterator[N
         raise DataError(f"{text} {advice}") from error
 
 
-def _fetch(address: str, output: str, source: pooch.Pooch) -> None:
+def _fetch(address: str, output: str, source: Any) -> None:
     """Downloads a file, or copies it from a local folder."""
     if "://" in address:
+        import pooch
+
         pooch.HTTPDownloader(timeout=TIMEOUT)(address, output, source)
     else:
         shutil.copyfile(Path(address).expanduser(), output)

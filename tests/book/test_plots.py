@@ -218,16 +218,6 @@ def test_a_wiring_names_its_operations_and_its_epoch(runs, axes):
         assert name == "none" or name.replace("_", " ") in texts
 
 
-def test_loss_and_entropy_show_every_split_that_has_examples(runs, axes):
-    plots.loss_and_entropy(runs, axes)
-    assert labels(axes) == ["L, train set", "H, train set", "L, valid set", "H, valid set"]
-    above, below, *_ = medians(axes)
-    assert np.allclose(above.get_ydata(), median(lambda r: r.mean_loss.sel(split="train"), runs))
-    expected = median(lambda run: run.mean_entropy.sel(split="train"), runs)
-    assert np.allclose(below.get_ydata(), expected)
-    assert above.get_linestyle() != below.get_linestyle()
-
-
 def test_outcomes_tell_right_from_wrong_and_show_the_most_there_can_be(runs, axes):
     plots.outcomes(runs, "valid", axes)
     named = {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
@@ -270,14 +260,6 @@ def test_edge_cost_is_the_mean_over_operations(runs, axes):
     cost = [run.history.cost_mean.values[:, 0, 4, 1:].mean(axis=1) for run in runs]
     assert np.allclose(second.get_ydata(), np.median(cost, axis=0))
     assert set(zero.get_ydata()) == {0}
-
-
-def test_shape_has_a_line_for_each_measure_and_leaves_out_what_diverged(runs, axes):
-    plots.shape([*runs[:2], diverging(runs[2])], axes)
-    assert labels(axes) == ["input edges (width)", "intermediate edges", "depth"]
-    assert len(axes.lines) == 3 * (1 + 2)
-    edges = sum(line.get_ydata()[2] for line in axes.lines[1:6:3])
-    assert edges == len(runs[0].wiring.active_edges)
 
 
 def test_wirings_in_a_grid(runs):

@@ -7,7 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from nascore import Run, search
-from nascore.book.tables import RunTable, scorecard_table, verdict_box, write_execution_record
+from nascore.book.tables import RunTable, VerdictBox, scorecard_table, write_execution_record
 from nascore.evidence import CLAIMS, Evidence, claim, judge
 
 
@@ -106,8 +106,8 @@ def test_a_dot_is_the_effect_in_units_of_the_bar():
 def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
     seen = replace(CLAIMS["P1"], measure=lambda arms: evidence(4, control=[0.5] * 8))
     CLAIMS._known["P1"] = seen
-    box = verdict_box("P1", {"one": [run], "two": [run]}, "laptop").data
-    smoke = verdict_box("P1", {"one": [run]}, "smoke").data
+    box = VerdictBox("P1", {"one": [run], "two": [run]}, "laptop")._repr_html_()
+    smoke = VerdictBox("P1", {"one": [run]}, "smoke")._repr_html_()
     assert '<strong class="supported">P1: supported</strong>' in box
     assert "dsnas · synthetic · 2 cells · 4 steps · 8 seeds" in box
     assert "effect +4 edges [+4, +4], bar 2, corrected p = 0.007, control +0.5" in box
@@ -116,7 +116,7 @@ def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
     assert "<b>The paper says.</b>" in box
     assert '<strong class="no-verdict">P1: no verdict</strong>' in smoke
     assert "supported" not in smoke and "corrected p" not in smoke
-    checked = verdict_box("X1", {"one": [run]}, "laptop").data
+    checked = VerdictBox("X1", {"one": [run]}, "laptop")._repr_html_()
     assert '<strong class="holds">X1: holds</strong>' in checked
     assert "<b>We say.</b>" in checked
     assert "at most 0.5 nat, bar 1" in checked and "Why &amp; how." in checked
@@ -125,5 +125,8 @@ def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
 def test_the_box_tells_the_arm_it_is_asked_for(own, run):
     other = Run(run.config.replace(framework="gdas", image_size=4, cells=1), run.history, {})
     arms = {"one": [run], "two": [other]}
-    assert "dsnas · synthetic · 2 cells" in verdict_box("X1", arms, "laptop").data
-    assert "gdas · synthetic at 4x4 · 1 cell ·" in verdict_box("X1", arms, "laptop", "two").data
+    assert "dsnas · synthetic · 2 cells" in VerdictBox("X1", arms, "laptop")._repr_html_()
+    assert (
+        "gdas · synthetic at 4x4 · 1 cell ·"
+        in VerdictBox("X1", arms, "laptop", "two")._repr_html_()
+    )
