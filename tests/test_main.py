@@ -209,8 +209,8 @@ def test_public_names():
 
 @pytest.mark.slow
 def test_sweep_runs_what_is_missing_of_an_experiment(run_command, capsys, tmp_path):
-    words = ("sweep", "cost_at_init_and_convergence", "--profile", "smoke", "--seeds", 2)
-    words += ("--store", tmp_path / "runs")
+    words = ("sweep", "training_opportunity", "--profile", "smoke", "--seeds", 1)
+    words += ("--store", tmp_path / "runs", "--workers", 0)
     assert run_command(*words) == 0
     output = capsys.readouterr()
     assert output.out.strip() == f"2 records in {tmp_path / 'runs'}"
@@ -218,7 +218,7 @@ def test_sweep_runs_what_is_missing_of_an_experiment(run_command, capsys, tmp_pa
     made = {path: path.stat().st_ino for path in (tmp_path / "runs").iterdir()}
     assert run_command(*words) == 0
     assert {path: path.stat().st_ino for path in (tmp_path / "runs").iterdir()} == made
-    assert run_command(*words, "--fresh", "--workers", "0") == 0
+    assert run_command(*words, "--fresh") == 0
     assert all(path.stat().st_ino != made[path] for path in made)  # written beside the old one
 
 

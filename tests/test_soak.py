@@ -28,6 +28,7 @@ def soak(folder, **most):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sample_of_the_soak(tmp_path):
     most = {"kill": 1, "placed": 1, "record": 50, "checkpoint": 20, "bad": 3}
     first = soak(tmp_path, **most)
