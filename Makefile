@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 # A file's tests share what they make, so each file stays in one of two processes.
 TEST := $(RUN) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: book test quick long soak lint format picture repository clean
+.PHONY: book test quick long soak lint format repository clean
 
 book: $(READY)
 	$(RUN) -m nascore book --profile $(PROFILE)
@@ -46,16 +46,11 @@ format: $(READY)
 	$(RUN) -m ruff format .
 	$(RUN) -m nbstripout --keep-id notebooks/*.ipynb
 
-# make picture: the picture of the first page and of README, from the records of the book.
-picture: $(READY)
-	$(RUN) -m nascore picture
-
-# make repository URL=https://github.com/you/fork: the address in _config.yml and all it is in.
-# Neither make nor the shell reads what is in it.
-override URL := $(value URL)
-export URL
-repository: $(READY)
-	$(RUN) -m nascore repository -- "$$URL"
+# make repository URL=https://github.com/you/fork: another address, wherever this one stands.
+repository:
+	@test -n "$(URL)" || { echo "make repository URL=https://github.com/you/fork"; exit 1; }
+	git grep -lz https://github.com/nascore/nascore | \
+	  xargs -0 perl -pi -e 's|https://github.com/nascore/nascore|$(URL)|g'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

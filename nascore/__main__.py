@@ -11,7 +11,16 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line, shown, unknown
+from nascore.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    RecordError,
+    SweepError,
+    one_line,
+    shown,
+    unknown,
+)
 from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable_file, project_root
 from nascore.runs.config import SearchConfig
@@ -238,35 +247,28 @@ def book(
     parameters = dict(_name_and_value("--set", text) for text in set_ or ())
     if len(parameters) < len(set_ or ()):
         raise ConfigError(f"--set {' --set '.join(set_)}: give each parameter once.")
+    for number in (signal.SIGINT, signal.SIGTERM):  # until this process ends
+        signal.signal(number, _interrupt_book)
     start = time.perf_counter()
     page = build_book(project_root(), profile, only or (), parameters)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
     typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
 
 
-@app.command()
-def pages() -> None:
-    """Writes what README, book and table of contents take from the claims and the profiles."""
-    from nascore.book.pages import write_pages
-
-    for path in write_pages(project_root()):
-        typer.echo(path)
+def _interrupt_book(signum: int, frame: object) -> NoReturn:
+    kept = "Searches that have ended are kept: the same command goes on from there."
+    raise Interrupted(f"Interrupted. {kept}", signum)
 
 
 @app.command()
-def picture() -> None:
-    """Draws the picture of the first page and of README anew, from the book's records."""
-    from nascore.book.pages import draw_picture
+def pages(
+    picture: Annotated[bool, typer.Option("--picture", help="Also its figure.")] = False,
+) -> None:
+    """Writes what README and book take from claims, profiles and the book's records."""
+    from nascore.book.pages import draw_picture, write_pages
 
-    typer.echo(draw_picture(project_root()))
-
-
-@app.command()
-def repository(url: Annotated[str, typer.Argument(help="https://github.com/you/fork")]) -> None:
-    """Rewrites the repository's address in the book, the notebooks and the README."""
-    from nascore.book.build import set_repository
-
-    for path in set_repository(project_root(), url):
+    root = project_root()
+    for path in write_pages(root) + [draw_picture(root)] * picture:
         typer.echo(path)
 
 

@@ -39,8 +39,6 @@ OTHERS = [
     ["book", "--profile", "labtop"],
     ["book", "--set", "lr"],
     ["pages"],
-    ["picture"],
-    ["repository", "https://github.com/you/fork"],
     ["runs", "--where", "lr"],
     ["runs", "--where", "lt=0.1"],
     ["runs", "--where", "lr=fast"],

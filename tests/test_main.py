@@ -113,7 +113,6 @@ def test_lists_and_json(run_command, capsys, tmp_path):
         (["book"], "no _config.yml"),
         (["book", "--set", "lr"], "write it like --set lr=0.1"),
         (["pages"], "no _config.yml"),
-        (["repository", "https://github.com/you/fork"], "no _config.yml"),
         (["runs", "--where", "lr"], "write it like --where lr=0.1"),
         (["runs", "--where", "lr=fast", "--store", "."], "lr='fast': input should be a valid"),
         (["runs", "--where", "lt=1", "--store", "."], "unknown field 'lt'. Did you mean 'lr'"),
@@ -156,7 +155,7 @@ def test_a_parameter_is_given_once(run_command, capsys):
     assert "--set lr=1 --set lr=2: give each parameter once" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["book", "pages", "picture", "repository"])
+@pytest.mark.parametrize("command", ["book", "pages"])
 def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch, tmp_path, command):
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()
@@ -164,10 +163,9 @@ def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch, tmp_path, com
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "book/page")
 
-    for work in ("build.build_book", "build.set_repository", "pages.write_pages"):
+    for work in ("build.build_book", "pages.write_pages"):
         monkeypatch.setattr(f"nascore.book.{work}", full)
-    monkeypatch.setattr("nascore.book.pages.draw_picture", full)
-    assert run_command(command, *(["https://x"] if command == "repository" else [])) == 2
+    assert run_command(command) == 2
     error = capsys.readouterr().err
     assert error == "Error: [Errno 28] No space left on device: 'book/page'\n"
 

@@ -46,16 +46,13 @@ class CellError(RuntimeError):
     """A cell failed: in which notebook, which cell, why, in one line that names the report.
 
     Arguments:
-        report: the file for the traceback; whoever shows the line writes it with ``keep``.
+        report: the file for the text; whoever shows the line writes it.
+        text: the line and the traceback.
     """
 
     def __init__(self, line: str, report: Path, traceback: str):
         super().__init__(f"{line.rstrip('.')}. The traceback is in {report}")
         self.report, self.text = report, f"{line}\n\n{traceback}\n"
-
-    def keep(self) -> None:
-        """Writes the report."""
-        self.report.write_text(self.text, encoding="utf-8")
 
 
 def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
@@ -78,12 +75,10 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
             progress_bar=False,
             kernel_name="python3",
             kernel_manager_class=Kernel,
+            coalesce_streams=True,  # a progress bar as a terminal shows it in the end
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
         executed = nbformat.read(part, as_version=4)
-        for cell in executed.cells:
-            if "outputs" in cell:
-                cell.outputs = _merged_streams(cell.outputs)
         executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
         nbformat.write(executed, part)
         os.replace(part, output)
@@ -97,7 +92,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
 
 def _what_failed(part: Path, error: Exception, where: str, report: Path) -> tuple[str, Path, str]:
     """The arguments of CellError, from the notebook as far as it was executed."""
-    said, traceback = f"{type(error).__name__}: {one_line(error)}", str(error)
+    why, traceback = f"{type(error).__name__}: {one_line(error)}", str(error)
     cells = nbformat.read(part, as_version=4).cells if part.exists() else []
     begun = [
         cell
@@ -110,13 +105,13 @@ def _what_failed(part: Path, error: Exception, where: str, report: Path) -> tupl
         first = begun[-1].source.partition("\n")[0]
         where += f", cell {len(begun)}" + (f" ({first})" if 0 < len(first) <= 40 else "")
         if isinstance(error, DeadKernelError):
-            said = "its kernel died, as when memory runs out"
+            why = "its kernel died, as when memory runs out"
         for output in begun[-1].outputs:
             if output.output_type == "error":
-                own = hasattr(errors, output.ename)  # says all by itself
-                said = ("" if own else f"{output.ename}: ") + one_line(output.evalue)
+                kind = "" if hasattr(errors, output.ename) else f"{output.ename}: "
+                why = kind + one_line(output.evalue)
                 traceback = re.sub("\x1b\\[[0-9;]*m", "", "\n".join(output.traceback))
-    return f"{where}: {shorten(said, 300)}", report, traceback
+    return f"{where}: {shorten(why, 300)}", report, traceback
 
 
 def read_executed(copy: Path, profile: str) -> NotebookNode:
@@ -131,22 +126,3 @@ def read_executed(copy: Path, profile: str) -> NotebookNode:
         again = f"python -m nascore book --profile {profile} --only {copy.stem}"
         raise ConfigError(f"{copy} is damaged. Execute it again: {again}") from None
     return notebook
-
-
-def _merged_streams(outputs: list) -> list:
-    """Outputs with each stream in one piece, as a terminal would show it in the end.
-
-    A progress bar rewrites its line over and over; only its last state stays.
-    """
-    merged = []
-    for output in outputs:
-        follows = merged and merged[-1].output_type == output.output_type == "stream"
-        if follows and merged[-1].name == output.name:
-            merged[-1].text += output.text
-        else:
-            merged.append(output)
-    for output in merged:
-        if output.output_type == "stream":
-            lines = output.text.split("\n")
-            output.text = "\n".join(re.split(r"\r+", line.rstrip("\r"))[-1] for line in lines)
-    return merged

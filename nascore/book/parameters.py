@@ -28,10 +28,10 @@ def _can_hold_files(folder: str) -> str:
         raise ValueError("a folder has a name")
     path = Path(folder).resolve()
     try:
-        there = next(place for place in (path, *path.parents) if place.exists())
+        nearest = next(place for place in (path, *path.parents) if place.exists())
     except OSError as error:
         raise ValueError(error.strerror) from None
-    ensure_writable(there, ValueError, "Choose another folder")
+    ensure_writable(nearest, ValueError, "Choose another folder")
     return folder
 
 
@@ -61,14 +61,19 @@ def parameter_types(notebook: Path) -> dict[str, str]:
     return {name: parameter["inferred_type_name"] for name, parameter in known.items()}
 
 
-def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
+def check_parameters(
+    notebook: Path, given: Mapping[str, Any], profile: str | None = None
+) -> dict[str, Any]:
     """Checks a notebook's parameters, its own and those given, and builds its configs from them.
 
     Runs the cell tagged "configs", which does nothing else, here: it is the notebook's own check.
+    Returns those given, and the profile, if the notebook has one.
 
     Raises ConfigError, in one line: notebook, parameter, value, what is allowed.
     """
     types = parameter_types(notebook)
+    if profile is not None and "profile" in types:
+        given = {"profile": profile, **given}
     for name in given:
         if name not in types:
             raise ConfigError(f"{notebook.name}: {unknown('parameter', name, types)}")
@@ -77,13 +82,11 @@ def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
         _run_cell(notebook, "parameters", values, given)
         values |= given
         for name, kind in types.items():
-            wrong = _misfit(values[name], kind)
-            if wrong:
-                given_as = f"{name}={shown(values[name])}"
-                raise ConfigError(
-                    f"{notebook.name}: {given_as} is no {kind.partition('[')[0]}: {wrong}."
-                )
+            if wrong := _misfit(values[name], kind):
+                value = f"{name}={shown(values[name])}"
+                raise ConfigError(f"{notebook.name}: {value} is no {kind}: {wrong}.")
         _run_cell(notebook, "configs", values, given)
+    return dict(given)
 
 
 def _misfit(value: Any, kind: str) -> str | None:
@@ -91,8 +94,8 @@ def _misfit(value: Any, kind: str) -> str | None:
     try:
         TypeAdapter(eval(kind, {}, TYPES), config=_STRICT).validate_python(value)
     except ValidationError as error:
-        said = [wrong["msg"].removeprefix("Value error, ") for wrong in error.errors()]
-        return " or ".join(dict.fromkeys(text[0].lower() + text[1:] for text in said))
+        texts = [wrong["msg"].removeprefix("Value error, ") for wrong in error.errors()]
+        return " or ".join(dict.fromkeys(text[0].lower() + text[1:] for text in texts))
     except (NameError, SyntaxError, TypeError):
         return f"this type is not made of the words {', '.join(TYPES)}"
     return None
@@ -107,6 +110,6 @@ def _run_cell(notebook: Path, tag: str, values: dict[str, Any], given: Mapping[s
             except ConfigError as error:
                 raise ConfigError(f"{notebook.name}: {one_line(error)}") from None
             except Exception as error:  # the cell may have been changed
-                said = f"{type(error).__name__}: {one_line(error)}"
-                with_these = "".join(f" With {name}={shown(given[name])}." for name in given)
-                raise ConfigError(f"{notebook.name}, cell {tag!r}: {said}.{with_these}") from None
+                why = f"{type(error).__name__}: {one_line(error)}."
+                why += "".join(f" With {name}={shown(given[name])}." for name in given)
+                raise ConfigError(f"{notebook.name}, cell {tag!r}: {why}") from None

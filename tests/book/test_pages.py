@@ -31,7 +31,7 @@ def test_the_committed_pages_are_what_the_code_writes():
 
 
 def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
-    """One decorated function and its chapter: contents, README, introduction, protocol."""
+    """One decorated function and its chapter: README, introduction, protocol."""
     monkeypatch.setattr(CLAIMS, "_known", dict(CLAIMS))
     claim(
         "A8",
@@ -51,7 +51,6 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
     shutil.copy(ROOT / "notebooks" / "setting.ipynb", project / "notebooks" / "setting_of_a8.ipynb")
     assert {path.name for path in pages.write_pages(project)} == {
         "README.md",
-        "_toc.yml",
         "introduction.md",
         "protocol.md",
     }
@@ -59,19 +58,10 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
     assert "| A8 Costs stay small | **not supported** | Seen to be small. |" in texts["README.md"]
     assert "| claim | 6 of 8: supported |" in texts["README.md"]  # and identities on their own
     assert "| identity | 4 of 4: holds |" in texts["README.md"]
-    assert texts["_toc.yml"].count("      - file: notebooks/setting_of_a8\n") == 1
     row = "| A8 Costs stay small | [The setting](../notebooks/setting_of_a8.ipynb) |"
     assert row in texts["introduction.md"]
     assert "the searches of P1, P2, P3, O1, A8;" in texts["protocol.md"]
     assert pages.write_pages(project) == []
-
-
-def test_a_chapter_that_stands_elsewhere_is_not_listed_twice(project):
-    toc = (ROOT / "_toc.yml").read_text()
-    assert toc.count("notebooks/training\n") == 1  # of A7, in a part of its own
-    rest = "      - file: notebooks/growing\n"
-    found = pages._chapters(rest, pages._of_book("P"))
-    assert "growing" not in found and "width_preference" in found
 
 
 def test_the_first_page_tells_what_was_found(project):
@@ -91,8 +81,6 @@ def test_the_picture_is_drawn_from_the_records(tmp_path):
     assert drawn.shape == plt.imread(ROOT / "book" / "figures" / "picture.png").shape
 
 
-def test_an_unknown_block_is_named(project):
-    text = (project / "_toc.yml").read_text().replace("pages: phenomena_", "pages: phenomenon_")
-    (project / "_toc.yml").write_text(text)
-    with pytest.raises(ConfigError, match="Did you mean 'phenomena_chapters'"):
-        pages._filled(text, {"phenomena_chapters": str})
+def test_an_unknown_block_is_named():
+    with pytest.raises(ConfigError, match="Did you mean 'verdicts'"):
+        pages._filled("<!-- pages: verdict -->\n\n<!-- end -->", {"verdicts": ""})
