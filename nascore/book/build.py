@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from nascore.book.execute import PART, CellError, execute, kill_kernels, read_executed
+from nascore.book.execute import PART, CellError, execute, kill_kernels
 from nascore.book.parameters import check_parameters
 from nascore.book.tables import write_execution_record
 from nascore.errors import ConfigError, unknown
@@ -62,11 +62,9 @@ def build_book(
     }
     copies = [executed / notebook.name for notebook in notebooks.values()]
     for copy in copies:
-        if copy.stem not in (only or notebooks):
-            if not copy.exists():
-                why = "has not been executed yet: run `make book` once before --only."
-                raise ConfigError(f"{copy.stem} {why}")
-            read_executed(copy, profile)
+        if copy.stem not in (only or notebooks) and not copy.exists():
+            why = "has not been executed yet: run `make book` once before --only."
+            raise ConfigError(f"{copy.stem} {why}")
     for folder in (executed, root / "_build"):
         ensure_writable(folder, ConfigError, "The book is built there.")
     for left in executed.glob(f"*{PART}"):  # by a build that was killed

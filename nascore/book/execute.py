@@ -14,10 +14,9 @@ from weakref import WeakSet
 import nbformat
 from jupyter_client import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
-from nbformat import NotebookNode
 
 from nascore import errors
-from nascore.errors import ConfigError, one_line
+from nascore.errors import one_line
 
 PART = ".part.ipynb"
 """How a copy's name ends while its notebook is executed."""
@@ -112,17 +111,3 @@ def _what_failed(part: Path, error: Exception, where: str, report: Path) -> tupl
                 why = kind + one_line(output.evalue)
                 traceback = re.sub("\x1b\\[[0-9;]*m", "", "\n".join(output.traceback))
     return f"{where}: {shorten(why, 300)}", report, traceback
-
-
-def read_executed(copy: Path, profile: str) -> NotebookNode:
-    """An executed copy. Raises ConfigError, which says how to make it again, if it is damaged."""
-    try:
-        notebook = nbformat.read(copy, as_version=4)
-        nbformat.validate(notebook)
-        _ = notebook.metadata.papermill.duration + len(notebook.metadata.papermill.parameters)
-    except OSError:
-        raise
-    except Exception:  # a damaged file is damaged in many ways
-        again = f"python -m nascore book --profile {profile} --only {copy.stem}"
-        raise ConfigError(f"{copy} is damaged. Execute it again: {again}") from None
-    return notebook

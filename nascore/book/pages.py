@@ -1,11 +1,10 @@
-"""What pages take from the code: what was found, the tables of claims and of settings.
+"""What pages take from the code: what was found, and the tables of claims.
 
 A block of a page lies between two comments, ``pages: name`` and ``end``.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -14,14 +13,12 @@ import numpy as np
 from nascore.book import plots
 from nascore.errors import ConfigError, unknown
 from nascore.evidence.claims import Claim
-from nascore.evidence.experiments import ONE, TWO, configs_of, load_experiment
+from nascore.evidence.experiments import ONE, TWO, load_experiment
 from nascore.evidence.growth import kept_edges
-from nascore.evidence.significance import SIGNIFICANCE, bonferroni
-from nascore.evidence.verdicts import Verdict, count_tested, in_order, verdicts
-from nascore.runs.config import SearchConfig
+from nascore.evidence.verdicts import Verdict, in_order, verdicts
 from nascore.sweeps.store import RunStore
 
-FILES = ("README.md", "book/introduction.md", "book/protocol.md")
+FILES = ("README.md", "book/introduction.md")
 """The pages that have such blocks."""
 
 BLOCK = re.compile(r"(<!-- pages: (\w+).*\n)[\s\S]*?(?=\n<!-- end)")
@@ -43,7 +40,6 @@ def pages(root: Path) -> dict[Path, str]:
         "found": _found(root, found),
         "in_darts": _in_darts(store),
         "verdicts": _verdicts(found),
-        "settings": _settings(),
         "analyses": _chapters(root, _of_book("A")),
     }
     return {root / file: _filled((root / file).read_text(), blocks) for file in FILES}
@@ -128,72 +124,3 @@ def _chapters(root: Path, claims: list[Claim]) -> str:
 
     rows = [[f"{claim.id} {claim.short}", link(claim.chapter)] for claim in claims]
     return _table(["claim", "chapter"], rows)
-
-
-def _data(config: SearchConfig) -> str:
-    size = config.image_size
-    return f"`{config.dataset}`" + (f", {size}x{size}" if size else "")
-
-
-def _alpha(config: SearchConfig) -> str:
-    mean, std = config.alpha_mean, config.alpha_std
-    return f"N({mean:g}, {std:g})" if std else f"{mean:g}"
-
-
-def _settings() -> str:
-    """Where the profiles differ: the picture, on one level and where the level is switched."""
-    profiles = ("paper", "published", "laptop")
-    arms = [configs_of("picture", profile) for profile in profiles]
-    least = next(n for n in count(1) if bonferroni(2.0**-n, count_tested()) <= SIGNIFICANCE)
-
-    def row(name: str, show: Callable[[SearchConfig], str], why: str, arm: str = ONE) -> list[str]:
-        return [name, *(show(configs[arm][0]) for configs in arms), why]
-
-    rows = [
-        row("data", _data, "an hour or minutes on two cores"),
-        row("examples for $\\theta$", lambda c: f"{c.sizes['train']:,}", "the same"),
-        row(
-            "augmentation",
-            lambda c: "crop and flip" if c.augment else "none",
-            "a flipped digit is no digit",
-        ),
-        row(
-            "cells, channels",
-            lambda c: f"{c.cells}, {c.channels}",
-            "one cell, as the authors measured costs",
-        ),
-        row(
-            "epochs",
-            lambda c: f"{c.epochs} of {c.sizes['train'] // c.batch_size} steps",
-            "the same",
-        ),
-        row(
-            "learning rate of $\\theta$",
-            lambda c: f"{c.lr:g}",
-            "with fewer steps, larger ones; the network is then sure and wrong early",
-        ),
-        row(
-            "learning rate of $\\alpha$",
-            lambda c: f"{c.arch_lr:g}",
-            "in a hundredth of the steps $\\alpha$ must get as far",
-        ),
-        row(
-            "initial $\\alpha$",
-            _alpha,
-            "only differences matter, but Adam's weight decay pulls towards 0",
-        ),
-        row(
-            "examples for $\\theta$ and $\\alpha$, two levels",
-            lambda c: f"{c.sizes['train']:,} and {c.sizes['search']:,}",
-            "few for $\\theta$, so that it knows them better than those of $\\alpha$",
-            TWO,
-        ),
-        [
-            "seeds",
-            *(str(len(configs[ONE])) for configs in arms),
-            f"fewer than {least} cannot support a claim",
-        ],
-    ]
-    deciding = ", ".join(c.id for c in _of_book("POA") if c.experiment == "picture")
-    searches = f"These are the searches of {deciding}; the analyses use the same network."
-    return f"{searches}\n\n{_table(['', *(f'`{p}`' for p in profiles), 'why'], rows)}"

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import nbformat
 from pydantic import (
-    AfterValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -19,21 +18,6 @@ from pydantic import (
 
 from nascore.errors import ConfigError, one_line, shown, unknown
 from nascore.evidence.profiles import PROFILES
-from nascore.folders import ensure_writable
-
-
-def _can_hold_files(folder: str) -> str:
-    """A folder, there or to be made, in which files can be written."""
-    if not folder.strip():
-        raise ValueError("a folder has a name")
-    path = Path(folder).resolve()
-    try:
-        nearest = next(place for place in (path, *path.parents) if place.exists())
-    except OSError as error:
-        raise ValueError(error.strerror) from None
-    ensure_writable(nearest, ValueError, "Choose another folder")
-    return folder
-
 
 TYPES = {
     **{"int": int, "float": float, "str": str, "bool": bool, "Literal": Literal},
@@ -43,7 +27,7 @@ TYPES = {
     "Float": lambda low, high: Annotated[float, Field(ge=low, le=high)],
     "Seed": Annotated[int, Field(ge=0, lt=2**63)],
     "Profile": Literal[PROFILES],
-    "Folder": Annotated[str, AfterValidator(_can_hold_files)],
+    "Folder": Annotated[str, Field(min_length=1)],
 }
 """The words of a parameter's type comment, such as ``seeds = None  # type: Int(1,20)|None``."""
 
@@ -94,8 +78,8 @@ def _misfit(value: Any, kind: str) -> str | None:
     try:
         TypeAdapter(eval(kind, {}, TYPES), config=_STRICT).validate_python(value)
     except ValidationError as error:
-        texts = [wrong["msg"].removeprefix("Value error, ") for wrong in error.errors()]
-        return " or ".join(dict.fromkeys(text[0].lower() + text[1:] for text in texts))
+        texts = dict.fromkeys(wrong["msg"] for wrong in error.errors())
+        return " or ".join(text[0].lower() + text[1:] for text in texts)
     except (NameError, SyntaxError, TypeError):
         return f"this type is not made of the words {', '.join(TYPES)}"
     return None

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from nascore.engine.space import SearchSpace, edge_name, short_name
 from nascore.evidence.analyses import mean_over_operations
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
-from nascore.evidence.growth import alpha_of, dropped, kept_edges, none_of, turn
+from nascore.evidence.growth import alpha_of, dropped, kept_edges, turn
 from nascore.evidence.phenomena import cost_seen
 from nascore.runs.datasets import DATASETS
 from nascore.runs.run import Run
@@ -233,7 +233,7 @@ def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
     small = cells.subplots(1, 9)
     for n, (arm, title) in enumerate(PICTURE.items()):
         runs, colour = arms[arm], COLOURS[n]
-        kept = [~dropped(alpha_of(run), none_of(run)) for run in runs]  # (epochs + 1, edges) each
+        kept = [~dropped(alpha_of(run)) for run in runs]  # (epochs + 1, edges) each
         turns = [turn(cost_seen(run)) for run in runs]
         when = {"start": [0] * len(runs), "turn": turns, "end": [-1] * len(runs)}
         for ax, (name, epochs) in zip(small[3 * n : 3 * n + 3], when.items(), strict=True):

@@ -1,4 +1,7 @@
-"""What becomes of edges while a search goes on: dropped, grown back, and what `none` gains."""
+"""What becomes of edges while a search goes on: dropped, grown back, and what `none` gains.
+
+Arrays are (..., edges, operations), and `none` is the first operation.
+"""
 
 import numpy as np
 
@@ -11,25 +14,43 @@ LOWEST = -1e30
 """Alpha of what is not allowed: below all else, and a number, so that its updates are 0."""
 
 
-def dropped(alpha: np.ndarray, none: int = 0) -> np.ndarray:
-    """Whether an edge is dropped, (..., edges). A tie, as at the start, is no drop.
-
-    Arguments:
-        alpha: (..., edges, operations).
-        none: the position of `none` among the operations.
-    """
-    others = np.delete(alpha, none, axis=-1).max(axis=-1)
-    return alpha[..., none] - others >= NONE_MARGIN
+def alpha_of(run: Run) -> np.ndarray:
+    """A run's alpha, (epochs + 1, edges, operations); lowest where not allowed."""
+    space = run.config.space
+    allowed = [[k in space.allowed[edge] for k in _none_first(run)] for edge in space.edges]
+    return np.where(allowed, _read(run, "alpha"), LOWEST)
 
 
-def regrown(alpha: np.ndarray, none: int = 0) -> np.ndarray:
+def probability_of(run: Run) -> np.ndarray:
+    """A run's probabilities, (epochs + 1, edges, operations)."""
+    return _read(run, "probability")
+
+
+def _read(run: Run, name: str) -> np.ndarray:
+    """A variable in float64. Raises KeyError for a run without `none`."""
+    return run.history[name].sel(operation=_none_first(run)).values.astype(float)
+
+
+def _none_first(run: Run) -> list[str]:
+    return ["none", *(name for name in run.config.space.operations if name != "none")]
+
+
+def dropped(alpha: np.ndarray) -> np.ndarray:
+    """Whether an edge is dropped, (..., edges). A tie, as at the start, is no drop."""
+    return alpha[..., 0] - alpha[..., 1:].max(axis=-1) >= NONE_MARGIN
+
+
+def kept_edges(run: Run) -> np.ndarray:
+    """Number of edges that are not dropped, (epochs + 1,)."""
+    return (~dropped(alpha_of(run))).sum(axis=1)
+
+
+def regrown(alpha: np.ndarray) -> np.ndarray:
     """R, (...): how many edges are dropped at some epoch from 1 on, and are not at the last one.
 
-    Arguments:
-        alpha: (..., epochs + 1, edges, operations), the first before training.
-        none: the position of `none` among the operations.
+    Alpha is (..., epochs + 1, edges, operations), the first before training.
     """
-    gone = dropped(alpha, none)
+    gone = dropped(alpha)
     return (gone[..., 1:, :].any(axis=-2) & ~gone[..., -1, :]).sum(axis=-1)
 
 
@@ -50,49 +71,24 @@ def reordered(alpha: np.ndarray, order: np.ndarray) -> np.ndarray:
 def turn(output_cost: np.ndarray) -> int:
     """t*: the epoch at which the running sum of L - H is highest; 0 if it never rises.
 
-    Arguments:
-        output_cost: L - H on the examples that alpha sees, (epochs + 1,).
+    L - H, (epochs + 1,), is that of the examples from which alpha learns.
     """
     return int(np.argmax(np.cumsum(output_cost)))
 
 
-def none_advantage(probability: np.ndarray, none: int = 0) -> np.ndarray:
+def none_advantage(probability: np.ndarray) -> np.ndarray:
     """A: log p(none) minus the log of the mean p of the other operations, mean over edges, (...).
 
     Where alpha of the others is noisy, their mean p grows with time, so that A falls by itself.
-
-    Arguments:
-        probability: of the edges to look at, (..., edges, operations).
-        none: the position of `none` among the operations.
     """
-    others = np.delete(probability, none, axis=-1).mean(axis=-1)
-    return np.mean(np.log(probability[..., none]) - np.log(others), axis=-1)
+    others = np.log(probability[..., 1:].mean(axis=-1))
+    return np.mean(np.log(probability[..., 0]) - others, axis=-1)
 
 
-def none_lead(probability: np.ndarray, none: int = 0) -> np.ndarray:
+def none_lead(probability: np.ndarray) -> np.ndarray:
     """log p(none) minus the mean log p of the other operations, mean over edges, (...).
 
-    It is linear in alpha: noise without a drift does not move it on average. Arguments as above.
+    It is linear in alpha: noise without a drift does not move it on average.
     """
     logs = np.log(probability)
-    others = np.delete(logs, none, axis=-1).mean(axis=-1)
-    return np.mean(logs[..., none] - others, axis=-1)
-
-
-def alpha_of(run: Run) -> np.ndarray:
-    """A run's alpha in float64, (epochs + 1, edges, operations); lowest where not allowed."""
-    alpha, space = run.history.alpha.values.astype(float), run.config.space
-    for edge, allowed in enumerate(space.choices):
-        forbidden = [k for k in range(len(space.operations)) if k not in allowed]
-        alpha[:, edge, forbidden] = LOWEST
-    return alpha
-
-
-def none_of(run: Run) -> int:
-    """The position of `none` among a run's operations. Raises ValueError if it is not there."""
-    return run.config.space.operations.index("none")
-
-
-def kept_edges(run: Run) -> np.ndarray:
-    """Number of edges that are not dropped, (epochs + 1,)."""
-    return (~dropped(alpha_of(run), none_of(run))).sum(axis=1)
+    return np.mean(logs[..., 0] - logs[..., 1:].mean(axis=-1), axis=-1)

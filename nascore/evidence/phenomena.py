@@ -15,7 +15,7 @@ from nascore.evidence.growth import (
     kept_edges,
     none_advantage,
     none_lead,
-    none_of,
+    probability_of,
     regrown,
     reordered,
     turn,
@@ -36,32 +36,29 @@ def cost_seen(run: Run) -> np.ndarray:
 
 def regrown_edges(run: Run) -> float:
     """R: edges dropped at some epoch and not dropped at the end."""
-    return regrown(alpha_of(run), none_of(run))
+    return regrown(alpha_of(run))
 
 
 def regrown_in_reverse(run: Run) -> float:
     """R': the same for the same updates of alpha in reversed order."""
-    order = np.arange(run.config.epochs)[::-1]
-    return regrown(reordered(alpha_of(run), order), none_of(run))
+    return regrown(reordered(alpha_of(run), np.arange(run.config.epochs)[::-1]))
 
 
 def regrown_in_any_order(run: Run) -> float:
     """The same for the same updates of alpha in an order that the seed draws."""
     rng = np.random.default_rng(stream_seed(run.config.seed, "shuffle"))
-    order = rng.permutation(run.config.epochs)
-    return regrown(reordered(alpha_of(run), order), none_of(run))
+    return regrown(reordered(alpha_of(run), rng.permutation(run.config.epochs)))
 
 
 def dropped_edges(run: Run) -> float:
     """Edges that are dropped at some epoch from 1 on."""
-    return dropped(alpha_of(run), none_of(run))[1:].any(axis=0).sum()
+    return dropped(alpha_of(run))[1:].any(axis=0).sum()
 
 
-def lost_after_turn(run: Run, measure: Callable[[np.ndarray, int], np.ndarray]) -> float:
+def lost_after_turn(run: Run, measure: Callable[[np.ndarray], np.ndarray]) -> float:
     """How much of its advantage, or of its lead, `none` loses on input edges after the turn."""
     inputs = [edge in run.config.space.input_edges for edge in run.config.space.edges]
-    probability = run.history.probability.values[:, inputs].astype(float)
-    ahead = measure(probability, none_of(run))
+    ahead = measure(probability_of(run)[:, inputs])
     return ahead[turn(cost_seen(run))] - ahead[-1]
 
 

@@ -112,21 +112,6 @@ def test_a_build_removes_what_a_killed_one_left(project, no_work):
     assert not left.exists() and no_work == [root / "notebooks" / "page.ipynb"]
 
 
-def test_another_damaged_copy_is_named_before_any_work(project, no_work):
-    root = project("")
-    (root / "_toc.yml").write_text(
-        "root: x\nchapters:\n  - file: notebooks/page\n  - file: notebooks/other\n"
-    )
-    shutil.copy(root / "notebooks" / "page.ipynb", root / "notebooks" / "other.ipynb")
-    copy = root / "book" / "_executed" / "other.ipynb"
-    copy.parent.mkdir(parents=True)
-    copy.write_text("")
-    with pytest.raises(ConfigError, match="other.ipynb is damaged. .* --only other"):
-        bookbuild.build_book(root, "smoke", ["page"])
-    bookbuild.build_book(root, "smoke", ["page", "other"])
-    assert len(no_work) == 2
-
-
 @pytest.mark.parametrize("name", ["book/_executed", "_build"])
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(project, no_work, name):
     root = project("")

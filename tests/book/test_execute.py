@@ -7,8 +7,7 @@ import pytest
 from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from nascore.book.execute import CellError, execute, read_executed
-from nascore.errors import ConfigError
+from nascore.book.execute import CellError, execute
 
 PARAMETERS = 'profile = "smoke"  # type: Profile'
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -113,27 +112,3 @@ def test_a_kernel_that_dies_is_one_line(failing):
 def test_a_full_disk_is_no_fault_of_a_cell(failing):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "page.part.ipynb")
     assert failing(full) == str(full)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda whole: "",
-        lambda whole: whole[: len(whole) // 2],
-        lambda whole: "{}",
-        lambda whole: whole.replace("papermill", "other"),
-        lambda whole: whole.replace('"cells"', '"sells"'),
-    ],
-    ids=["empty", "truncated", "object", "not executed", "no cells"],
-)
-def test_a_damaged_copy_is_one_line_that_says_what_to_do(tmp_path, damage):
-    papermill = {"parameters": {"profile": "smoke"}, "duration": 1.5}
-    notebook = new_notebook(cells=[new_code_cell("1")], metadata={"papermill": papermill})
-    copy = tmp_path / "page.ipynb"
-    nbformat.write(notebook, copy)
-    assert read_executed(copy, "smoke").metadata.papermill.duration == 1.5
-    copy.write_text(damage(copy.read_text()))
-    with pytest.raises(ConfigError) as error:
-        read_executed(copy, "smoke")
-    again = "python -m nascore book --profile smoke --only page"
-    assert str(error.value) == f"{copy} is damaged. Execute it again: {again}"

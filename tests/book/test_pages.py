@@ -31,7 +31,7 @@ def test_the_committed_pages_are_what_the_code_writes():
 
 
 def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
-    """One decorated function and its chapter: README, introduction, protocol."""
+    """One decorated function and its chapter: README and introduction."""
     monkeypatch.setattr(CLAIMS, "_known", dict(CLAIMS))
     claim(
         "A8",
@@ -52,7 +52,6 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
     assert {path.name for path in pages.write_pages(project)} == {
         "README.md",
         "introduction.md",
-        "protocol.md",
     }
     texts = {Path(file).name: (project / file).read_text() for file in pages.FILES}
     assert "| A8 Costs stay small | **not supported** | Seen to be small. |" in texts["README.md"]
@@ -60,7 +59,6 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
     assert "| identity | 4 of 4: holds |" in texts["README.md"]
     row = "| A8 Costs stay small | [The setting](../notebooks/setting_of_a8.ipynb) |"
     assert row in texts["introduction.md"]
-    assert "the searches of P1, P2, P3, O1, A8;" in texts["protocol.md"]
     assert pages.write_pages(project) == []
 
 

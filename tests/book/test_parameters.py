@@ -23,7 +23,7 @@ BAD = {
         "lr": [-0.1, NAN, INFINITE, 0.0005],
         "arch_lr": ["0.1"],
         "nodes": [9],
-        "store": ["", 5, "growing.ipynb/runs", "a\0b", "x" * 5000],
+        "store": ["", 5],
         "learning_rate": [0.1],
     },
     "width_preference": {"nodes": [100_000], "label_noise": [0.2]},
@@ -39,7 +39,7 @@ BAD = {
     "cost": {"output": [NAN], "right": [0.05, "most"]},
     "frameworks": {"edge": ["(0,1)"], "draws": [1]},
     "training": {"draws": [0], "start": [-1], "strength": [0.01]},
-    "elsewhere": {"store": ["elsewhere.ipynb"], "seeds": [3]},
+    "elsewhere": {"store": [5], "seeds": [3]},
     "scorecard": {"store": [5], "profile": ["smoke"]},
     "speed": {"device": ["gpu"], "results": ["nowhere"]},
 }
@@ -184,17 +184,6 @@ def test_what_a_reader_changed_in_the_parameters_is_checked_too(notebook):
         ConfigError, match="rate=1 is no Decimal: this type is not made of the words int, float"
     ):
         check_parameters(notebook("rate = 1  # type: Decimal"), {})
-
-
-def test_a_folder_that_cannot_be_written_is_refused(notebook, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("nascore.folders.TemporaryFile", refuse)
-    with pytest.raises(
-        ConfigError, match=r"store='runs' is no Folder: cannot write to .* \(Permission denied"
-    ):
-        check_parameters(notebook('store = "runs"  # type: Folder'), {})
 
 
 @pytest.mark.parametrize("text", ["", "{}", "\udcff"])

@@ -25,7 +25,6 @@ def test_an_edge_is_dropped_by_a_margin_over_every_other_operation():
     alpha = np.array([[0.0, 0.0, 0.0], [0.099, 0.0, 0.0], [0.101, 0.0, 0.0], [5.0, 4.95, 0.0]])
     assert NONE_MARGIN == 0.1
     assert dropped(alpha).tolist() == [False, False, True, False]
-    assert dropped(alpha[:, [1, 0, 2]], none=1).tolist() == [False, False, True, False]
 
 
 def test_regrown_counts_edges_that_were_dropped_and_are_not_at_the_end():
@@ -73,3 +72,10 @@ def test_a_run_with_an_edge_that_may_take_less(run):
     assert dropped(alpha_of(other))[:, 4].all()
     assert (kept_edges(other) <= 4).all()
     assert np.isfinite(reordered(alpha_of(other), np.array([1, 0]))).all()
+
+
+def test_none_is_read_first_wherever_it_stands(run):
+    names = list(run.config.operations)
+    config = run.config.replace(operations=[*names[1:], "none"])
+    history = run.history.sel(operation=list(config.operations))
+    assert np.array_equal(alpha_of(type(run)(config, history, {})), alpha_of(run))
