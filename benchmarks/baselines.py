@@ -14,7 +14,7 @@ from nascore.engine.space import Wiring
 from nascore.engine.supernet import Cell, Supernet, concatenate
 from nascore.engine.unrolled import Batch
 from nascore.fast.depthwise import Depthwise
-from nascore.runs.setup import Setup
+from nascore.runs.algorithm import Search
 
 
 class PlainNetwork(nn.Module):
@@ -55,10 +55,10 @@ class PlainNetwork(nn.Module):
         return self.classifier(last.mean(dim=(2, 3)))
 
 
-def plain_step(wiring: Wiring, setup: Setup, batch: Batch) -> Callable[[], None]:
+def plain_step(wiring: Wiring, search: Search, batch: Batch) -> Callable[[], None]:
     """Forward, backward, clipping and SGD step of a wiring's plain network, as in the search."""
     images, labels = batch
-    learner, supernet = setup.learner, setup.supernet
+    supernet = search.supernet
     classes, features = supernet.classifier.weight.shape
     network = PlainNetwork(
         wiring,
@@ -67,31 +67,33 @@ def plain_step(wiring: Wiring, setup: Setup, batch: Batch) -> Callable[[], None]
         cells=len(supernet.cells),
         channels=features // len(wiring.space.output_nodes),
     )
-    network = network.to(setup.device, memory_format=setup.splits["train"].layout)
-    optimiser = torch.optim.SGD(network.parameters(), **learner.theta_optimiser.defaults)
+    network = network.to(search.device, memory_format=search.splits["train"].layout)
+    optimiser = torch.optim.SGD(network.parameters(), **search.theta_optimiser.defaults)
 
     def step():
         F.cross_entropy(network(images), labels).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), learner.grad_clip)
+        nn.utils.clip_grad_norm_(network.parameters(), search.config.grad_clip)
         optimiser.step()
         optimiser.zero_grad()
 
     return step
 
 
-def textbook(setup: Setup) -> None:
+def textbook(search: Search) -> None:
     """Makes a search run as one would first write it.
 
     Every edge runs every operation by itself, torch's own convolutions, contiguous NCHW, the weight
     as a product, a Python sum. The rest of the step is the search's, so it counts on both sides.
     """
-    for name, split in setup.splits.items():
+    for name, split in search.splits.items():
         images = split.images.contiguous()
-        setup.splits[name] = replace(split, images=images, layout=torch.contiguous_format)
-    setup.supernet.to(memory_format=torch.contiguous_format)
-    with_torchs_depthwise(setup.supernet)
-    with_the_weight_as_a_product(setup.supernet)
-    with_torchs_concatenation(setup.supernet)
+        search.splits[name] = replace(split, images=images, layout=torch.contiguous_format)
+    for name, batches in search.batches.items():
+        batches.split = search.splits[name]
+    search.supernet.to(memory_format=torch.contiguous_format)
+    with_torchs_depthwise(search.supernet)
+    with_the_weight_as_a_product(search.supernet)
+    with_torchs_concatenation(search.supernet)
 
 
 def with_torchs_depthwise(supernet: Supernet) -> None:

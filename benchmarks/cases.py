@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from unittest.mock import patch
 
@@ -19,21 +19,19 @@ from measure import exponent, process, ratio, rounds, seconds
 from nascore import SearchConfig, sweep
 from nascore.engine.operations import OPERATIONS, operation
 from nascore.engine.space import CANDIDATES, Wiring
-from nascore.engine.unrolled import Batch
 from nascore.evidence.experiments import ONE, picture
 from nascore.fast.depthwise import Depthwise
 from nascore.fast.memory import keep_freed_memory, peak_memory
+from nascore.frameworks.base import LEARNERS, Context
+from nascore.runs.algorithm import Search
 from nascore.runs.datasets import dataset
-from nascore.runs.history import History
-from nascore.runs.setup import Setup, set_up
-from nascore.runs.statistics import EpochStatistics
 
 BATCH = 96
 CLASSES = 10
 MASKS = 5  # that the discrete steps are timed with
 
 
-def setup_at(size: int = 32, batch: int = BATCH, **settings) -> Setup:
+def setup_at(size: int = 32, batch: int = BATCH, **settings) -> Search:
     """A search on random images (3, size, size); alpha and theta all but stand still."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2 * batch, 3, size, size, generator=generator).numpy()
@@ -41,32 +39,20 @@ def setup_at(size: int = 32, batch: int = BATCH, **settings) -> Setup:
     add = dataset("benchmark", examples=2 * batch, classes=CLASSES, channels=3, replace=True)
     add(lambda: (images, labels))
     still = {"arch_lr": 1e-12, "lr": 1e-6, "lr_min": 0, "batch_size": batch, "augment": False}
-    return set_up(SearchConfig(**{**still, "dataset": "benchmark", **settings}))
+    return Search(SearchConfig(**{**still, "dataset": "benchmark", **settings}))
 
 
-def statistics_of(setup: Setup) -> EpochStatistics:
-    return EpochStatistics(setup.space, len(setup.supernet.cells), setup.device)
-
-
-def learn(setup: Setup, batches: Mapping[str, Batch], collected: EpochStatistics) -> None:
-    """A whole step of a search, on a batch of each split that it learns from."""
-    for split, batch in batches.items():
-        sees = split == setup.alpha_split
-        seen = setup.learner.step(
-            batch,
-            setup.streams["mask"],
-            theta=split == "train",
-            alpha=sees,
-            measure=sees,
-            ahead=batches.get("train"),
-        )
-        collected.update(split, seen, batch[1])
-
-
-def step_of(setup: Setup) -> Callable[[], None]:
+def step_of(search: Search) -> Callable[[], None]:
     """A whole step of a search, always on the same batches."""
-    batches = {split: setup.batch(split) for split in setup.learning_splits}
-    return partial(learn, setup, batches, statistics_of(setup))
+    batches = {split: search.batch(split) for split in search.batches}
+    search.batch = batches.get
+    return whole_step(search)
+
+
+def whole_step(search: Search) -> Callable[[], None]:
+    """A whole step of a search, statistics included."""
+    levels = {"single": search.one_level, "bi": search.two_levels}
+    return partial(levels[search.config.level], LEARNERS)
 
 
 def dense(device: str, count: int) -> dict:
@@ -119,11 +105,12 @@ def discrete(device: str, count: int) -> dict:
     baselines.with_torchs_concatenation(setups["DSNAS, torch's concatenation"].supernet)
     one = setups["DSNAS"]
     batch = one.batch()
-    masks, total = torch.Generator(one.device).manual_seed(1), {}
+    uniform, total = {"alpha": torch.zeros_like(one.alpha)}, {}
+    context = Context(uniform, generator=torch.Generator(one.device).manual_seed(1))
     for mask in range(MASKS):
         names = ()
         while sum("conv" in name for name in names) < 2:
-            active = one.framework.draw(torch.zeros_like(one.alpha), masks).active
+            active = one.framework.draw(context).active
             names = tuple(one.space.operations[row[0]] for row in active)
         for setup in setups.values():
             sample_only(setup, names)
@@ -146,12 +133,12 @@ def discrete(device: str, count: int) -> dict:
     }
 
 
-def sample_only(setup: Setup, names: tuple[str, ...]) -> None:
+def sample_only(search: Search, names: tuple[str, ...]) -> None:
     """Gives alpha the value from which these operations are drawn, whatever the noise."""
-    chosen = [setup.space.operations.index(name) for name in names]
+    chosen = [search.space.operations.index(name) for name in names]
     with torch.no_grad():
-        setup.alpha.zero_()
-        setup.alpha[range(len(chosen)), chosen] = 1000.0
+        search.alpha.zero_()
+        search.alpha[range(len(chosen)), chosen] = 1000.0
 
 
 def candidates(device: str, count: int) -> dict:
@@ -181,23 +168,21 @@ def bookkeeping(device: str, count: int) -> dict:
     """
     keep_freed_memory()
     laptop = picture("laptop")[ONE][0].replace(device=device)
-    setups = {"R": setup_at(device=device, augment=True), "laptop": set_up(laptop)}
+    setups = {"R": setup_at(device=device, augment=True), "laptop": Search(laptop)}
     rows = []
     for name, setup in setups.items():
-        batches, collected = setup.batches("train"), statistics_of(setup)
-        batch, learner = next(batches), setup.learner
-        seen = learner.step(batch, setup.streams["mask"], theta=True, alpha=True)
-        history = History(setup.space, epochs=1, cells=len(setup.supernet.cells))
+        batch, collected = setup.batch(), setup.statistics
+        seen = setup.step(batch)
 
-        def write(history=history, learner=learner, collected=collected):
-            history.write(1, learner.recorded())
-            collected.write(history, 1)
+        def write(setup=setup):
+            setup.history.write(1, setup.recorded())
+            setup.statistics.write(setup.history, 1)
 
         steps = {
-            "whole step": lambda s=setup, b=batches, c=collected: learn(s, {"train": next(b)}, c),
+            "whole step": whole_step(setup),
             "statistics": partial(collected.update, "train", seen, batch[1]),
             "history": write,
-            "data": partial(next, batches),
+            "data": setup.batch,
         }
         times = rounds(steps, max(count, 40), setup.device, f"bookkeeping, {name}")
         # The history is written once in an epoch; here an epoch of R has as many steps as CIFAR-10.

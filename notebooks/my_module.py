@@ -4,12 +4,12 @@ A setting names them as "my_module:DARTSMinus", wherever Python can import this
 file: from the folder that it lies in, or installed.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
 from pydantic import NonNegativeFloat
-from torch import Generator, Tensor, nn
+from torch import nn
 
 from nascore.engine import Mask
 from nascore.evidence import (
@@ -21,7 +21,7 @@ from nascore.evidence import (
     seeds_of,
     sign_flip,
 )
-from nascore.frameworks import Framework
+from nascore.frameworks import Context, Framework
 from nascore.runs import dataset
 
 
@@ -47,16 +47,15 @@ class DARTSMinus(Framework):
     dense: ClassVar = True
     unrolls: ClassVar = True
 
-    def at(self, progress: float) -> Self:
-        return self.model_copy(update={"beta": (1 - progress) * self.beta})
-
-    def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+    def draw(self, context: Context) -> Mask:
+        alpha = context.alpha
         score = alpha.log_softmax(dim=1)  # log p, (edges, operations)
         p = score.detach().exp()
         names = self.space.operations
         skip = [name == "skip_connect" for name in names]
         skip = torch.tensor(skip, device=alpha.device) & (alpha > -torch.inf)
-        return Mask(torch.where(skip, p + self.beta, p), score, cost_weight=p)
+        beta = (1 - context.progress) * self.beta
+        return Mask(torch.where(skip, p + beta, p), score, cost_scale=p)
 
 
 def conv_7x7(channels, norm):

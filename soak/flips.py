@@ -11,7 +11,8 @@ import torch
 from nascore import Run, RunStore
 from nascore.errors import RecordError
 from nascore.runs import checkpoint as checkpoints
-from nascore.runs.loop import Searcher
+from nascore.runs.algorithm import Search
+from nascore.runs.provenance import Maker
 from nascore.runs.seal import SEALED
 from soak.kills import config, finish
 from soak.trials import Attack, in_a_child
@@ -28,10 +29,10 @@ def files() -> tuple[bytes, bytes]:
         with TemporaryDirectory() as name:
             store = RunStore(name)
             finish(SMALL, store.folder)
-            searcher, path = Searcher(SMALL), store.checkpoint(SMALL)
-            searcher.run_epoch(0)
-            searcher.run_epoch(1)
-            searcher.save(path)
+            search, path = Search(SMALL), store.checkpoint(SMALL)
+            search.epoch()
+            search.epoch()
+            checkpoints.save(path, search, Maker(search.device))
             return store.path(SMALL).read_bytes(), path.read_bytes()
 
     return in_a_child(work)
@@ -48,7 +49,8 @@ def contents_of_record(path: Path) -> Any:
 def contents_of_checkpoint(path: Path) -> Any:
     """Everything that a checkpoint says, as text of every digit."""
     torch.set_printoptions(profile="full", precision=20)
-    return repr(checkpoints.load(path, torch.device("cpu")))
+    search = Search(SMALL)
+    return repr((checkpoints.load(path, search), search.state_dict()))
 
 
 def what_comes_of(raw: bytes, places: range | list[int], chance: random.Random, path: Path, read):

@@ -15,7 +15,7 @@ from nascore import Run, RunStore, SearchConfig, search, sweep
 from nascore.errors import Interrupted
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs import loop, run
-from nascore.runs.step import Learner
+from nascore.runs.algorithm import Search
 from soak.trials import FORK, Attack, in_a_child
 
 FRAMEWORKS = ("dsnas", "darts", "reinforce", "pcdarts")
@@ -156,7 +156,7 @@ def places() -> list[tuple[str, int]]:
 
 def pass_through(arrive: Callable[[str], None]) -> None:
     """From now on a search calls ``arrive`` after each step, and at four places of each write."""
-    step, write = Learner.step, checkpoints.whole_file
+    step, write = Search.step, checkpoints.whole_file
 
     def counted(self, *arguments, **named):
         seen = step(self, *arguments, **named)
@@ -175,7 +175,7 @@ def pass_through(arrive: Callable[[str], None]) -> None:
             arrive(f"before a {what} is renamed")
         arrive(f"after a {what} is renamed")
 
-    Learner.step = counted
+    Search.step = counted
     checkpoints.whole_file = partial(watched, "checkpoint")
     run.whole_file = partial(watched, "record")
 

@@ -12,8 +12,8 @@ TRACE = "NASCORE_SOAK_TRACE"  # a folder, in the environment
 class Slow(DSNAS):
     """DSNAS. If there is a trace, a step takes longer and leaves its process's number there."""
 
-    def draw(self, alpha, generator):
+    def draw(self, context):
         if TRACE in os.environ:
             (Path(os.environ[TRACE]) / str(os.getpid())).touch()
             time.sleep(0.1)
-        return super().draw(alpha, generator)
+        return super().draw(context)

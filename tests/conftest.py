@@ -139,15 +139,15 @@ def draw():
     """Draws a mask of a framework, by name, for a space; alpha is the usual start."""
 
     def draw(name, space, alpha, seed=0):
-        framework = make_framework(name).on(space)
-        return framework.mask(framework.parameters(alpha), stream(seed, "mask"))
+        framework = make_framework(name).bind(space)
+        return framework.mask(framework.parameters(alpha, None), stream(seed, "mask"))
 
     return draw
 
 
 @pytest.fixture
 def alpha():
-    """Makes architecture parameters (edges, operations) in float64."""
+    """Makes learned parameters (edges, operations) in float64."""
 
     def make(space=None, seed=2):
         space = space or SearchSpace.minimal()

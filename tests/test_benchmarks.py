@@ -12,9 +12,8 @@ import torch
 
 from nascore.engine.mask import Mask
 from nascore.engine.operations import OPERATIONS
+from nascore.runs.algorithm import Search
 from nascore.runs.history import History
-from nascore.runs.loop import Searcher
-from nascore.runs.setup import set_up
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -59,13 +58,13 @@ def test_a_whole_step_is_that_of_the_search(benchmarks, tiny, level):
     """An epoch of the benchmark's steps has the statistics and the alpha of a search's epoch."""
     _, cases = benchmarks
     config = tiny.replace(level=level, valid_examples=0, search_examples=96 * (level == "bi"))
-    searcher, setup = Searcher(config), set_up(config)
+    searcher, setup = Search(config), Search(config)
     searcher.run_epoch(1)
     batches = {split: setup.batches(split) for split in setup.learning_splits}
     collected = cases.statistics_of(setup)
     for _ in range(setup.steps):
         cases.learn(setup, {split: next(batches[split]) for split in batches}, collected)
-    assert torch.equal(setup.alpha, searcher.setup.alpha)
+    assert torch.equal(setup.alpha, searcher.alpha)
     history = History(setup.space, epochs=config.epochs, cells=config.cells)
     collected.write(history, 1)
     for name in ("cost_mean", "cost_std", "cost_count", "cell_output_cost"):
@@ -109,7 +108,7 @@ def test_the_textbook_step_is_the_same_function(benchmarks):
         images, labels = setup.batch()
         last = images.is_contiguous(memory_format=torch.channels_last)
         assert last == (not costs)  # the textbook's images are NCHW
-        seen = setup.learner.step((images, labels), setup.streams["mask"])
+        seen = setup.step((images, labels), setup.streams["mask"])
         costs.append(seen.cost)
     assert torch.allclose(*costs, atol=1e-5) and (costs[0].abs() > 1e-4).any()
 
@@ -132,7 +131,7 @@ def test_the_plain_network_is_the_sampled_one(benchmarks):
             mine.load_state_dict(modules[k].state_dict())
     images, _ = setup.batch()
     cases.sample_only(setup, names)
-    mask = setup.learner.draw(setup.streams["mask"])
+    mask = setup.draw(setup.streams["mask"])
     assert mask.active == Mask.of(wiring).active
     assert torch.allclose(plain(images), setup.supernet(images, mask.weight, mask), atol=1e-5)
 

@@ -13,8 +13,8 @@ from nascore.__main__ import main
 from nascore.engine import build_operation, parse_edge
 from nascore.errors import ConfigError, Interrupted, RecordError
 from nascore.frameworks import make_framework
-from nascore.runs import dataset, set_up
-from nascore.runs.loop import Searcher
+from nascore.runs import dataset
+from nascore.runs.algorithm import Search
 
 TINY = "search --dataset synthetic --cells 1 --channels 4 --batch-size 32 --epochs 1 --no-augment"
 LONG, DIGITS = "x" * 300, "9" * 400
@@ -78,7 +78,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "text.nc").write_text("no record")
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
-    monkeypatch.setattr(Searcher, "finish", lambda *a, **k: pytest.fail("it has begun"))
+    monkeypatch.setattr(Search, "epoch", lambda *a, **k: pytest.fail("it has begun"))
     return tmp_path
 
 
@@ -190,8 +190,8 @@ WRONG_CALLS = {
     "sweep(config)": lambda: sweep(CONFIG),
     "sweep([3])": lambda: sweep([3]),
     "sweep(workers='two')": lambda: sweep([CONFIG], workers="two"),
-    "set_up(3)": lambda: set_up(3),
-    "set_up(dtype)": lambda: set_up(CONFIG, "float64"),
+    "Search(3)": lambda: Search(3),
+    "Search(dtype)": lambda: Search(CONFIG, "float64"),
     "Run(3, 3, 3)": lambda: Run(3, 3, 3),
     "Run.load(3)": lambda: Run.load(3),
     "RunStore(3)": lambda: RunStore(3),

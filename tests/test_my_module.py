@@ -12,7 +12,7 @@ from nascore import SearchConfig, SearchSpace, search
 from nascore.engine import OPERATIONS, build_norm, build_operation, pull_back
 from nascore.engine.mask import Mask
 from nascore.evidence import CLAIMS, EXPERIMENTS, configs_of, judge, run_experiment
-from nascore.frameworks import DARTS
+from nascore.frameworks import DARTS, Context
 from nascore.runs import DATASETS
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -32,12 +32,12 @@ def test_its_gradient_is_plain_autograd_through_alpha(mine, supernet, batch, alp
     """In double precision, to 1e-10, with an edge that may not take skip_connect."""
     space = SearchSpace(allowed={"(0,2)": ["none", "sep_conv_3x3"]})
     net, learned = supernet(space), alpha(space)
-    framework = mine.DARTSMinus(beta=0.7).on(space)
+    framework = mine.DARTSMinus(beta=0.7).bind(space)
     mask = framework.mask({"alpha": learned})
     cost = measure(net, batch, mask).cost.sum(dim=0)
     (found,) = pull_back(mask.score, cost, [learned])
 
-    plain = framework.restricted({"alpha": learned})["alpha"]
+    plain = framework.masked_alpha({"alpha": learned})["alpha"]
     skip = torch.zeros(8, dtype=torch.float64)
     skip[space.operations.index("skip_connect")] = 0.7
     z = plain.softmax(dim=1) + skip * (plain > -torch.inf)
@@ -48,10 +48,13 @@ def test_its_gradient_is_plain_autograd_through_alpha(mine, supernet, batch, alp
 
 
 def test_the_skip_fades_and_what_remains_is_darts(mine, alpha):
-    framework = mine.DARTSMinus().on(SearchSpace())
-    assert [framework.at(progress).beta for progress in (0, 0.25, 1)] == [1.0, 0.75, 0.0]
-    last, darts = framework.at(1).draw(alpha()), DARTS().draw(alpha())
-    assert torch.equal(last.weight, darts.weight) and torch.equal(last.score, darts.score)
+    framework = mine.DARTSMinus().bind(SearchSpace())
+    darts, skip = DARTS().draw(Context({"alpha": alpha()})), 1
+    for epoch, beta in ((1, 1.0), (2, 0.75), (5, 0.0)):
+        mask = framework.draw(Context({"alpha": alpha()}, epoch=epoch, epochs=5))
+        more = (mask.weight - darts.weight)[:, skip]
+        assert torch.allclose(more, torch.full_like(more, beta))
+    assert torch.equal(mask.weight, darts.weight) and torch.equal(mask.score, darts.score)
 
 
 def test_its_parts_keep_a_shape_and_depend_on_what_they_see(mine):

@@ -22,7 +22,7 @@ def local_cost(gradient: Tensor, mask: Mask) -> Tensor:
         gradient: dL/dZ in each cell, such as ``z.grad`` after a backward pass, (cells, edges,
             operations). It is 0 where nothing ran, as in a mask whose edges are all `none`.
     """
-    return mask.cost_weight * gradient
+    return mask.cost_scale * gradient
 
 
 def pull_back(score: Tensor, cost: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -22,9 +22,9 @@ class Mask:
         score: s, (edges, operations), differentiable in what the framework learns.
         active: the operations to evaluate on each edge; None for all that it may take.
         one_hot: True if the weight of every active operation is exactly 1.
-        probed: operations whose weight is 0 and whose gradient dL/dZ is asked for all the same.
-            They add nothing to a node and teach theta nothing.
-        cost_weight: what dL/dZ is multiplied with to give the cost, (edges, operations), 0 for
+        gradient_only: operations whose weight is 0 and whose gradient dL/dZ is asked for all the
+            same. They add nothing to a node and teach theta nothing.
+        cost_scale: what dL/dZ is multiplied with to give the cost, (edges, operations), 0 for
             what does not run. By default Z.
     """
 
@@ -32,12 +32,12 @@ class Mask:
     score: Tensor
     active: Rows | None = None
     one_hot: bool = False
-    probed: Rows | None = None
-    cost_weight: Tensor | None = None
+    gradient_only: Rows | None = None
+    cost_scale: Tensor | None = None
 
     def __post_init__(self):
-        if self.cost_weight is None:
-            object.__setattr__(self, "cost_weight", self.weight)
+        if self.cost_scale is None:
+            object.__setattr__(self, "cost_scale", self.weight)
 
     @classmethod
     def sample(cls, sampled: Tensor, score: Tensor, **settings) -> "Mask":
@@ -73,7 +73,7 @@ class Mask:
             if i in reached and any(space.operations[k] != "none" for k in row):
                 reached.add(j)
         # A dense weight may be so small that it is 0 in float32; its score is finite.
-        drawn = self.cost_weight > 0 if self.one_hot else self.score.detach() > -torch.inf
+        drawn = self.cost_scale > 0 if self.one_hot else self.score.detach() > -torch.inf
         if all(sources):
             return drawn
         return drawn & torch.tensor(sources, device=drawn.device).unsqueeze(1)

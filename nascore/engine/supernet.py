@@ -57,14 +57,17 @@ class Cell(nn.Module):
     def nodes(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], mask: Mask) -> list:
         """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
 
-        Only active operations run, and probed ones if Z collects a gradient. A node that nothing
-        reaches is None; one that only probed operations reach is 0.
+        Only active operations run, and those of gradient_only if Z collects a gradient. A node that
+        nothing reaches is None; one that only these reach is 0.
 
         Arguments:
             inputs: one tensor for each input node, (B, channels of that input, H, W).
             weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
         """
-        active, probed = mask.running(self.space), mask.probed if weights[0].requires_grad else None
+        active, gradient_only = (
+            mask.running(self.space),
+            mask.gradient_only if weights[0].requires_grad else None,
+        )
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
@@ -78,7 +81,7 @@ class Cell(nn.Module):
                         terms.append(_UnitWeight.apply(module(nodes[i]), z))
                     else:
                         terms.append(module(nodes[i], z))  # (B, C, H, W)
-                for module, z in self.running(e, probed, weights) if probed else ():
+                for module, z in self.running(e, gradient_only, weights) if gradient_only else ():
                     with torch.no_grad():
                         x = module(nodes[i])
                     terms.append(z * x)
@@ -183,8 +186,8 @@ class Supernet(nn.Module):
         ones = [None] * len(self.cells) if outputs is None else outputs.unbind(0)
         for cell, row, one in zip(self.cells, z.flatten(1).unbind(0), ones, strict=True):
             arguments = inputs, row.unbind(0), mask
-            if self.recompute:  # nothing in a cell is random: there is no generator's state to keep
-                x = checkpoint(cell, *arguments, use_reentrant=False, preserve_rng_state=False)
+            if self.recompute:
+                x = checkpoint(cell, *arguments, use_reentrant=False)
             else:
                 x = cell(*arguments)
             if one is not None:

@@ -56,5 +56,5 @@ def unrolled_cost(
     v = [p.grad for p in stepped.values()]
     product = sum((a * b).sum() for a, b in zip(g, v, strict=True) if b is not None)
     (mixed,) = torch.autograd.grad(product, here, materialize_grads=True)
-    cost = local_cost(ahead.grad, mask) - group["lr"] * mask.cost_weight * mixed
+    cost = local_cost(ahead.grad, mask) - group["lr"] * mask.cost_scale * mixed
     return logits.detach(), cost, outputs.grad

@@ -5,6 +5,7 @@ learns from, bi-level search on a batch of the search set.
 """
 
 from nascore.frameworks.base import FRAMEWORKS as FRAMEWORKS
+from nascore.frameworks.base import Context as Context
 from nascore.frameworks.base import Formulas as Formulas
 from nascore.frameworks.base import Framework as Framework
 from nascore.frameworks.base import framework as framework

@@ -1,18 +1,23 @@
 """What a framework is: whatever draws a mask, and says of itself what others need to know."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
-from nascore.engine.space import SearchSpace
+from nascore.engine.space import SearchSpace, Wiring
 from nascore.errors import ConfigError, checked, explain
 from nascore.plugins import Registry
+
+LEARNERS = ("theta", "alpha")
+"""What can learn: the weights of the supernet, and what the framework learns."""
 
 
 class Formulas(NamedTuple):
@@ -24,12 +29,61 @@ class Formulas(NamedTuple):
     source: str
 
 
+@dataclass(frozen=True)
+class Context:
+    """All that a framework sees of a search, at one moment.
+
+    Arguments:
+        learned: what the framework learns, by name. ``alpha``, (edges, operations), is -inf where
+            an edge may not take an operation.
+        state: what it remembers, by name.
+        generator: of everything random.
+        learns: what learns in this step: of "theta" and "alpha" both, one or none.
+        epoch: 1 is the first; 0 is before training.
+        epochs: of the whole search.
+        step: of the epoch, from 0.
+        mask: what was drawn. It and all that follows is there once a batch has been evaluated.
+        logits: (B, classes).
+        labels: (B,).
+        cost: the local cost, (cells, edges, operations).
+    """
+
+    learned: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    generator: Generator | None = None
+    learns: Collection[str] = ()
+    epoch: int = 0
+    epochs: int = 1
+    step: int = 0
+    mask: Mask | None = None
+    logits: Tensor | None = None
+    labels: Tensor | None = None
+    cost: Tensor | None = None
+
+    @property
+    def alpha(self) -> Tensor:
+        """The architecture parameters, (edges, operations)."""
+        return self.learned["alpha"]
+
+    @property
+    def progress(self) -> float:
+        """0 before training and in the first epoch, 1 in the last one."""
+        if self.epoch <= 1:
+            return float(self.epoch == self.epochs)
+        return (self.epoch - 1) / (self.epochs - 1)
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean loss of the batch, (), in nats."""
+        return F.cross_entropy(self.logits, self.labels)
+
+
 class Framework(BaseModel, ABC):
     """Draws masks. Only ``draw`` is required; the rest has the usual defaults.
 
     Fields of a subclass are its options: typed, with a default, and checked when it is made. A
     framework is a value: what it learns and what it remembers are tensors that the search keeps and
-    hands to its methods by name.
+    hands to its methods in a context.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -39,61 +93,73 @@ class Framework(BaseModel, ABC):
     """Every operation runs in each step, so that all masks are alike."""
     unrolls: ClassVar[bool] = False
     """The mask depends on what is learned alone, so that a virtual step of theta is defined."""
+    separate: ClassVar[bool] = False
+    """In single-level search, theta and alpha learn from the same batch by a mask for each."""
+    normalised: ClassVar[bool] = True
+    """The probabilities of an edge sum to 1."""
     formulas: ClassVar[Formulas | None] = None
     """What it does, for tables."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Fields of SearchConfig that have another default with this framework."""
     recorded: ClassVar[Mapping[str, tuple]] = {}
     """What is recorded besides alpha: by name, its dimensions ("epoch" first), type, long name and
     unit."""
 
     @abstractmethod
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
-        """A mask.
+    def draw(self, context: Context) -> Mask:
+        """A mask."""
+
+    def parameters(self, alpha: Tensor, generator: Generator | None) -> dict[str, Tensor]:
+        """What is learned, at the start, by name. The usual start is alpha, (edges, operations).
 
         Arguments:
-            alpha: (edges, operations), -inf where an edge may not take an operation. A framework
-                that learns more gets each of its parameters by name, here and below.
-            generator: of everything random.
+            generator: of what is random in it, on the CPU.
         """
-
-    def at(self, progress: float) -> Self:
-        """The framework at a moment of the search: 0 in the first epoch, 1 in the last."""
-        return self
-
-    def parameters(self, alpha: Tensor) -> dict[str, Tensor]:
-        """What is learned, at the start, by name. The usual start is alpha, (edges, operations)."""
         return {"alpha": alpha}
 
-    def probability(self, alpha: Tensor, **others: Tensor) -> Tensor:
-        """What is recorded, and where the wiring is read: (edges, operations) from 0 to 1."""
-        return alpha.log_softmax(dim=1).exp()
+    def optimiser(self, parameters: Sequence[Tensor], config: Any) -> torch.optim.Optimizer:
+        """What moves the parameters, with the settings of a SearchConfig."""
+        decay = config.arch_weight_decay
+        return torch.optim.Adam(parameters, config.arch_lr, (0.5, 0.999), weight_decay=decay)
 
-    def penalty(self, **parameters: Tensor) -> Tensor | None:
+    def learns(self, epoch: int, epochs: int) -> Collection[str]:
+        """What learns in an epoch, of "theta" and "alpha"."""
+        return LEARNERS
+
+    def probability(self, context: Context) -> Tensor:
+        """Operation probabilities, (edges, operations); their argmax is the wiring."""
+        return context.alpha.log_softmax(dim=1).exp()
+
+    def penalty(self, context: Context) -> Tensor | None:
         """A scalar that is added to the loss of what is learned; None for none."""
         return None
 
-    def cost(self, mask: Mask, cost: Tensor, loss: Tensor, **state: Tensor) -> Tensor:
-        """What meets the score, (edges, operations): by default the local cost of all cells.
-
-        Arguments:
-            cost: the local cost, (cells, edges, operations).
-            loss: mean loss of the batch, ().
-            state: what is remembered.
-        """
-        return cost.sum(dim=0)
+    def cost(self, context: Context) -> Tensor:
+        """What meets the score, (edges, operations): by default the local cost of all cells."""
+        return context.cost.sum(dim=0)
 
     def state(self) -> dict[str, Tensor]:
-        """What is remembered from step to step, at the start, by name."""
+        """What is remembered from step to step, at the start, by name. No optimiser touches it."""
         return {}
 
-    def next_state(self, loss: Tensor, **state: Tensor) -> dict[str, Tensor]:
-        """What is remembered after a step in which the architecture learned; loss is ()."""
-        return state
+    def next_state(self, context: Context) -> Mapping[str, Tensor]:
+        """What is remembered after a step in which the architecture learned."""
+        return context.state
+
+    def choose(self, search: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Wiring | None:
+        """The final wiring, where it is not the argmax of the probability.
+
+        Arguments:
+            search: the Search at its end, with the trained supernet.
+            batches: held-out images (B, channels, H, W) and labels (B,).
+        """
+        return None
 
     def supernet_settings(self) -> dict[str, Any]:
         """Arguments that it asks the supernet to be made with."""
         return {}
 
-    def on(self, space: SearchSpace) -> Self:
+    def bind(self, space: SearchSpace) -> Self:
         """The framework for one search space."""
         bound = self.model_copy()
         bound._space = space
@@ -101,31 +167,33 @@ class Framework(BaseModel, ABC):
 
     @property
     def space(self) -> SearchSpace:
-        """The search space. Raises ConfigError before ``on`` has said which."""
+        """The search space. Raises ConfigError before ``bind`` has said which."""
         if self._space is None:
-            raise ConfigError(f"{type(self).__name__} has no space yet: call on(space) first.")
+            raise ConfigError(f"{type(self).__name__} has no space yet: call bind(space) first.")
         return self._space
 
-    def mask(self, parameters: Mapping[str, Tensor], generator: Generator | None = None) -> Mask:
-        """A mask from what has been learned, in which no edge takes what it may not."""
-        return self.draw(**self.restricted(parameters), generator=generator)
+    def mask(
+        self, parameters: Mapping[str, Tensor], generator: Generator | None = None, **seen: Any
+    ) -> Mask:
+        """A mask from parameters, in which no edge takes what it may not; see Context."""
+        return self.draw(Context(self.masked_alpha(parameters), generator=generator, **seen))
 
-    def restricted(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters as ``draw`` takes them: alpha is -inf where an operation is not allowed.
+    def masked_alpha(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters as a context has them: alpha is -inf where an operation is not allowed.
 
         So its probability is 0, and its gradient exactly 0.
         """
         if "alpha" not in parameters:
             return dict(parameters)
         alpha = parameters["alpha"]
-        forbidden = _forbidden(self.space.choices, alpha.shape[1], alpha.device)
+        forbidden = forbidden_operations(self.space, alpha.device)
         return {**parameters, "alpha": alpha.masked_fill(forbidden, -torch.inf)}
 
 
 @cache
-def _forbidden(choices: tuple[tuple[int, ...], ...], operations: int, device) -> Tensor:
+def forbidden_operations(space: SearchSpace, device: torch.device) -> Tensor:
     """True where an edge may not take an operation, (edges, operations)."""
-    rows = [[k not in row for k in range(operations)] for row in choices]
+    rows = [[k not in row for k in range(len(space.operations))] for row in space.choices]
     return torch.tensor(rows, device=device)
 
 
@@ -133,7 +201,7 @@ def _wrong(plugin: Any) -> str | None:
     if not (isinstance(plugin, type) and issubclass(plugin, Framework)):
         return f"{plugin!r} is not a framework. Make it a class that inherits from Framework."
     if "draw" in plugin.__abstractmethods__:
-        return f"{plugin.__qualname__} has no draw(self, alpha, generator)."
+        return f"{plugin.__qualname__} has no draw(self, context)."
     for name, option in plugin.model_fields.items():
         if option.is_required():
             return f"its option {name} has no default. Give it one."
@@ -141,7 +209,7 @@ def _wrong(plugin: Any) -> str | None:
 
 
 FRAMEWORKS = Registry("framework", _wrong, home="nascore.frameworks")
-"""The frameworks by the name that a config gives: each in a file of its own."""
+"""The frameworks by the name that a config gives, each in a file of its own."""
 
 
 @checked
@@ -153,10 +221,11 @@ def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
     >>> @framework("lottery")
     ... class Lottery(Framework):
     ...     luck: float = 1.0
-    ...     def draw(self, alpha, generator):
-    ...         score = (self.luck * alpha).log_softmax(dim=1)
-    ...         return Mask.sample(score.exp().multinomial(1, generator=generator)[:, 0], score)
-    >>> make_framework("lottery", luck=2)
+    ...     def draw(self, context):
+    ...         score = (self.luck * context.alpha).log_softmax(dim=1)
+    ...         sampled = score.exp().multinomial(1, generator=context.generator)
+    ...         return Mask.sample(sampled[:, 0], score)
+    >>> Lottery(luck=2)
     Lottery(luck=2.0)
     """
     return FRAMEWORKS.register(name, replace=replace)

@@ -1,7 +1,5 @@
-from torch import Generator, Tensor
-
 from nascore.engine.mask import Mask
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("darts")
@@ -21,7 +19,7 @@ class DARTS(Framework):
         source="Liu et al., 2019 (arXiv:1806.09055)",
     )
 
-    def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """Z = softmax(alpha) and s = log Z, each (edges, operations)."""
-        score = alpha.log_softmax(dim=1)
+        score = context.alpha.log_softmax(dim=1)
         return Mask(score.detach().exp(), score)

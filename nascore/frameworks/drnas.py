@@ -1,9 +1,9 @@
 import torch
 from pydantic import NonNegativeFloat
-from torch import Generator, Tensor
+from torch import Tensor
 
 from nascore.engine.mask import Mask
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("drnas")
@@ -31,20 +31,23 @@ class DrNAS(Framework):
         source="Chen et al., 2021 (arXiv:2006.10355)",
     )
 
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """A Dirichlet sample Z and s = log Z, each (edges, operations)."""
-        log_g = torch._standard_gamma(_concentration(alpha), generator=generator).log()
-        score = log_g.masked_fill(alpha == -torch.inf, -torch.inf).log_softmax(dim=1)
+        alpha = context.alpha
+        g = torch._standard_gamma(_concentration(alpha), generator=context.generator)
+        score = g.log().masked_fill(alpha == -torch.inf, -torch.inf).log_softmax(dim=1)
         return Mask(score.detach().exp(), score)
 
-    def probability(self, alpha: Tensor) -> Tensor:
+    def probability(self, context: Context) -> Tensor:
         """The mean of Z."""
+        alpha = context.alpha
         c = _concentration(alpha).masked_fill(alpha == -torch.inf, 0)
         return c / c.sum(dim=1, keepdim=True)
 
-    def penalty(self, alpha: Tensor) -> Tensor | None:
+    def penalty(self, context: Context) -> Tensor | None:
         if not self.anchor:
             return None
+        alpha = context.alpha
         allowed = alpha > -torch.inf
         c = _concentration(alpha).where(allowed, 1)  # 1 adds nothing below
         total = (c * allowed).sum(dim=1, keepdim=True)

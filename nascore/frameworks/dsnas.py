@@ -1,8 +1,6 @@
-from torch import Generator, Tensor
-
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("dsnas")
@@ -16,7 +14,7 @@ class DSNAS(Framework):
         source="Hu et al., 2020 (arXiv:2002.09128)",
     )
 
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """A one-hot sample Z of p = softmax(alpha) and s = log p, each (edges, operations)."""
-        score = alpha.log_softmax(dim=1)
-        return Mask.sample((score.detach() + gumbel(alpha, generator)).argmax(dim=1), score)
+        score = context.alpha.log_softmax(dim=1)
+        return Mask.sample((score.detach() + gumbel(score, context.generator)).argmax(dim=1), score)

@@ -1,9 +1,7 @@
 from dataclasses import replace
 
-from torch import Generator, Tensor
-
 from nascore.engine.mask import Mask
-from nascore.frameworks.base import Formulas, framework
+from nascore.frameworks.base import Context, Formulas, framework
 from nascore.frameworks.dsnas import DSNAS
 
 
@@ -23,8 +21,8 @@ class ReleasedDSNAS(DSNAS):
         source="Xie et al., 2021 (arXiv:2009.01272), released code",
     )
 
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """A one-hot sample Z of p = softmax(alpha) and s, each (edges, operations)."""
-        mask = super().draw(alpha, generator)
+        mask = super().draw(context)
         drawn = (mask.weight * mask.score.detach().exp()).sum(dim=1, keepdim=True)  # P, (edges, 1)
         return replace(mask, score=drawn / drawn.mean() * mask.score)

@@ -1,10 +1,10 @@
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
-from torch import Generator, Tensor
+from torch import Tensor
 
 from nascore.engine.mask import Mask
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("fairdarts")
@@ -28,6 +28,7 @@ class FairDARTS(Framework):
 
     dense = True
     unrolls = True
+    normalised = False
     formulas = Formulas(
         mask="sigmoid(alpha)",
         score="log Z",
@@ -35,16 +36,18 @@ class FairDARTS(Framework):
         source="Chu et al., 2020 (arXiv:1911.12126)",
     )
 
-    def draw(self, alpha: Tensor, generator: Generator | None = None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """The gates Z = sigmoid(alpha) and s = log Z, each (edges, operations)."""
-        return Mask(alpha.detach().sigmoid(), F.logsigmoid(alpha))
+        return Mask(context.alpha.detach().sigmoid(), F.logsigmoid(context.alpha))
 
-    def probability(self, alpha: Tensor) -> Tensor:
+    def probability(self, context: Context) -> Tensor:
+        alpha = context.alpha
         gates, none, allowed = alpha.sigmoid(), self._none(alpha), alpha > -torch.inf
         no_gate = 1 - gates.masked_fill(none, 0).amax(dim=1, keepdim=True)  # (edges, 1)
         return gates.where(~none, no_gate * allowed)
 
-    def penalty(self, alpha: Tensor) -> Tensor:
+    def penalty(self, context: Context) -> Tensor:
+        alpha = context.alpha
         counts = (alpha > -torch.inf) & ~self._none(alpha)  # (edges, operations)
         away = (alpha.sigmoid() - 0.5).square() * counts
         return -self.zero_one * away.sum() / counts.sum().clamp(min=1)

@@ -1,12 +1,9 @@
-from typing import Self
-
 import torch.nn.functional as F
 from pydantic import PositiveFloat
-from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("gdas")
@@ -31,14 +28,14 @@ class GDAS(Framework):
         source="Dong and Yang, 2019 (arXiv:1910.04465)",
     )
 
-    def at(self, progress: float) -> Self:
-        now = (1 - progress) * self.temperature + progress * self.temperature_end
-        return self.model_copy(update={"temperature": now})
+    def temperature_at(self, progress: float) -> float:
+        return (1 - progress) * self.temperature + progress * self.temperature_end
 
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """The maximum Z of a relaxed sample q, and s = log q, each (edges, operations)."""
-        noisy = alpha.log_softmax(dim=1) + gumbel(alpha, generator)
-        score = (noisy / self.temperature).log_softmax(dim=1)  # log q
+        alpha = context.alpha
+        noisy = alpha.log_softmax(dim=1) + gumbel(alpha, context.generator)
+        score = (noisy / self.temperature_at(context.progress)).log_softmax(dim=1)  # log q
         sampled = score.argmax(dim=1)
         soft = F.one_hot(sampled, alpha.shape[1]) * score.detach().exp()
-        return Mask.sample(sampled, score, cost_weight=soft)
+        return Mask.sample(sampled, score, cost_scale=soft)

@@ -11,7 +11,7 @@ from nascore.engine.mask import Mask
 from nascore.engine.operations import build_operation
 from nascore.errors import ConfigError
 from nascore.fast.concatenate import concatenate
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("pcdarts")
@@ -44,14 +44,15 @@ class PCDARTS(Framework):
         "beta": (("epoch", "edge"), "f4", "edge normalisation parameter after the epoch", "1")
     }
 
-    def parameters(self, alpha: Tensor) -> dict[str, Tensor]:
+    def parameters(self, alpha: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         return {"alpha": alpha, "beta": alpha.new_zeros(len(alpha))}
 
-    def draw(self, alpha: Tensor, beta: Tensor, generator: Generator | None = None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """Z = p q and s = log Z, (edges, operations), from alpha and from beta (edges,)."""
-        nodes = beta.split(list(self.space.intermediate_nodes))  # node j has j edges
-        log_q = torch.cat([edges.log_softmax(dim=0) for edges in nodes])
-        score = alpha.log_softmax(dim=1) + log_q.unsqueeze(1)
+        edges_into = list(self.space.intermediate_nodes)  # j of them into node j
+        nodes = context.learned["beta"].split(edges_into)
+        log_q = torch.cat([beta.log_softmax(dim=0) for beta in nodes])
+        score = context.alpha.log_softmax(dim=1) + log_q.unsqueeze(1)
         return Mask(score.detach().exp(), score)
 
     def supernet_settings(self) -> dict[str, Any]:

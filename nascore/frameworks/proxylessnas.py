@@ -1,10 +1,9 @@
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("proxylessnas")
@@ -25,8 +24,9 @@ class ProxylessNAS(Framework):
         source="Cai et al., 2019 (arXiv:1812.00332)",
     )
 
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """The gates g, s = log q, and q as the cost's weight, each (edges, operations)."""
+        alpha, generator = context.alpha, context.generator
         log_p = alpha.log_softmax(dim=1)
         noisy = log_p.detach() + gumbel(alpha, generator)
         pair = noisy.topk(min(2, alpha.shape[1]), dim=1).indices  # (edges, 2)
@@ -34,10 +34,10 @@ class ProxylessNAS(Framework):
         score = log_p.masked_fill(outside, -torch.inf).log_softmax(dim=1)  # log q
         gate = (score.detach() + gumbel(alpha, generator)).argmax(dim=1, keepdim=True)  # (edges, 1)
         weight = F.one_hot(gate.squeeze(1), alpha.shape[1]).to(alpha.dtype)
-        active, probed = [], []
+        active, gradient_only = [], []
         rows = torch.cat([gate, pair], dim=1).tolist()  # the one host synchronisation of a step
         for choices, (k, *both) in zip(self.space.choices, rows, strict=True):
             active.append([k])
-            probed.append([m for m in both if m != k and m in choices])
+            gradient_only.append([m for m in both if m != k and m in choices])
         q = score.detach().exp()
-        return Mask(weight, score, active, one_hot=True, probed=probed, cost_weight=q)
+        return Mask(weight, score, active, one_hot=True, gradient_only=gradient_only, cost_scale=q)

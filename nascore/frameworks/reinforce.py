@@ -2,11 +2,11 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("reinforce")
@@ -33,17 +33,19 @@ class REINFORCE(Framework):
         source="Zoph and Le, 2017 (arXiv:1611.01578)",
     )
 
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """A one-hot sample Z of p = softmax(alpha) and s = log p, each (edges, operations)."""
-        score = alpha.log_softmax(dim=1)
-        return Mask.sample((score.detach() + gumbel(alpha, generator)).argmax(dim=1), score)
+        score = context.alpha.log_softmax(dim=1)
+        return Mask.sample((score.detach() + gumbel(score, context.generator)).argmax(dim=1), score)
 
     def state(self) -> dict[str, Tensor]:
         return {"baseline": torch.tensor(torch.nan)}  # no loss seen yet
 
-    def cost(self, mask: Mask, cost: Tensor, loss: Tensor, baseline: Tensor) -> Tensor:
-        return (loss - torch.where(baseline.isnan(), loss, baseline)) * mask.weight
+    def cost(self, context: Context) -> Tensor:
+        loss, baseline = context.loss, context.state["baseline"]
+        return (loss - torch.where(baseline.isnan(), loss, baseline)) * context.mask.weight
 
-    def next_state(self, loss: Tensor, baseline: Tensor) -> dict[str, Tensor]:
+    def next_state(self, context: Context) -> dict[str, Tensor]:
+        loss, baseline = context.loss, context.state["baseline"]
         before = torch.where(baseline.isnan(), loss, baseline)
         return {"baseline": self.decay * before + (1 - self.decay) * loss}

@@ -1,11 +1,8 @@
-from typing import Self
-
 from pydantic import PositiveFloat
-from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 
 @framework("snas")
@@ -28,14 +25,14 @@ class SNAS(Framework):
         source="Xie et al., 2019 (arXiv:1812.09926)",
     )
 
-    def at(self, progress: float) -> Self:
+    def temperature_at(self, progress: float) -> float:
         if self.temperature_end is None:
-            return self
-        now = self.temperature ** (1 - progress) * self.temperature_end**progress
-        return self.model_copy(update={"temperature": now})
+            return self.temperature
+        return self.temperature ** (1 - progress) * self.temperature_end**progress
 
-    def draw(self, alpha: Tensor, generator: Generator | None) -> Mask:
+    def draw(self, context: Context) -> Mask:
         """A relaxed sample Z of softmax(alpha) and s = log Z, each (edges, operations)."""
-        noisy = alpha.log_softmax(dim=1) + gumbel(alpha, generator)
-        score = (noisy / self.temperature).log_softmax(dim=1)
+        alpha = context.alpha
+        noisy = alpha.log_softmax(dim=1) + gumbel(alpha, context.generator)
+        score = (noisy / self.temperature_at(context.progress)).log_softmax(dim=1)
         return Mask(score.detach().exp(), score)

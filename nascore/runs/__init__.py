@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 from nascore.lazy import public_names
 
 if TYPE_CHECKING:
+    from nascore.runs.algorithm import Search as Search
     from nascore.runs.config import SearchConfig as SearchConfig
     from nascore.runs.datasets import DATASETS as DATASETS
     from nascore.runs.datasets import dataset as dataset
     from nascore.runs.history import History as History
     from nascore.runs.loop import search as search
     from nascore.runs.run import Run as Run
-    from nascore.runs.setup import Setup as Setup
-    from nascore.runs.setup import set_up as set_up
 
 __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -33,7 +33,7 @@ from nascore.engine.space import (
     operation_name,
     parse_edge,
 )
-from nascore.errors import ConfigError, checked, explain, shown
+from nascore.errors import ConfigError, checked, explain, shown, unknown
 from nascore.plugins import Registry, twelve_digits
 
 if TYPE_CHECKING:
@@ -182,7 +182,11 @@ class SearchConfig(BaseModel):
         name = FRAMEWORKS.name_of(framework)
         made = make_framework(name, **options)
         options = made.model_dump(mode="json", exclude_defaults=True)
-        return {**fields, "framework": name, "framework_options": options}
+        settings = dict(type(made).settings)
+        for field in settings.keys() - cls.model_fields.keys():
+            asks = f"framework {type(made).__name__} asks for {field}={settings[field]!r}"
+            raise ConfigError(f"{asks}: {unknown('config field', field, cls.model_fields)}")
+        return {**settings, **fields, "framework": name, "framework_options": options}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -340,7 +344,7 @@ class SearchConfig(BaseModel):
     def replace(self, **changes: Any) -> "SearchConfig":
         """A copy with some fields changed, checked like a new one.
 
-        Another framework starts without options.
+        Another framework starts without options, and without what this one asked for.
 
         >>> SearchConfig(dataset="digits").replace(seed=3).changes
         {'dataset': 'digits', 'seed': 3}
@@ -348,6 +352,8 @@ class SearchConfig(BaseModel):
         fields = self.model_dump(exclude_unset=True)
         if changes.get("framework", self.framework) != self.framework:
             fields.pop("framework_options", None)
+            asked = type(self.make_framework()).settings.items()
+            fields = {k: v for k, v in fields.items() if (k, v) not in asked}
         return type(self)(**{**fields, **changes})
 
     @property

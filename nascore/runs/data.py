@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from nascore.engine.random import stream
+from nascore.errors import DataError
 from nascore.runs.config import SearchConfig
 from nascore.runs.datasets import DATASETS
 
@@ -123,6 +124,9 @@ def load_splits(
     """
     dataset, sizes, seed = DATASETS[config.dataset], config.sizes, config.seed
     images, labels = dataset.load()
+    if ":" in config.dataset and not all(map(torch.equal, (images, labels), dataset.load())):
+        name = f"dataset {config.dataset!r} returns other examples each time"
+        raise DataError(f"{name}. Seed what is random in it.")
     permutation = torch.randperm(len(labels), generator=stream(seed, "split"))
     index = permutation[: sum(sizes.values())]
     images = _resized(images[index].float(), config.image_size)

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import subprocess
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -23,44 +24,51 @@ PROVENANCE = (
 """What every record says of how it was made."""
 
 
-def maker(device: torch.device) -> dict[str, Any]:
-    """What makes numbers here: versions, device and threads. Equal makers make equal bits."""
-    threads = torch.get_num_threads()
-    cuda, host = device.type == "cuda", f"{platform.machine()}, {threads} thread(s)"
-    name = torch.cuda.get_device_name(device) if cuda else host
-    return {
-        "nascore": version("nascore"),
-        "commit": commit(),
-        "code": code(),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "device": f"{device.type} ({name})",
-        "threads": threads,
-    }
+class Maker:
+    """Keeps account of how a run is made, from now on, in this process.
 
-
-def part(device: torch.device, started: datetime, wall_seconds: float) -> dict[str, Any]:
-    """How a part of a run was made, in one process: its maker, when and how long."""
-    when = started.astimezone(UTC).isoformat(timespec="seconds")
-    return {**maker(device), "started": when, "wall_seconds": round(wall_seconds, 3)}
-
-
-def provenance(parts: Sequence[dict[str, Any]], device: torch.device) -> dict[str, Any]:
-    """How a run was made, as in a record.
-
-    That is the maker of its last part, when the first one started, the time of all of them, the
-    peak memory of this process, and what each part was made by.
+    Arguments:
+        before: parts of the run that other processes have made.
     """
-    cuda = device.type == "cuda"
-    memory = torch.cuda.max_memory_allocated(device) if cuda else peak_memory()
-    return {
-        **parts[-1],
-        "started": parts[0]["started"],
-        "wall_seconds": round(sum(part["wall_seconds"] for part in parts), 3),
-        "peak_memory_mib": round(memory / 2**20),
-        "parts": list(parts),
-    }
+
+    def __init__(self, device: torch.device, before: Sequence[dict[str, Any]] = ()):
+        self.device, self.before = device, before
+        self.started, self.clock = datetime.now(UTC), time.perf_counter()
+
+    def parts(self) -> list[dict[str, Any]]:
+        """What made each part, when and how long. Equal makers make equal bits."""
+        threads, cuda = torch.get_num_threads(), self.device.type == "cuda"
+        host = f"{platform.machine()}, {threads} thread(s)"
+        name = torch.cuda.get_device_name(self.device) if cuda else host
+        part = {
+            "nascore": version("nascore"),
+            "commit": commit(),
+            "code": code(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "system": platform.system(),
+            "device": f"{self.device.type} ({name})",
+            "threads": threads,
+            "started": self.started.isoformat(timespec="seconds"),
+            "wall_seconds": round(time.perf_counter() - self.clock, 3),
+        }
+        return [*self.before, part]
+
+    def provenance(self) -> dict[str, Any]:
+        """How the run was made, as in a record.
+
+        That is the maker of its last part, when the first one started, the time of all of them, the
+        peak memory of this process, and what each part was made by.
+        """
+        parts, cuda = self.parts(), self.device.type == "cuda"
+        memory = torch.cuda.max_memory_allocated(self.device) if cuda else peak_memory()
+        return {
+            **parts[-1],
+            "started": parts[0]["started"],
+            "wall_seconds": round(sum(part["wall_seconds"] for part in parts), 3),
+            "peak_memory_mib": round(memory / 2**20),
+            "parts": parts,
+        }
 
 
 @cache

@@ -1,17 +1,28 @@
 """Statistics of an epoch, accumulated on the device: no step waits for the host."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from nascore.engine.cost import loss_and_entropy
+from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace
 from nascore.runs.data import SPLITS
 from nascore.runs.history import OUTCOMES, History
-from nascore.runs.step import Seen
+
+
+class StepResult(NamedTuple):
+    """Result of one step."""
+
+    mask: Mask
+    logits: Tensor  # (B, classes)
+    cost: Tensor | None  # the local cost, (cells, edges, operations); None if it was not measured
+    output_cost: Tensor | None  # of the output edges of each cell, (cells,); None likewise
 
 
 class EpochStatistics(nn.Module):
-    """What the steps of one epoch saw. A module, for its buffers are kept in a checkpoint.
+    """Means over the steps of one epoch. A module, so that a state dict holds its buffers.
 
     Arguments:
         space: the search space.
@@ -34,21 +45,21 @@ class EpochStatistics(nn.Module):
         for buffer in self.buffers():
             buffer.zero_()
 
-    def update(self, split: str, seen: Seen, labels: Tensor) -> None:
+    def update(self, split: str, result: StepResult, labels: Tensor) -> None:
         """Adds a step on a batch of a split, with labels (B,)."""
-        loss, entropy = loss_and_entropy(seen.logits.detach(), labels)
-        right = (seen.logits.argmax(dim=1) == labels).to(loss.dtype)
+        loss, entropy = loss_and_entropy(result.logits.detach(), labels)
+        right = (result.logits.argmax(dim=1) == labels).to(loss.dtype)
         values = torch.stack([loss, entropy, torch.ones_like(loss)])  # (3, B)
         by_outcome = values @ torch.stack([right, 1 - right], dim=1)
         self.outcomes[SPLITS.index(split)] += by_outcome
-        if seen.cost is None:
+        if result.cost is None:
             return
-        drawn = seen.mask.seen(self.space).to(seen.cost.dtype)  # (edges, operations)
+        drawn = result.mask.seen(self.space).to(result.cost.dtype)  # (edges, operations)
         self.count += drawn
-        deviation = (seen.cost - self.mean) * drawn  # Welford's update: float32 is enough
+        deviation = (result.cost - self.mean) * drawn  # Welford's update: float32 is enough
         self.mean += deviation / self.count.clamp(min=1)
-        self.squares += deviation * (seen.cost - self.mean)
-        self.output_cost += seen.output_cost * len(labels)
+        self.squares += deviation * (result.cost - self.mean)
+        self.output_cost += result.output_cost * len(labels)
         self.examples += len(labels)
 
     def write(self, history: History, epoch: int) -> None:

@@ -72,7 +72,7 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
     outputs: list[Tensor] = []  # of each cell
 
     def read(place, module, inputs):
-        if not torch.is_grad_enabled():  # a probed operation teaches its source nothing
+        if not torch.is_grad_enabled():  # a gradient-only operation teaches its source nothing
             return None
         readers[place] = inputs[0].view_as(inputs[0])
         return readers[place], *inputs[1:]

@@ -79,7 +79,7 @@ def count_trained(
     the loss of images (B, channels, H, W) and labels (B,) has a nonzero gradient on what it
     computed. Returns counts, (cells, edges, operations).
     """
-    framework = DSNAS().on(supernet.space)
+    framework = DSNAS().bind(supernet.space)
     counts = torch.zeros(len(supernet.cells), *alpha.shape)
     computed = {}
 

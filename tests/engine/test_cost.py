@@ -15,6 +15,7 @@ from nascore.frameworks import (
     DSNAS,
     FRAMEWORKS,
     SNAS,
+    Context,
     ProxylessNAS,
 )
 
@@ -51,7 +52,7 @@ def test_cost_times_score_is_plain_autograd_through_alpha(
     """
     net, a = supernet(norm=norm, channels=8), alpha()
     kind = DARTS() if framework is DARTS else SNAS(temperature=0.7)
-    mask = kind.draw(a, stream(0, "mask"))
+    mask = kind.draw(Context({"alpha": a}, generator=stream(0, "mask")))
     (ours,) = pull_back(mask.score, measure(net, batch, mask).cost.sum(dim=0), [a])
 
     noise = gumbel(a, stream(0, "mask"))
@@ -91,7 +92,7 @@ def masks_of(framework, space, p):
 
 def plan(mask):
     """What a mask runs and probes, to find it again by."""
-    probed = mask.probed or [()] * len(mask.active)
+    probed = mask.gradient_only or [()] * len(mask.active)
     return str((mask.active, [list(row) for row in probed]))
 
 
@@ -110,8 +111,8 @@ def test_sampled_gradient_has_the_exact_expectation(
     net, a = supernet(space, cells=1, channels=8, norm=norm), alpha(space)
     exact, total, costs = torch.zeros(3, 3).double(), 0, {}
     for probability, mask, q in masks_of(framework, space, a.detach().softmax(dim=1)):
-        runs = [sorted({*k, *m}) for k, m in zip(mask.active, mask.probed, strict=True)]
-        dense = Mask(mask.weight, mask.score, runs, one_hot=False, cost_weight=mask.cost_weight)
+        runs = [sorted({*k, *m}) for k, m in zip(mask.active, mask.gradient_only, strict=True)]
+        dense = Mask(mask.weight, mask.score, runs, one_hot=False, cost_scale=mask.cost_scale)
         cost = measure(net, batch, dense).cost.sum(dim=0)  # (edges, operations)
         exact += probability * (cost - q * cost.sum(dim=1, keepdim=True))
         costs[plan(mask)] = measure(net, batch, mask).cost
@@ -119,7 +120,7 @@ def test_sampled_gradient_has_the_exact_expectation(
     assert total.item() == pytest.approx(1)
     generator, samples = stream(0, "mask"), []
     for _ in range(1000):
-        mask = framework().on(space).draw(a, generator)
+        mask = framework().bind(space).draw(Context({"alpha": a}, generator=generator))
         cost = costs[plan(mask)].sum(dim=0)
         samples += pull_back(mask.score, cost, [a])
     samples = torch.stack(samples)
@@ -145,7 +146,7 @@ def test_permuting_the_operations_permutes_the_cost_and_nothing_else(
     permuted.load_state_dict(state)
     costs = []
     for net, logits in ((plain, a), (permuted, a[:, order])):
-        costs.append(measure(net, batch, DARTS().draw(logits)).cost)
+        costs.append(measure(net, batch, DARTS().draw(Context({"alpha": logits}))).cost)
     assert torch.allclose(costs[0][:, :, order], costs[1], atol=1e-10)
 
 
@@ -179,8 +180,8 @@ def test_cost_is_the_inner_product_with_the_nodes_gradient(
             for e, (i, j) in enumerate(net.space.edges):
                 for k in range(1, 8):
                     inner = torch.zeros(()).double()
-                    if mask.cost_weight[e, k] > 0:
-                        y = mask.cost_weight[e, k] * cell.operations[e][str(k)](nodes[c][i])
+                    if mask.cost_scale[e, k] > 0:
+                        y = mask.cost_scale[e, k] * cell.operations[e][str(k)](nodes[c][i])
                         inner = (nodes[c][j].grad * y).sum()
                     assert torch.allclose(cost[c, e, k], inner, atol=1e-12)
             into_node = mask.weight * seen.z.grad[c]
@@ -200,7 +201,7 @@ def test_cost_by_finite_differences(name, norm, supernet, batch, alpha, measure,
     net, a = supernet(norm=norm, channels=8), alpha()
     mask = draw(name, net.space, a, seed=0)
     cost = measure(net, batch, mask).cost
-    rows = zip(mask.running(net.space), mask.probed or [()] * 5, strict=True)
+    rows = zip(mask.running(net.space), mask.gradient_only or [()] * 5, strict=True)
     runs = [sorted({*k, *m}) for k, m in rows]
 
     def loss(e, k, step):
@@ -213,7 +214,7 @@ def test_cost_by_finite_differences(name, norm, supernet, batch, alpha, measure,
     for e in (2, 4):  # (0,3) and (2,3)
         for k in runs[e]:
             slope = (loss(e, k, 1e-5) - loss(e, k, -1e-5)) / 2e-5
-            assert torch.allclose(cost[1, e, k], mask.cost_weight[e, k] * slope, atol=1e-7)
+            assert torch.allclose(cost[1, e, k], mask.cost_scale[e, k] * slope, atol=1e-7)
 
 
 @pytest.mark.parametrize("name, norm", paired(CARRYING))

@@ -8,7 +8,7 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.cost import pull_back
 from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
-from nascore.frameworks import DARTS
+from nascore.frameworks import DARTS, Context
 
 
 def test_what_lies_behind_an_unreached_node_is_not_seen():
@@ -20,7 +20,7 @@ def test_what_lies_behind_an_unreached_node_is_not_seen():
 
     assert seen(1, 0, 1, 1, 4) == [True] * 5
     assert seen(0, 0, 1, 1, 4) == [True] * 4 + [False]  # node 2 is not reached
-    dense = DARTS().draw(torch.zeros(5, 8, dtype=torch.float64))
+    dense = DARTS().draw(Context({"alpha": torch.zeros(5, 8, dtype=torch.float64)}))
     assert dense.seen(space).all()
 
 
@@ -28,7 +28,7 @@ def test_a_dense_weight_too_small_for_float32_is_seen_all_the_same():
     alpha = torch.zeros(5, 8)
     alpha[0, 0] = 200
     space = SearchSpace(allowed={"(1,2)": ["none", "skip_connect"]})
-    mask = DARTS().on(space).mask({"alpha": alpha})
+    mask = DARTS().bind(space).mask({"alpha": alpha})
     assert mask.weight[0, 1] == 0
     seen = mask.seen(space)
     assert seen[0].all() and seen[1].tolist() == [True, True] + [False] * 6
@@ -57,15 +57,15 @@ def test_z_in_each_cell_is_a_leaf_of_its_own():
 
 def test_a_dense_mask_runs_what_the_space_allows():
     space = SearchSpace(allowed={"(0,2)": ["none"]})
-    assert DARTS().draw(torch.zeros(5, 8)).running(space) == space.choices
+    assert DARTS().draw(Context({"alpha": torch.zeros(5, 8)})).running(space) == space.choices
     assert Mask.of(Wiring(space, ("none",) * 5)).running(space) == [[0]] * 5
 
 
 def test_a_sampled_mask():
     score = torch.zeros(2, 3)
-    mask = Mask.sample(torch.tensor([2, 0]), score, cost_weight=score + 0.5)
+    mask = Mask.sample(torch.tensor([2, 0]), score, cost_scale=score + 0.5)
     assert mask.weight.tolist() == [[0, 0, 1], [1, 0, 0]] and mask.active == [[2], [0]]
-    assert mask.one_hot and mask.probed is None and (mask.cost_weight == 0.5).all()
+    assert mask.one_hot and mask.gradient_only is None and (mask.cost_scale == 0.5).all()
 
 
 def test_the_mask_of_a_wiring():

@@ -8,7 +8,7 @@ from torch import nn
 from nascore import SearchSpace, Wiring
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS
-from nascore.frameworks import DARTS, FRAMEWORKS
+from nascore.frameworks import DARTS, FRAMEWORKS, Context
 
 
 def paired(norms):
@@ -104,7 +104,7 @@ def test_recomputing_keeps_only_what_enters_a_cell(supernet, batch, alpha):
             sizes.append(x.nbytes)
             return x
 
-        mask = DARTS().draw(alpha())
+        mask = DARTS().draw(Context({"alpha": alpha()}))
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             net(batch[0], mask.per_cell(4), mask)
         kept[recompute] = sum(sizes)
@@ -167,7 +167,7 @@ def test_a_compiled_cell_is_the_same_function(supernet, batch, alpha, measure):
             for cell in net.cells:
                 cell.compile()
         net.zero_grad()
-        mask = DARTS().draw(alpha(space))
+        mask = DARTS().draw(Context({"alpha": alpha(space)}))
         seen = measure(net, batch, mask)
         results.append((seen.logits, seen.cost, *(p.grad for p in net.parameters())))
     for one, other in zip(*results, strict=True):
@@ -209,12 +209,12 @@ def test_the_normalisation_reaches_every_operation_the_preprocessing_and_the_ste
 @pytest.mark.parametrize(
     "first, fourth", [("sep_conv_3x3", "skip_connect"), ("none", "avg_pool_3x3")]
 )
-def test_a_probed_operation_adds_nothing_and_tells_its_gradient(
+def test_a_gradient_only_operation_adds_nothing_and_tells_its_gradient(
     first, fourth, supernet, batch, measure
 ):
     """The inactive gate of ProxylessNAS: logits and theta gradients as without it, dL/dg as dense.
 
-    In the second case nothing but a probed operation reaches node 2, which (2,3) reads.
+    In the second case nothing but a gradient-only operation reaches node 2, which (2,3) reads.
     """
     net = supernet()
     names = [first, "none", "max_pool_3x3", fourth, "dil_conv_5x5"]
@@ -222,7 +222,7 @@ def test_a_probed_operation_adds_nothing_and_tells_its_gradient(
     q = plain.weight.clone()
     q[1, 6], q[3, 4] = 0.25, 0.5
     probed = Mask(plain.weight, plain.score, plain.active, True, [(), (6,), (), (4,), ()], q)
-    dense = Mask(plain.weight, plain.score, cost_weight=q)
+    dense = Mask(plain.weight, plain.score, cost_scale=q)
     results = []
     for mask in (plain, probed, dense):
         net.zero_grad()

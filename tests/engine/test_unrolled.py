@@ -7,7 +7,7 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.cost import pull_back
 from nascore.engine.mask import Mask
 from nascore.engine.unrolled import unrolled_cost
-from nascore.frameworks import DARTS
+from nascore.frameworks import DARTS, Context
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def problem(supernet, batch):
         optimiser = torch.optim.SGD(net.parameters(), 0.3, momentum=0.9, weight_decay=0.05)
         images, labels = batch
         zeros = torch.zeros(len(net.space.edges), len(net.space.operations)).double()
-        mask = DARTS().on(net.space).mask({"alpha": zeros})
+        mask = DARTS().bind(net.space).mask({"alpha": zeros})
         for _ in range(steps):
             optimiser.zero_grad()
             F.cross_entropy(net(images[:4], mask.weight, mask), labels[:4]).backward()
@@ -54,12 +54,12 @@ def test_gradient_equals_autograd_through_one_step_of_sgd(steps, problem, alpha)
     net, optimiser, train, search = problem(steps)
     a = alpha()
     exact = exact_gradient(net, optimiser, a, train, search)
-    mask = DARTS().draw(a)
+    mask = DARTS().draw(Context({"alpha": a}))
     _, cost, _ = unrolled_cost(net, optimiser, mask, search, train)
     (ours,) = pull_back(mask.score, cost.sum(dim=0), [a])
     assert torch.allclose(ours, exact, atol=1e-10)
     optimiser.param_groups[0]["lr"] = 0.0  # without the second term, and without the step
-    mask = DARTS().draw(a)
+    mask = DARTS().draw(Context({"alpha": a}))
     _, cost, _ = unrolled_cost(net, optimiser, mask, search, train)
     (direct,) = pull_back(mask.score, cost.sum(dim=0), [a])
     assert (ours - direct).norm() > 0.1 * direct.norm()
@@ -78,7 +78,7 @@ def test_a_one_hot_mask_has_the_cost_of_the_dense_formula(problem):
 def test_without_a_step_it_is_the_first_order(problem, alpha, measure):
     net, optimiser, train, search = problem(2)
     optimiser.param_groups[0]["lr"] = 0.0
-    mask = DARTS().draw(alpha())
+    mask = DARTS().draw(Context({"alpha": alpha()}))
     logits, cost, output_cost = unrolled_cost(net, optimiser, mask, search, train)
     plain = measure(net, search, mask)
     assert torch.allclose(logits, plain.logits, atol=1e-12)
@@ -90,7 +90,7 @@ def test_theta_and_its_optimiser_stay_as_they_are(problem, alpha):
     net, optimiser, train, search = problem(1)
     theta = [p.clone() for p in net.parameters()]
     momentum = [optimiser.state[p]["momentum_buffer"].clone() for p in net.parameters()]
-    unrolled_cost(net, optimiser, DARTS().draw(alpha()), search, train)
+    unrolled_cost(net, optimiser, DARTS().draw(Context({"alpha": alpha()})), search, train)
     for p, before, buffer in zip(net.parameters(), theta, momentum, strict=True):
         assert torch.equal(p, before) and p.grad is None
         assert torch.equal(optimiser.state[p]["momentum_buffer"], buffer)

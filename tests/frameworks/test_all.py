@@ -7,47 +7,28 @@ import pytest
 import torch
 
 from nascore import search
-from nascore.engine.random import stream
 from nascore.errors import ConfigError
-from nascore.frameworks import FRAMEWORKS, make_framework
-from nascore.runs.loop import Searcher
-from nascore.runs.setup import set_up
-from nascore.runs.step import Learner
+from nascore.frameworks import FRAMEWORKS
+from nascore.runs import checkpoint
+from nascore.runs.algorithm import Search
+from nascore.runs.provenance import Maker
 
 pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
 levels = pytest.mark.parametrize("level", ["single", "bi"])
-
-
-@pytest.fixture
-def learner(supernet, alpha):
-    """Makes what learns in a search, in float64, for a framework with its usual options."""
-
-    def make(name, space):
-        framework = make_framework(name).on(space)
-        net = supernet(space, channels=8, **framework.supernet_settings())
-        own = {
-            key: p.detach().double().requires_grad_()
-            for key, p in framework.parameters(alpha(space)).items()
-        }
-        state = {key: value.double() for key, value in framework.state().items()}
-        theta, adam = torch.optim.SGD(net.parameters(), 0.1), torch.optim.Adam(own.values(), 0.1)
-        return Learner(net, framework, own, state, theta, adam)
-
-    return make
 
 
 def test_what_is_not_allowed_has_weight_gradient_and_probability_zero(
     name, learner, restricted, forbidden, batch
 ):
     made, out = learner(name, restricted), forbidden(restricted)
-    made.step(batch, stream(0, "mask"), alpha=True)  # a moving baseline has seen a loss
-    seen = made.step(batch, stream(1, "mask"), alpha=True)
+    made.step(batch, ["alpha"])  # a moving baseline has seen a loss
+    seen = made.step(batch, ["alpha"])
     assert (seen.mask.weight >= 0).all() and (seen.mask.weight[out] == 0).all()
-    assert (seen.mask.cost_weight[out] == 0).all()
+    assert (seen.mask.cost_scale[out] == 0).all()
     assert (seen.cost[:, out] == 0).all()
-    for key, p in made.architecture.items():
+    for key, p in made.learned.items():
         assert p.grad.isfinite().all() and (p.grad != 0).any(), key
-    gradient = made.architecture["alpha"].grad
+    gradient = made.learned["alpha"].grad
     assert (gradient[out] == 0).all()
     assert (gradient[0] == 0).all()  # only `none` is allowed there: nothing to choose
     probability = made.recorded()["probability"]
@@ -61,27 +42,28 @@ def test_nothing_is_random_but_by_the_generator(name, learner, restricted):
     made = learner(name, restricted)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one = made.draw(stream(0, "mask"))
+    generator, state = made.streams["mask"], made.streams["mask"].get_state()
+    one = made.draw()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    other = made.draw(stream(0, "mask"))
-    for part in ("weight", "score", "cost_weight"):
+    generator.set_state(state)
+    other = made.draw()
+    for part in ("weight", "score", "cost_scale"):
         assert torch.equal(getattr(one, part), getattr(other, part))
 
 
 @levels
 def test_it_learns_on_both_levels(name, level, tiny):
     config = tiny.replace(framework=name, level=level, search_examples=64)
-    searcher = Searcher(config)
-    learner = searcher.setup.learner
-    own = {key: p.detach().clone() for key, p in learner.architecture.items()}
+    learner = Search(config)
+    own = {key: p.detach().clone() for key, p in learner.learned.items()}
     theta = [p.detach().clone() for p in learner.theta]
-    searcher.finish(progress=False)
-    for key, p in learner.architecture.items():
+    finish(learner)
+    for key, p in learner.learned.items():
         assert p.isfinite().all() and not torch.equal(p, own[key]), key
     assert all(p.isfinite().all() for p in learner.theta)
     assert any(not torch.equal(p, before) for p, before in zip(learner.theta, theta, strict=True))
-    history = searcher.history.to_xarray()
+    history = learner.history.to_xarray()
     assert np.isfinite(history.probability).all()
 
 
@@ -90,24 +72,29 @@ def test_resume_is_bit_equal(name, level, tiny, tmp_path):
     """Two epochs, save, load, two more = four at once: all that has been learned or recorded."""
     small = tiny.replace(cells=1, batch_size=48, epochs=4, augment=True)
     config = small.replace(level=level, framework=name, search_examples=64)
-    whole, first, second = (Searcher(config) for _ in range(3))
-    whole.finish(progress=False)
-    for epoch in range(3):
-        first.run_epoch(epoch)
-    first.save(tmp_path / "checkpoint")
-    second.load(tmp_path / "checkpoint")
-    second.finish(progress=False)
+    whole, first, second = (Search(config) for _ in range(3))
+    finish(whole)
+    for _ in range(3):
+        first.epoch()
+    checkpoint.save(tmp_path / "checkpoint", first, Maker(first.device))
+    checkpoint.load(tmp_path / "checkpoint", second)
+    finish(second)
     for one, other in zip(everything(whole), everything(second), strict=True):
         assert torch.equal(one, other)
     histories = [s.history.to_xarray().drop_vars("seconds") for s in (whole, second)]
     assert histories[0].identical(histories[1])
 
 
-def everything(searcher):
+def finish(one):
+    """Runs all epochs that are left."""
+    while one.epochs_done < one.config.epochs:
+        one.epoch()
+
+
+def everything(learner):
     """All tensors that a search goes on with."""
-    learner = searcher.setup.learner
     yield from learner.supernet.state_dict().values()
-    yield from learner.architecture.values()
+    yield from learner.learned.values()
     yield from learner.state.values()
     for optimiser in (learner.theta_optimiser, learner.alpha_optimiser):
         for values in optimiser.state_dict()["state"].values():
@@ -129,13 +116,12 @@ def test_a_step_reads_one_thing_from_the_device_at_most(name, level, tiny, monke
         return np.arange(tensor.numel()).reshape(tensor.shape).__mod__(8).tolist()
 
     shapes_of_gamma_gradients()
-    setup = set_up(tiny.replace(framework=name, level=level, search_examples=64, device="meta"))
+    setup = Search(tiny.replace(framework=name, level=level, search_examples=64, device="meta"))
     monkeypatch.setattr(torch.Tensor, "tolist", answer)
-    for split in setup.learning_splits:
+    for split in setup.batches:
         reads.clear()
-        seen = setup.learner.step(
-            setup.batch(split), None, theta=split == "train", alpha=split == setup.alpha_split
-        )
+        learns = ["theta"] * (split == "train") + ["alpha"] * (split == setup.alpha_split)
+        seen = setup.step(setup.batch(split), learns)
         assert seen.logits.device.type == "meta"
         assert len(reads) == (not FRAMEWORKS[name].dense)
 

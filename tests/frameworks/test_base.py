@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore import SearchSpace, search
+from nascore import SearchConfig, SearchSpace, search
 from nascore.engine.cost import pull_back
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel, stream
@@ -16,13 +16,13 @@ from nascore.frameworks import (
     DSNAS,
     FRAMEWORKS,
     SNAS,
+    Context,
     Framework,
     ProxylessNAS,
     framework,
     make_framework,
 )
-from nascore.runs.setup import check_framework
-from nascore.runs.step import Learner
+from nascore.runs.algorithm import Search
 
 RESTRICTED = SearchSpace(allowed={"(0,2)": ["none"], "(1,3)": ["skip_connect", "sep_conv_3x3"]})
 
@@ -43,7 +43,7 @@ def test_mask_is_a_distribution_over_allowed_operations(name, alpha, draw):
 
 def test_darts_weights_are_the_softmax(alpha):
     a = alpha()
-    mask = DARTS().draw(a)
+    mask = DARTS().draw(Context({"alpha": a}))
     assert torch.allclose(mask.weight, a.softmax(dim=1))
     assert not mask.one_hot
 
@@ -51,23 +51,27 @@ def test_darts_weights_are_the_softmax(alpha):
 def test_dsnas_samples_from_the_softmax(alpha):
     """Chi-square of 4000 draws on each edge, 7 degrees of freedom; 24.3 is its 0.999 quantile."""
     a, generator, draws = alpha(), stream(0, "mask"), 4000
-    counts = sum(DSNAS().draw(a, generator).weight for _ in range(draws))
+    counts = sum(
+        DSNAS().draw(Context({"alpha": a}, generator=generator)).weight for _ in range(draws)
+    )
     expected = draws * a.detach().softmax(dim=1)
     assert (((counts - expected) ** 2 / expected).sum(dim=1) < 24.3).all()
 
 
 def test_dsnas_evaluates_one_operation_an_edge(alpha):
-    mask = DSNAS().draw(alpha(SearchSpace.normal()), stream(0, "mask"))
+    mask = DSNAS().draw(
+        Context({"alpha": alpha(SearchSpace.normal())}, generator=stream(0, "mask"))
+    )
     assert [len(row) for row in mask.active] == [1] * 14
     assert mask.weight.argmax(dim=1).tolist() == [row[0] for row in mask.active]
 
 
 def test_snas_approaches_a_one_hot_sample_of_the_softmax_as_it_cools(alpha):
     a = alpha()
-    cold = SNAS(temperature=1e-3).draw(a, stream(0, "mask")).weight
-    sample = DSNAS().draw(a, stream(0, "mask")).weight
+    cold = SNAS(temperature=1e-3).draw(Context({"alpha": a}, generator=stream(0, "mask"))).weight
+    sample = DSNAS().draw(Context({"alpha": a}, generator=stream(0, "mask"))).weight
     assert torch.allclose(cold, sample, atol=1e-6)
-    hot = SNAS(temperature=1e3).draw(a, stream(0, "mask")).weight
+    hot = SNAS(temperature=1e3).draw(Context({"alpha": a}, generator=stream(0, "mask"))).weight
     assert torch.allclose(hot, torch.full_like(hot, 1 / 8), atol=2e-3)
 
 
@@ -88,8 +92,8 @@ def test_permuting_the_operations_permutes_the_gradient(kind, alpha, monkeypatch
         a, rest = a.detach().requires_grad_(), iter(noises)
         module = sys.modules[kind.__module__]
         monkeypatch.setattr(module, "gumbel", lambda like, generator: next(rest), raising=False)
-        mask = kind().on(SearchSpace.minimal()).draw(a, None)
-        return pull_back(mask.score, mask.cost_weight * cost, [a])[0]
+        mask = kind().bind(SearchSpace.minimal()).draw(Context({"alpha": a}))
+        return pull_back(mask.score, mask.cost_scale * cost, [a])[0]
 
     permuted = gradient(a[:, order], cost[:, order], [noise[:, order] for noise in noises])
     assert torch.allclose(permuted, gradient(a, cost, noises)[:, order], atol=1e-14)
@@ -99,16 +103,18 @@ def test_closed_forms_of_the_alpha_gradient(alpha):
     """DARTS: C_m - Z_m sum C; SNAS: the same over temperature; DSNAS: C_k (delta_km - p_m)."""
     a, random = alpha(), torch.randn(5, 8, dtype=torch.float64, generator=stream(0, "cost"))
     for dense, temperature in ((DARTS(), 1), (SNAS(temperature=0.4), 0.4)):
-        mask = dense.draw(a, stream(0, "mask"))
+        mask = dense.draw(Context({"alpha": a}, generator=stream(0, "mask")))
         cost = mask.weight * random
         expected = (cost - mask.weight * cost.sum(dim=1, keepdim=True)) / temperature
         assert torch.allclose(pull_back(mask.score, cost, [a])[0], expected, atol=1e-12)
-    mask = DSNAS().draw(a, stream(0, "mask"))
+    mask = DSNAS().draw(Context({"alpha": a}, generator=stream(0, "mask")))
     cost = mask.weight * random[:, :1]
     expected = cost.sum(dim=1, keepdim=True) * (mask.weight - F.softmax(a, dim=1))
     assert torch.allclose(pull_back(mask.score, cost, [a])[0], expected, atol=1e-12)
-    mask = ProxylessNAS().on(SearchSpace()).draw(a, stream(0, "mask"))
-    q = mask.cost_weight
+    mask = (
+        ProxylessNAS().bind(SearchSpace()).draw(Context({"alpha": a}, generator=stream(0, "mask")))
+    )
+    q = mask.cost_scale
     cost = q * random
     expected = cost - q * cost.sum(dim=1, keepdim=True)
     assert torch.allclose(pull_back(mask.score, cost, [a])[0], expected, atol=1e-12)
@@ -126,13 +132,13 @@ def test_proxylessnas_compares_two_operations_and_runs_one(alpha):
     p = a.detach().softmax(dim=1)[0]
     counts, expected = torch.zeros(3, 3), torch.zeros(3, 3)
     for _ in range(draws):
-        mask = ProxylessNAS().on(space).draw(a, generator)
-        ((k,),), ((m,),) = mask.active, mask.probed
+        mask = ProxylessNAS().bind(space).draw(Context({"alpha": a}, generator=generator))
+        ((k,),), ((m,),) = mask.active, mask.gradient_only
         counts[k, m] += 1
         assert mask.weight[0, k] == 1 and mask.weight.sum() == 1
         q = p[[k, m]] / p[[k, m]].sum()
-        assert torch.allclose(mask.cost_weight[0, [k, m]], q)
-        assert mask.cost_weight.sum() == pytest.approx(1)
+        assert torch.allclose(mask.cost_scale[0, [k, m]], q)
+        assert mask.cost_scale.sum() == pytest.approx(1)
     for k, m in itertools.permutations(range(3), 2):
         together = p[k] * p[m] / (1 - p[k]) + p[m] * p[k] / (1 - p[m])
         expected[k, m] = draws * together * p[k] / (p[k] + p[m])
@@ -145,54 +151,113 @@ class Halved(Framework):
     """DARTS with an option, an own parameter, a penalty and a state."""
 
     share: float = 0.5
-    recorded: ClassVar = {"edge_weight": (("epoch", "edge"), "f4", "weight of the edge", "1")}
+    recorded: ClassVar = {
+        "edge_weight": (("epoch", "edge"), "f4", "weight of the edge", "1"),
+        "steps": (("epoch",), "i4", "steps so far", "1"),
+    }
 
-    def parameters(self, alpha):
+    def parameters(self, alpha, generator):
         return {"alpha": alpha, "edge_weight": alpha.new_zeros(len(alpha))}
 
+    def optimiser(self, parameters, config):
+        return torch.optim.SGD(parameters, config.arch_lr)
+
     def state(self):
-        return {"steps": torch.zeros(())}
+        return {"steps": torch.tensor(0)}
 
-    def next_state(self, loss, steps):
-        return {"steps": steps + 1}
+    def next_state(self, context):
+        return {"steps": context.state["steps"] + 1}
 
-    def draw(self, alpha, edge_weight, generator):
-        gate = edge_weight.sigmoid().unsqueeze(1)
-        score = alpha.log_softmax(dim=1) + self.share * gate.log()
+    def draw(self, context):
+        gate = context.learned["edge_weight"].sigmoid().unsqueeze(1)
+        score = context.alpha.log_softmax(dim=1) + self.share * gate.log()
         return Mask(score.detach().exp(), score)
 
-    def probability(self, alpha, edge_weight):
-        return alpha.softmax(dim=1)
+    def cost(self, context):
+        return (context.state["steps"] + 1) * context.cost.sum(dim=0)
 
-    def cost(self, mask, cost, loss, steps):
-        return (steps + 1) * cost.sum(dim=0)
-
-    def penalty(self, alpha, edge_weight):
-        return self.share * (edge_weight - 1).square().sum()
+    def penalty(self, context):
+        return self.share * (context.learned["edge_weight"] - 1).square().sum()
 
 
-def test_a_framework_that_learns_more_and_remembers(supernet, batch, alpha):
-    """Own parameters, state, schedule of the cost and penalty, against plain autograd: 1e-10."""
-    net, framework = supernet(), Halved(share=0.3).on(SearchSpace())
-    learned = {n: p.detach().requires_grad_() for n, p in framework.parameters(alpha()).items()}
-    learner = Learner(
-        supernet=net,
-        framework=framework,
-        architecture=learned,
-        state=framework.state(),
-        theta_optimiser=torch.optim.SGD(net.parameters(), 0.0),
-        alpha_optimiser=torch.optim.Adam(learned.values(), 1e-9),
-    )
+def test_a_framework_that_learns_more_and_remembers(learner, batch):
+    """Own parameters, optimiser, state, cost and penalty, against plain autograd: 1e-10."""
+    one = learner(Halved(share=0.3), SearchSpace())
     for factor in (1, 2):
-        learner.step(batch, None, alpha=True)
-        a, e = (p.detach().requires_grad_() for p in learned.values())
+        before = {name: p.detach().clone() for name, p in one.learned.items()}
+        a, e = (p.clone().requires_grad_() for p in before.values())
+        one.step(batch, ["alpha"])
         z = a.softmax(dim=1) * e.sigmoid().unsqueeze(1) ** 0.3
-        loss = factor * F.cross_entropy(net(batch[0], z, Mask(z, z)), batch[1])
+        loss = factor * F.cross_entropy(one.supernet(batch[0], z, Mask(z, z)), batch[1])
         (loss + 0.3 * (e - 1).square().sum()).backward()
-        assert torch.allclose(learned["alpha"].grad, a.grad, atol=1e-8)
-        assert torch.allclose(learned["edge_weight"].grad, e.grad, atol=1e-8)
-    assert learner.state["steps"] == 2
-    assert set(learner.recorded()) == {"alpha", "edge_weight", "probability"}
+        for name, p in (("alpha", a), ("edge_weight", e)):
+            assert torch.allclose(one.learned[name].grad, p.grad, atol=1e-10)
+            assert torch.allclose(one.learned[name], before[name] - 0.1 * p.grad, atol=1e-10)
+    recorded = one.recorded()
+    assert set(recorded) == {"alpha", "edge_weight", "probability", "steps"}
+    assert recorded["steps"] == 2
+
+
+class Seen(Framework):
+    """Keeps every context that it gets, to look at."""
+
+    seen: ClassVar[list] = []
+    separate: ClassVar[bool] = True
+
+    def draw(self, context):
+        self.seen.append(("draw", context))
+        return DARTS().draw(context)
+
+    def learns(self, epoch, epochs):
+        return ("theta",) if epoch == 1 else ("theta", "alpha")
+
+    def next_state(self, context):
+        self.seen.append(("next_state", context))
+        return context.state
+
+
+def test_a_context_says_who_learns_when_and_what_was_seen(learner, tiny):
+    """Theta alone in the first epoch, then both, by masks of their own."""
+    Seen.seen.clear()
+    one = Search(tiny.replace(framework=Seen, train_examples=64, valid_examples=0))
+    for _ in range(3):
+        one.epoch()
+    assert [(name, c.epoch, c.step, list(c.learns)) for name, c in Seen.seen] == [
+        *[("draw", 0, 0, [])] * 2,
+        *[("draw", 1, step, ["theta"]) for step in (0, 1)],
+        *(
+            (name, 2, step, [who])
+            for step in (0, 1)
+            for name, who in (("draw", "alpha"), ("next_state", "alpha"), ("draw", "theta"))
+        ),
+    ]
+    (name, last), epochs = Seen.seen[-2], [c.progress for _, c in Seen.seen]
+    assert name == "next_state" and last.epochs == 2 and epochs == [0] * 4 + [1] * 6
+    assert last.mask.weight.shape == (5, 8) and last.cost.shape == (2, 5, 8)
+    assert last.logits.shape == (32, 4) and last.labels.shape == (32,)
+    assert torch.equal(last.loss, F.cross_entropy(last.logits, last.labels))
+
+
+def test_a_framework_may_ask_for_settings():
+    @framework("asking")
+    class Asking(DARTS):
+        settings: ClassVar = {"arch_weight_decay": 0, "alpha_mean": 0.0}
+
+    config = SearchConfig(framework=Asking)
+    assert (config.arch_weight_decay, config.alpha_mean) == (0, 0)
+    assert SearchConfig(framework=Asking, alpha_mean=2).alpha_mean == 2
+    back = config.replace(framework="darts")
+    assert (back.arch_weight_decay, back.alpha_mean) == (1e-3, 1)
+    assert back == SearchConfig(framework="darts")
+    kept = config.replace(alpha_mean=2).replace(framework="darts")
+    assert kept == SearchConfig(framework="darts", alpha_mean=2)
+
+    @framework("wrong")
+    class Wrong(DARTS):
+        settings: ClassVar = {"arch_wd": 0}
+
+    with pytest.raises(ConfigError, match="Wrong asks for .*unknown config field 'arch_wd'"):
+        SearchConfig(framework=Wrong)
 
 
 def test_options_are_fields(alpha):
@@ -209,17 +274,11 @@ def test_options_are_fields(alpha):
         make_framework("darts", temperature=0.5)
 
 
-def test_a_schedule_is_another_value():
-    cooling = SNAS(temperature=2.0, temperature_end=0.5)
-    assert [cooling.at(x).temperature for x in (0, 0.5, 1)] == pytest.approx([2.0, 1.0, 0.5])
-    assert cooling.temperature == 2.0 and SNAS().at(0.5) == SNAS() and DARTS().at(0.5) == DARTS()
-
-
 def test_a_framework_knows_its_space_once_it_is_told():
     with pytest.raises(ConfigError, match="DARTS has no space yet"):
         _ = DARTS().space
     free = DARTS()
-    assert free.on(RESTRICTED).space is RESTRICTED
+    assert free.bind(RESTRICTED).space is RESTRICTED
     with pytest.raises(ConfigError, match="no space yet"):
         _ = free.space  # a value: nothing was written to it
 
@@ -233,8 +292,8 @@ def test_a_name_is_registered_once(registry):
     class Mine(Framework):
         width: int = 3
 
-        def draw(self, alpha, generator):
-            return DARTS().draw(alpha)
+        def draw(self, context):
+            return DARTS().draw(context)
 
     with pytest.raises(ConfigError, match=r"'darts' is registered twice: it is .*DARTS already"):
         framework("darts")(Mine)
@@ -254,33 +313,16 @@ def test_what_is_no_framework_is_refused():
     class Required(Framework):
         width: int
 
-        def draw(self, alpha, generator):
-            return DARTS().draw(alpha)
+        def draw(self, context):
+            return DARTS().draw(context)
 
     with pytest.raises(ConfigError, match="'x': .* Make it a class that inherits from Framework"):
         framework("x")(object)
-    with pytest.raises(ConfigError, match=r"NoDraw has no draw\(self, alpha, generator\)"):
+    with pytest.raises(ConfigError, match=r"NoDraw has no draw\(self, context\)"):
         framework("x")(NoDraw)
     with pytest.raises(ConfigError, match="option width has no default"):
         framework("x")(Required)
     assert "x" not in FRAMEWORKS
-
-
-def test_a_mask_that_cannot_work_is_refused_before_any_work(alpha):
-    class Deaf(Framework):
-        def draw(self, alpha, generator):
-            return Mask(alpha.softmax(dim=1), alpha.detach())
-
-    class Flat(Framework):
-        def draw(self, alpha, generator):
-            return Mask(alpha.softmax(dim=1).sum(dim=0), alpha)
-
-    with pytest.raises(ConfigError, match="Deaf: the score does not depend on alpha"):
-        check_framework(Deaf().on(SearchSpace()), {"alpha": alpha()})
-    with pytest.raises(ConfigError, match=r"Flat: weight of its mask is \(8,\), not \(5, 8\)"):
-        check_framework(Flat().on(SearchSpace()), {"alpha": alpha()})
-    with pytest.raises(ConfigError, match="does not depend on alpha"):
-        pull_back(DARTS().draw(alpha()).score, torch.zeros(5, 8).double(), [alpha()])
 
 
 def test_unknown_framework():
@@ -288,50 +330,20 @@ def test_unknown_framework():
         make_framework("dart")
 
 
-@pytest.mark.parametrize(
-    "method, message",
-    [
-        (lambda self, alpha, generator: alpha.softmax(dim=1), "draw returns Tensor, not a Mask"),
-        (lambda self, alpha, generator: alpha.sofmax(), "fails, line .*: AttributeError: 'Tensor'"),
-        (lambda self, alpha: None, "fails, TypeError: .* argument 'generator'"),
-    ],
-)
-def test_a_draw_that_fails_is_named(method, message, alpha):
-    kind = type("Mine", (DARTS,), {"draw": method, "__module__": __name__})
-    with pytest.raises(ConfigError, match=f"framework Mine:? {message}"):
-        check_framework(kind().on(SearchSpace()), {"alpha": alpha()})
-
-
-@pytest.mark.parametrize(
-    "name, method, message",
-    [
-        ("probability", lambda self, alpha: alpha[0], r"probability is \(8,\), not \(5, 8\)"),
-        ("cost", lambda self, mask, cost, loss: cost, r"cost is \(1, 5, 8\), not \(5, 8\)"),
-        ("penalty", lambda self, alpha: alpha, r"penalty is \(5, 8\), not a scalar"),
-        ("next_state", lambda self, loss: {"b": loss}, r"next_state returns \['b'\], but state"),
-    ],
-)
-def test_what_a_step_could_not_use_is_named(name, method, message, alpha):
-    kind = type("Mine", (DARTS,), {name: method, "__module__": __name__})
-    with pytest.raises(ConfigError, match=f"framework Mine: {message}"):
-        check_framework(kind().on(SearchSpace()), {"alpha": alpha()})
-
-
 class Controller(Framework):
     """Learns no alpha: the scores are a product of two small matrices."""
 
-    def parameters(self, alpha):
-        draw = torch.Generator().manual_seed(0)
-        left = torch.randn(len(alpha), 2, generator=draw)
-        return {"left": left, "right": torch.randn(2, alpha.shape[1], generator=draw)}
+    def parameters(self, alpha, generator):
+        left = torch.randn(len(alpha), 2, generator=generator)
+        return {"left": left, "right": torch.randn(2, alpha.shape[1], generator=generator)}
 
-    def draw(self, left, right, generator):
-        score = (left @ right).log_softmax(dim=1)
-        sampled = score.detach().exp().multinomial(1, generator=generator)
+    def draw(self, context):
+        score = (context.learned["left"] @ context.learned["right"]).log_softmax(dim=1)
+        sampled = score.detach().exp().multinomial(1, generator=context.generator)
         return Mask.sample(sampled[:, 0], score)
 
-    def probability(self, left, right):
-        return (left @ right).softmax(dim=1)
+    def probability(self, context):
+        return (context.learned["left"] @ context.learned["right"]).softmax(dim=1)
 
 
 def test_a_framework_need_not_learn_an_alpha(tiny):

@@ -7,7 +7,7 @@ from nascore import SearchSpace
 from nascore.engine.cost import pull_back
 from nascore.engine.random import stream
 from nascore.errors import ConfigError
-from nascore.frameworks import DrNAS
+from nascore.frameworks import Context, DrNAS
 
 SPACE = SearchSpace.minimal()
 DRAWS = 20_000
@@ -38,7 +38,7 @@ def test_gradient_is_plain_autograd_through_the_gamma_samples(
 
 def test_closed_form_of_the_gradient(alpha):
     a = alpha()
-    mask = DrNAS().draw(a, stream(0, "mask"))
+    mask = DrNAS().draw(Context({"alpha": a}, generator=stream(0, "mask")))
     cost = mask.weight * torch.randn(5, 8, generator=stream(1, "mask"), dtype=torch.float64)
     ours = pull_back(mask.score, cost, [a])[0]
     c = concentration(a)
@@ -53,7 +53,7 @@ def draws():
     """Many draws of one edge as the edges of one mask: alpha, Z and the score."""
     row = torch.tensor([-1.2, -0.3, 0.0, 0.8, 2.0], dtype=torch.float64)
     a = row.expand(DRAWS, -1).clone().requires_grad_()
-    return a, DrNAS().draw(a, stream(0, "mask"))
+    return a, DrNAS().draw(Context({"alpha": a}, generator=stream(0, "mask")))
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -80,11 +80,11 @@ def test_mean_gradient_is_the_derivative_of_the_exact_expectation(draws, power):
 
 def test_probability_is_the_mean_of_the_samples(draws, alpha, restricted, forbidden):
     a, mask = draws
-    p = DrNAS().probability(a.detach()[:1])[0]
+    p = DrNAS().probability(Context({"alpha": a.detach()[:1]}))[0]
     error = mask.weight.std(dim=0) / DRAWS**0.5
     assert ((mask.weight.mean(dim=0) - p).abs() < 4 * error).all()
-    framework, a = DrNAS().on(restricted), alpha()
-    p = framework.probability(**framework.restricted({"alpha": a.detach()}))
+    framework, a = DrNAS().bind(restricted), alpha()
+    p = framework.probability(Context(framework.masked_alpha({"alpha": a.detach()})))
     assert torch.allclose(p.sum(dim=1), torch.ones(5).double())
     assert (p[forbidden(restricted)] == 0).all() and p[0, 0] == 1
 
@@ -115,18 +115,20 @@ def test_a_concentration_near_zero_does_no_harm(low, dtype):
     a = torch.tensor([[low, 0.0, 1.0]], dtype=dtype).requires_grad_()
     generator = stream(0, "mask")
     for _ in range(100):
-        mask = DrNAS().draw(a, generator)
+        mask = DrNAS().draw(Context({"alpha": a}, generator=generator))
         gradient = pull_back(mask.score, mask.weight, [a])[0]
         assert gradient.isfinite().all() and mask.score.isfinite().all()
     lower = torch.full((1, 3), low, dtype=dtype)
-    assert torch.allclose(DrNAS().probability(lower), torch.full((1, 3), 1 / 3, dtype=dtype))
+    assert torch.allclose(
+        DrNAS().probability(Context({"alpha": lower})), torch.full((1, 3), 1 / 3, dtype=dtype)
+    )
 
 
 @pytest.mark.parametrize("limits", [False, True])
 def test_anchor_is_the_divergence_from_the_uniform_distribution(limits, alpha, restricted):
     """Against torch's, edge by edge, over the operations that the edge may take."""
     space = restricted if limits else SPACE
-    framework, a = DrNAS(anchor=0.3).on(space), alpha()
+    framework, a = DrNAS(anchor=0.3).bind(space), alpha()
     expected = sum(
         kl_divergence(
             Dirichlet(concentration(a[e, list(row)])), Dirichlet(torch.ones(len(row)).double())
@@ -134,22 +136,22 @@ def test_anchor_is_the_divergence_from_the_uniform_distribution(limits, alpha, r
         for e, row in enumerate(space.choices)
         if len(row) > 1  # torch knows no distribution over one thing: nothing to diverge
     )
-    penalty = framework.penalty(**framework.restricted({"alpha": a}))
+    penalty = framework.penalty(Context(framework.masked_alpha({"alpha": a})))
     ours, plain = (torch.autograd.grad(value, a)[0] for value in (penalty, 0.3 * expected))
     assert torch.allclose(penalty, 0.3 * expected, rtol=0, atol=1e-12)
     assert torch.allclose(ours, plain, rtol=0, atol=1e-12)
     assert torch.equal(ours != 0, plain != 0)
     one = torch.zeros(5, 8).double()
-    assert framework.penalty(**framework.restricted({"alpha": one})).abs() < 1e-12
+    assert framework.penalty(Context(framework.masked_alpha({"alpha": one}))).abs() < 1e-12
 
 
 def test_slope_of_the_anchor_agrees_with_finite_differences(alpha):
-    framework, a = DrNAS(anchor=1.0).on(SPACE), alpha()
-    assert torch.autograd.gradcheck(framework.penalty, [a])
+    framework, a = DrNAS(anchor=1.0).bind(SPACE), alpha()
+    assert torch.autograd.gradcheck(lambda a: framework.penalty(Context({"alpha": a})), [a])
 
 
 def test_there_is_no_anchor_by_default(alpha):
-    assert DrNAS().on(SPACE).penalty(alpha()) is None
+    assert DrNAS().bind(SPACE).penalty(Context({"alpha": alpha()})) is None
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), "far"])

@@ -1,7 +1,7 @@
 import torch
 
 from nascore.engine.random import stream
-from nascore.frameworks import DSNAS, ReleasedDSNAS
+from nascore.frameworks import DSNAS, Context, ReleasedDSNAS
 
 
 def test_gradient_is_autograd_through_the_log_of_the_sum_row_by_row(supernet, alpha, by_cost):
@@ -24,7 +24,7 @@ def test_what_is_rarely_drawn_learns_little(alpha):
     a[0, 3] = 9.0  # on the first edge, one operation is all but certain
     a.requires_grad_()
     framework, generator = ReleasedDSNAS(), stream(0, "mask")
-    mask = framework.draw(a, generator)
+    mask = framework.draw(Context({"alpha": a}, generator=generator))
     assert mask.weight[0, 3] == 1
     (gradient,) = torch.autograd.grad((mask.weight * mask.score)[1].sum(), a)
     (usual,) = torch.autograd.grad((mask.weight * a.log_softmax(dim=1))[1].sum(), a)

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 
 from nascore import SearchSpace
 from nascore.errors import ConfigError
-from nascore.frameworks import FairDARTS
-from nascore.runs.setup import set_up
+from nascore.frameworks import Context, FairDARTS
+from nascore.runs.algorithm import Search
 
 SPACE = SearchSpace.minimal()
 
@@ -28,10 +28,10 @@ def test_gradient_is_plain_autograd_through_the_gates(
 
 def test_gates_do_not_compete(alpha):
     a = alpha()
-    before = FairDARTS().draw(a).weight
+    before = FairDARTS().draw(Context({"alpha": a})).weight
     with torch.no_grad():
         a[1, 4] += 3
-    after = FairDARTS().draw(a).weight
+    after = FairDARTS().draw(Context({"alpha": a})).weight
     assert ((before != after).nonzero() == torch.tensor([[1, 4]])).all()
 
 
@@ -39,7 +39,7 @@ def test_gates_do_not_compete(alpha):
 def test_zero_one_loss_is_minus_the_mean_over_gates(limits, alpha, restricted):
     """Value and slope of -w/N sum (sigmoid - 1/2)^2, term by term, without `none`."""
     space = restricted if limits else SPACE
-    framework, a = FairDARTS(zero_one=3.0).on(space), alpha()
+    framework, a = FairDARTS(zero_one=3.0).bind(space), alpha()
     gates = [
         (e, k) for e, row in enumerate(space.choices) for k in row if space.operations[k] != "none"
     ]
@@ -49,7 +49,7 @@ def test_zero_one_loss_is_minus_the_mean_over_gates(limits, alpha, restricted):
     slope = torch.zeros_like(s)
     for gate in gates:
         slope[gate] = -3 * 2 * (s[gate] - 0.5) * s[gate] * (1 - s[gate]) / len(gates)
-    penalty = framework.penalty(**framework.restricted({"alpha": a}))
+    penalty = framework.penalty(Context(framework.masked_alpha({"alpha": a})))
     (gradient,) = torch.autograd.grad(penalty, a)
     assert torch.allclose(penalty, expected, rtol=0, atol=1e-14)
     assert torch.allclose(gradient, slope, rtol=0, atol=1e-14)
@@ -57,8 +57,8 @@ def test_zero_one_loss_is_minus_the_mean_over_gates(limits, alpha, restricted):
 
 
 def test_slope_of_the_zero_one_loss_agrees_with_finite_differences(alpha):
-    framework, a = FairDARTS().on(SPACE), alpha()
-    assert torch.autograd.gradcheck(framework.penalty, [a])
+    framework, a = FairDARTS().bind(SPACE), alpha()
+    assert torch.autograd.gradcheck(lambda a: framework.penalty(Context({"alpha": a})), [a])
 
 
 def test_a_step_follows_the_loss_and_the_zero_one_loss(tiny):
@@ -66,13 +66,13 @@ def test_a_step_follows_the_loss_and_the_zero_one_loss(tiny):
     config = tiny.replace(
         framework="fairdarts", cost_clamp=None, arch_grad_clip=None, alpha_mean=0.0, alpha_std=1.0
     )
-    setup = set_up(config, torch.float64)
+    setup = Search(config, torch.float64)
     (images, labels), a = setup.batch(), setup.alpha.detach().clone().requires_grad_()
     gates = a.sigmoid()
-    logits = setup.supernet(images, gates.expand(2, -1, -1), setup.learner.draw(None))
+    logits = setup.supernet(images, gates.expand(2, -1, -1), setup.draw())
     loss = F.cross_entropy(logits, labels) - 10 * (gates[:, 1:] - 0.5).square().mean()
     (plain,) = torch.autograd.grad(loss, a)
-    setup.learner.step((images, labels), None, alpha=True)
+    setup.step((images, labels), ["alpha"])
     assert torch.allclose(setup.alpha.grad, plain, rtol=0, atol=1e-10)
 
 
@@ -80,11 +80,11 @@ def test_none_wins_exactly_if_every_other_gate_is_below_one_half():
     space = SearchSpace(
         nodes=1, operations=["skip_connect", "none", "sep_conv_3x3"], allowed={"(1,2)": ["none"]}
     )
-    framework = FairDARTS().on(space)
+    framework = FairDARTS().bind(space)
 
     def probability(*row):
         alpha = torch.tensor([row, row], dtype=torch.float64)
-        return framework.probability(**framework.restricted({"alpha": alpha}))
+        return framework.probability(Context(framework.masked_alpha({"alpha": alpha})))
 
     for row, wins in (
         ((-0.1, -9.0, -0.2), True),
@@ -100,12 +100,12 @@ def test_none_wins_exactly_if_every_other_gate_is_below_one_half():
 
 
 def test_none_has_probability_zero_where_it_is_not_allowed(alpha, restricted):
-    framework = FairDARTS().on(restricted)
-    p = framework.probability(**framework.restricted({"alpha": alpha()}))
+    framework = FairDARTS().bind(restricted)
+    p = framework.probability(Context(framework.masked_alpha({"alpha": alpha()})))
     assert p[3, 0] == 0 and (p[3, [1, 4]] > 0).all()
     space = SearchSpace(operations=["skip_connect", "sep_conv_3x3"])
     a = alpha(space)
-    assert torch.equal(FairDARTS().on(space).probability(a), a.sigmoid())
+    assert torch.equal(FairDARTS().bind(space).probability(Context({"alpha": a})), a.sigmoid())
 
 
 @pytest.mark.parametrize("value", [-1.0, float("inf"), "much"])

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 
 from nascore.engine.random import gumbel, stream
 from nascore.errors import ConfigError
-from nascore.frameworks import GDAS
-from nascore.runs.loop import Searcher
+from nascore.frameworks import GDAS, Context
+from nascore.runs.algorithm import Search
 
 
 @pytest.mark.parametrize("temperature", [0.3, 10.0])
@@ -19,7 +19,7 @@ def test_gradient_is_plain_autograd_straight_through(
     """
     net, a = supernet(restricted if limits else None, channels=8), alpha()
     ours, mask = by_cost(net, GDAS(temperature=temperature), a, seed=3)
-    logits = GDAS().on(net.space).restricted({"alpha": a})["alpha"]
+    logits = GDAS().bind(net.space).masked_alpha({"alpha": a})["alpha"]
     noise = gumbel(a, stream(3, "mask"))
     q = ((logits.log_softmax(dim=1) + noise) / temperature).softmax(dim=1)
     sampled = q.argmax(dim=1)
@@ -46,31 +46,33 @@ def test_samples_follow_the_softmax_at_every_temperature(alpha):
     expected = draws * a.detach().softmax(dim=1)
     for seed, temperature in enumerate((0.1, 10.0)):
         framework, generator = GDAS(temperature=temperature), stream(seed, "mask")
-        counts = sum(framework.draw(a, generator).weight for _ in range(draws))
+        counts = sum(
+            framework.draw(Context({"alpha": a}, generator=generator)).weight for _ in range(draws)
+        )
         assert (((counts - expected) ** 2 / expected).sum(dim=1) < 24.3).all()
 
 
 def test_one_operation_runs_and_its_cost_has_the_weight_of_the_soft_sample(alpha):
     a = alpha()
-    mask = GDAS().draw(a, stream(0, "mask"))
-    assert mask.one_hot and mask.probed is None
+    mask = GDAS().draw(Context({"alpha": a}, generator=stream(0, "mask")))
+    assert mask.one_hot and mask.gradient_only is None
     assert [len(row) for row in mask.active] == [1] * 5
     assert mask.weight.argmax(dim=1).tolist() == [row[0] for row in mask.active]
-    assert torch.equal(mask.cost_weight > 0, mask.weight > 0)
+    assert torch.equal(mask.cost_scale > 0, mask.weight > 0)
     soft = mask.score.detach().exp()
     assert torch.allclose(soft.sum(dim=1), torch.ones(5).double())
-    assert torch.equal(mask.cost_weight, mask.weight * soft)
+    assert torch.equal(mask.cost_scale, mask.weight * soft)
 
 
 def test_temperature_falls_linearly_to_its_end(tiny):
     options = {"temperature": 2.0, "temperature_end": 0.5}
-    searcher = Searcher(tiny.replace(framework="gdas", framework_options=options, epochs=4))
+    searcher = Search(tiny.replace(framework="gdas", framework_options=options, epochs=4))
     seen = []
-    for epoch in range(5):
-        searcher.run_epoch(epoch)
-        seen.append(searcher.setup.framework.temperature)
+    for _ in range(5):
+        seen.append(searcher.framework.temperature_at(searcher.context().progress))
+        searcher.epoch()
     assert seen == pytest.approx([2.0, 2.0, 1.5, 1.0, 0.5])
-    usual = [GDAS().at(progress).temperature for progress in (0, 0.5, 1)]
+    usual = [GDAS().temperature_at(progress) for progress in (0, 0.5, 1)]
     assert usual == pytest.approx([10, 5.05, 0.1])
 
 

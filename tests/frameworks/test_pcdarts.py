@@ -9,8 +9,7 @@ from nascore import SearchConfig, SearchSpace, Wiring, search
 from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
 from nascore.frameworks import PCDARTS, make_framework
-from nascore.runs.setup import check_framework, set_up
-from nascore.runs.step import Learner
+from nascore.runs.algorithm import Search
 
 SPACES = {
     "minimal": SearchSpace.minimal(),
@@ -61,57 +60,54 @@ def plain_logits(net, images, alpha, beta, share):
 
 
 @pytest.fixture
-def learner(supernet, alpha):
-    """Makes a learner of PC-DARTS with random alpha and beta."""
+def pcdarts(learner):
+    """Makes a search by PC-DARTS with random alpha and beta."""
 
-    def make(space, share, order=1):
-        framework = make_framework("pcdarts", share=share).on(space)
-        net = supernet(space, channels=8, **framework.supernet_settings())
-        architecture = framework.parameters(alpha(space))
+    def make(space, share, **settings):
+        one = learner(PCDARTS(share=share), space, **settings)
         noise = torch.randn(len(space.edges), generator=torch.Generator().manual_seed(3))
-        architecture["beta"] = noise.double().requires_grad_()
-        optimisers = torch.optim.SGD(net.parameters(), 0.3), torch.optim.Adam(architecture.values())
-        return Learner(net, framework, architecture, {}, *optimisers, order=order)
+        one.learned["beta"].data.copy_(noise)
+        return one
 
     return make
 
 
 @pytest.mark.parametrize("share", [2, 4])
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_forward_and_both_gradients_equal_plain_autograd(space, share, learner, batch):
+def test_forward_and_both_gradients_equal_plain_autograd(space, share, pcdarts, batch):
     """The gradients on alpha and beta come from the same costs: to 1e-10."""
-    one = learner(space, share)
+    one = pcdarts(space, share)
     images, labels = batch
-    before = [p.detach().clone().requires_grad_() for p in one.architecture.values()]
+    before = [p.detach().clone().requires_grad_() for p in one.learned.values()]
     logits = plain_logits(one.supernet, images, *before, share)
     exact = torch.autograd.grad(F.cross_entropy(logits, labels), before)
-    seen = one.step(batch, None, alpha=True)
+    seen = one.step(batch, ["alpha"])
     assert torch.allclose(seen.logits, logits, rtol=0, atol=1e-10)
-    for p, gradient in zip(one.architecture.values(), exact, strict=True):
+    for p, gradient in zip(one.learned.values(), exact, strict=True):
         assert torch.allclose(p.grad, gradient, rtol=0, atol=1e-10)
         assert gradient.abs().max() > 1e-4
     if "none" in space.operations:
         assert (seen.cost[..., space.operations.index("none")] == 0).all()
 
 
-def test_closed_forms_of_both_gradients(learner, batch):
-    one = learner(SPACES["minimal"], 4)
-    p = one.architecture["alpha"].detach().softmax(dim=1)
-    beta = one.architecture["beta"].detach().clone()
-    cost = one.step(batch, None, alpha=True).cost.sum(dim=0)
+def test_closed_forms_of_both_gradients(pcdarts, batch):
+    one = pcdarts(SPACES["minimal"], 4)
+    p = one.learned["alpha"].detach().softmax(dim=1)
+    beta = one.learned["beta"].detach().clone()
+    cost = one.step(batch, ["alpha"]).cost.sum(dim=0)
     of_edge = cost.sum(dim=1)
     expected = cost - p * of_edge.unsqueeze(1)
-    assert torch.allclose(one.architecture["alpha"].grad, expected, rtol=0, atol=1e-12)
+    assert torch.allclose(one.learned["alpha"].grad, expected, rtol=0, atol=1e-12)
     for into in ([0, 1], [2, 3, 4]):
         q = beta[into].softmax(dim=0)
         expected = of_edge[into] - q * of_edge[into].sum()
-        assert torch.allclose(one.architecture["beta"].grad[into], expected, rtol=0, atol=1e-12)
+        assert torch.allclose(one.learned["beta"].grad[into], expected, rtol=0, atol=1e-12)
 
 
 def test_edges_share_the_node_that_they_lead_to(alpha):
     """Also where one of them is removed: its share stays with it."""
     space = SPACES["restricted"]
-    framework, beta = make_framework("pcdarts").on(space), torch.randn(5).double()
+    framework, beta = make_framework("pcdarts").bind(space), torch.randn(5).double()
     mask = framework.mask({"alpha": alpha(space), "beta": beta})
     share = mask.weight.sum(dim=1)  # of each edge
     assert torch.allclose(share[:2], beta[:2].softmax(dim=0))
@@ -119,15 +115,15 @@ def test_edges_share_the_node_that_they_lead_to(alpha):
     assert torch.allclose(mask.weight[1, 4], share[1])  # one operation only
 
 
-def test_what_is_not_allowed_has_weight_and_gradient_zero(learner, batch):
-    one = learner(SPACES["restricted"], 2)
-    weight = one.step(batch, None, alpha=True).mask.weight
-    slope = one.architecture["alpha"].grad
+def test_what_is_not_allowed_has_weight_and_gradient_zero(pcdarts, batch):
+    one = pcdarts(SPACES["restricted"], 2)
+    weight = one.step(batch, ["alpha"]).mask.weight
+    slope = one.learned["alpha"].grad
     for e, choices in enumerate(SPACES["restricted"].choices):
         others = [k for k in range(8) if k not in choices]
         assert (weight[e, others] == 0).all() and (slope[e, others] == 0).all()
     assert (slope[:2] == 0).all()  # nothing to choose
-    assert (one.architecture["beta"].grad != 0).all()
+    assert (one.learned["beta"].grad != 0).all()
 
 
 def test_an_edge_that_takes_none_lets_nothing_pass(supernet, batch):
@@ -144,25 +140,25 @@ def test_an_edge_that_takes_none_lets_nothing_pass(supernet, batch):
     assert cell.nodes(x, weights, nothing)[-1] is None
 
 
-def test_second_order_equals_autograd_through_a_step_of_theta(learner, batch):
+def test_second_order_equals_autograd_through_a_step_of_theta(pcdarts, batch):
     images, labels = batch
     train, held_out = (images[:6], labels[:6]), (images[6:], labels[6:])
-    one = learner(SPACES["minimal"], 2, order=2)
-    before = [p.detach().clone().requires_grad_() for p in one.architecture.values()]
-    exact = _through_one_step(one.supernet, before, train, held_out, share=2, lr=0.3)
-    one.step(held_out, None, alpha=True, ahead=train)
-    for p, gradient in zip(one.architecture.values(), exact, strict=True):
+    one = pcdarts(SPACES["minimal"], 2)
+    before = [p.detach().clone().requires_grad_() for p in one.learned.values()]
+    exact = _through_one_step(one.supernet, before, train, held_out, share=2, lr=0.1)
+    one.step(held_out, ["alpha"], ahead=train)
+    for p, gradient in zip(one.learned.values(), exact, strict=True):
         assert torch.allclose(p.grad, gradient, rtol=0, atol=1e-10)
 
 
-def _through_one_step(net, architecture, train, held_out, share, lr):
+def _through_one_step(net, learned, train, held_out, share, lr):
     theta = dict(net.named_parameters())
-    loss = F.cross_entropy(plain_logits(net, train[0], *architecture, share), train[1])
+    loss = F.cross_entropy(plain_logits(net, train[0], *learned, share), train[1])
     slopes = torch.autograd.grad(loss, theta.values(), create_graph=True, materialize_grads=True)
     stepped = {name: p - lr * g for (name, p), g in zip(theta.items(), slopes, strict=True)}
     ahead = {f"net.{name}": p for name, p in stepped.items()}
-    logits = functional_call(Plain(net, share), ahead, (held_out[0], architecture))
-    return torch.autograd.grad(F.cross_entropy(logits, held_out[1]), architecture)
+    logits = functional_call(Plain(net, share), ahead, (held_out[0], learned))
+    return torch.autograd.grad(F.cross_entropy(logits, held_out[1]), learned)
 
 
 class Plain(torch.nn.Module):
@@ -172,19 +168,19 @@ class Plain(torch.nn.Module):
         super().__init__()
         self.net, self.share = net, share
 
-    def forward(self, images, architecture):
-        return plain_logits(self.net, images, *architecture, self.share)
+    def forward(self, images, learned):
+        return plain_logits(self.net, images, *learned, self.share)
 
 
 def test_one_share_is_edge_normalisation_alone(supernet, batch, alpha):
     """Of equal edges each has the same part: DARTS, divided by the number of edges into a node."""
     space = SPACES["minimal"]
-    framework = make_framework("pcdarts", share=1).on(space)
+    framework = make_framework("pcdarts", share=1).bind(space)
     net = supernet(space, **framework.supernet_settings())
     assert net.state_dict().keys() == supernet(space).state_dict().keys()
     a = alpha()
-    mask = framework.mask(framework.parameters(a))
-    darts = make_framework("darts").on(space).mask({"alpha": a})
+    mask = framework.mask(framework.parameters(a, None))
+    darts = make_framework("darts").bind(space).mask({"alpha": a})
     assert torch.allclose(mask.weight * torch.tensor([[2], [2], [3], [3], [3]]), darts.weight)
 
 
@@ -217,15 +213,14 @@ def test_operations_are_built_on_their_part_of_the_channels(norm, supernet):
         assert torch.allclose(module(x, z), z * module(x))
 
 
-def test_what_it_learns_is_recorded_as_it_says(learner, batch):
-    one = learner(SPACES["minimal"], 4)
+def test_what_it_learns_is_recorded_as_it_says(pcdarts, batch):
+    one = pcdarts(SPACES["minimal"], 4)
     recorded = one.recorded()
     assert recorded.keys() == {"alpha", "beta", "probability"}
     assert recorded["beta"].shape == (5,) and not recorded["beta"].requires_grad
-    assert torch.allclose(recorded["probability"], one.architecture["alpha"].softmax(dim=1))
-    start = one.framework.parameters(torch.ones(5, 8))
+    assert torch.allclose(recorded["probability"], one.learned["alpha"].softmax(dim=1))
+    start = one.framework.parameters(torch.ones(5, 8), None)
     assert torch.equal(start["beta"], torch.zeros(5))
-    check_framework(one.framework, start)
 
 
 @pytest.mark.parametrize("level", ["single", "bi"])
@@ -242,7 +237,7 @@ def test_it_learns_in_a_search(level, tiny):
 def test_a_step_on_the_meta_device_reads_no_value(tiny, monkeypatch):
     """Every read of a value raises there."""
     monkeypatch.setattr(torch.Tensor, "tolist", lambda t: pytest.fail("a value was read"))
-    setup = set_up(tiny.replace(device="meta", **CONFIG))
+    setup = Search(tiny.replace(device="meta", **CONFIG))
     for _ in range(2):
-        setup.learner.step(setup.batch(), None, theta=True, alpha=True)
-    assert setup.learner.architecture["beta"].grad.device.type == "meta"
+        setup.step(setup.batch())
+    assert setup.learned["beta"].grad.device.type == "meta"

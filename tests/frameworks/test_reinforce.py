@@ -11,10 +11,9 @@ from nascore.engine.cost import pull_back
 from nascore.engine.mask import Mask
 from nascore.engine.random import stream
 from nascore.errors import ConfigError
-from nascore.frameworks import make_framework
-from nascore.runs import step
-from nascore.runs.loop import Searcher
-from nascore.runs.setup import set_up
+from nascore.frameworks import Context, make_framework
+from nascore.runs import algorithm
+from nascore.runs.algorithm import Search
 
 SPACE = SearchSpace(nodes=2, inputs=1, operations=["none", "skip_connect", "sep_conv_3x3"])
 CONFIG = {"framework": "reinforce", "search_examples": 64}
@@ -42,14 +41,21 @@ def exact_gradient(alpha, losses):
 def estimate(framework, mask, alpha, losses, baseline):
     """The gradient that one mask gives."""
     loss = losses[tuple(mask.weight.argmax(dim=1).tolist())]
-    cost = framework.cost(mask, None, loss, baseline=torch.tensor(baseline).double())
-    return pull_back(mask.score, cost, [alpha])[0]
+    return pull_back(mask.score, framework.cost(seen(mask, loss, baseline)), [alpha])[0]
+
+
+def seen(mask, loss, baseline):
+    """The context of a step with this loss: -log p of the right one of two classes."""
+    loss = torch.as_tensor(loss, dtype=torch.float64)
+    logits = torch.stack([-loss.expm1().log(), torch.zeros_like(loss)])[None]
+    state = {"baseline": torch.as_tensor(baseline, dtype=torch.float64)}
+    return Context({}, state, mask=mask, logits=logits, labels=torch.tensor([0]))
 
 
 @pytest.mark.parametrize("baseline", [-3.0, 0.0, 1.5, 100.0])
 def test_mean_over_all_masks_is_the_exact_gradient_for_any_baseline(baseline, alpha, losses):
     """Over 27 masks, weighted by their probability, in float64 to 1e-10."""
-    a, framework, total = alpha(SPACE), make_framework("reinforce").on(SPACE), 0
+    a, framework, total = alpha(SPACE), make_framework("reinforce").bind(SPACE), 0
     p = a.detach().softmax(dim=1)
     for choice in itertools.product(range(3), repeat=3):
         mask = Mask.sample(torch.tensor(choice), a.log_softmax(dim=1))
@@ -60,7 +66,11 @@ def test_mean_over_all_masks_is_the_exact_gradient_for_any_baseline(baseline, al
 
 
 def test_mean_over_drawn_masks_is_within_four_standard_errors(alpha, losses):
-    a, framework, generator = alpha(SPACE), make_framework("reinforce").on(SPACE), stream(0, "mask")
+    a, framework, generator = (
+        alpha(SPACE),
+        make_framework("reinforce").bind(SPACE),
+        stream(0, "mask"),
+    )
     baseline = losses.mean().item()
     draws = torch.stack(
         [
@@ -75,21 +85,22 @@ def test_mean_over_drawn_masks_is_within_four_standard_errors(alpha, losses):
 
 
 def test_every_edge_meets_the_same_loss_none_included():
-    framework = make_framework("reinforce").on(SPACE)
+    framework = make_framework("reinforce").bind(SPACE)
     mask = Mask.sample(torch.tensor([0, 1, 2]), torch.zeros(3, 3))
-    cost = framework.cost(mask, None, torch.tensor(2.5), baseline=torch.tensor(2.0))
-    assert torch.equal(cost, 0.5 * torch.eye(3))
+    cost = framework.cost(seen(mask, 2.5, 2.0))
+    assert torch.allclose(cost.float(), 0.5 * torch.eye(3))
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_baseline_starts_as_the_first_loss_and_follows(decay):
-    framework = make_framework("reinforce", decay=decay).on(SPACE)
+    framework = make_framework("reinforce", decay=decay).bind(SPACE)
     mask = Mask.sample(torch.tensor([1, 1, 1]), torch.zeros(3, 3))
     state, b = framework.state(), None
     for loss in (2.0, 1.0, 4.0, 3.0):
-        advantage = framework.cost(mask, None, torch.tensor(loss), **state)[0, 1]
+        context = seen(mask, loss, state["baseline"])
+        advantage = framework.cost(context)[0, 1]
         assert advantage.item() == pytest.approx(0 if b is None else loss - b)
-        state = framework.next_state(torch.tensor(loss), **state)
+        state = framework.next_state(context)
         b = loss if b is None else decay * b + (1 - decay) * loss
         assert state["baseline"].item() == pytest.approx(b)
 
@@ -101,9 +112,9 @@ def test_a_decay_of_one_would_never_learn():
 
 def test_gradient_of_what_is_not_allowed_is_exactly_zero(alpha):
     space = SearchSpace(allowed={"(0,2)": ["none"], "(1,3)": ["skip_connect", "sep_conv_3x3"]})
-    a, framework = alpha(space), make_framework("reinforce").on(space)
+    a, framework = alpha(space), make_framework("reinforce").bind(space)
     mask = framework.mask({"alpha": a}, stream(0, "mask"))
-    cost = framework.cost(mask, None, torch.tensor(2.0), baseline=torch.tensor(1.0))
+    cost = framework.cost(seen(mask, 2.0, 1.0))
     (gradient,) = pull_back(mask.score, cost, [a])
     assert (gradient[0] == 0).all() and (gradient[3, [0, 2, 3, 5, 6, 7]] == 0).all()
     assert (gradient[1] != 0).all() and gradient.isfinite().all()
@@ -112,43 +123,23 @@ def test_gradient_of_what_is_not_allowed_is_exactly_zero(alpha):
 @pytest.mark.parametrize("level", ["single", "bi"])
 def test_a_step_takes_the_loss_of_the_batch_that_alpha_sees(level, tiny, monkeypatch):
     """What meets the score is clamped; the local cost is what is seen."""
-    met, plain = [], step.pull_back
-    monkeypatch.setattr(step, "pull_back", lambda *args: (met.append(args[1]), plain(*args))[1])
-    setup = set_up(tiny.replace(level=level, **CONFIG), dtype=torch.float64)
-    batch, learner = setup.batch(setup.alpha_split), setup.learner
-    learner.state = {"baseline": torch.tensor(100.0).double()}
-    learner.cost_clamp = 5.0
-    seen = learner.step(batch, setup.streams["mask"], theta=level == "single", alpha=True)
-    (cost,), mask = met, seen.mask
-    loss = F.cross_entropy(seen.logits, batch[1])
+    met, plain = [], algorithm.pull_back
+    monkeypatch.setattr(
+        algorithm, "pull_back", lambda *args: (met.append(args[1]), plain(*args))[1]
+    )
+    setup = Search(tiny.replace(level=level, **CONFIG), dtype=torch.float64)
+    batch = setup.batch(setup.alpha_split)
+    setup.state = {"baseline": torch.tensor(100.0).double()}
+    result = setup.step(batch, ["theta", "alpha"] if level == "single" else ["alpha"])
+    (cost,), mask = met, result.mask
+    loss = F.cross_entropy(result.logits, batch[1])
     assert loss - 100 < -5 and torch.equal(cost, -5 * mask.weight)
     expected = -5 * mask.weight - setup.alpha.new_tensor(-5.0) * mask.score.detach().exp()
     assert torch.allclose(
-        setup.alpha.grad, expected * min(1, learner.arch_grad_clip / expected.norm())
+        setup.alpha.grad, expected * min(1, setup.config.arch_grad_clip / expected.norm())
     )
-    assert seen.cost.shape == (2, 5, 8) and not torch.equal(seen.cost.sum(dim=0), cost)
-    assert learner.state["baseline"].item() == pytest.approx(0.95 * 100 + 0.05 * loss.item())
-
-
-@pytest.mark.parametrize("level", ["single", "bi"])
-def test_resume_is_bit_equal(level, tiny, tmp_path):
-    """Two epochs, save, load, two more = four at once. The baseline is saved."""
-    config = tiny.replace(level=level, epochs=4, **CONFIG)
-    whole, first, second = (Searcher(config) for _ in range(3))
-    whole.finish(progress=False)
-    for epoch in range(3):
-        first.run_epoch(epoch)
-    first.save(tmp_path / "checkpoint")
-    second.load(tmp_path / "checkpoint")
-    baseline = second.setup.learner.state["baseline"]
-    assert baseline.isfinite() and torch.equal(baseline, first.setup.learner.state["baseline"])
-    second.finish(progress=False)
-    for name in ("state", "architecture"):
-        one, other = (getattr(s.setup.learner, name) for s in (whole, second))
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
-    one, other = (s.history.to_xarray().drop_vars("seconds") for s in (whole, second))
-    assert one.identical(other)
+    assert result.cost.shape == (2, 5, 8) and not torch.equal(result.cost.sum(dim=0), cost)
+    assert setup.state["baseline"].item() == pytest.approx(0.95 * 100 + 0.05 * loss.item())
 
 
 @pytest.mark.parametrize("level", ["single", "bi"])
@@ -162,11 +153,11 @@ def test_it_learns_in_a_search(level, tiny):
 
 def test_a_step_on_the_meta_device_reads_the_sampled_operations_only(tiny, monkeypatch):
     """Every read of a value raises there; one `tolist` is answered, the sampled operations."""
-    setup = set_up(tiny.replace(device="meta", **CONFIG))
+    setup = Search(tiny.replace(device="meta", **CONFIG))
     reads = []
     monkeypatch.setattr(torch.Tensor, "tolist", lambda t: reads.append(t.shape) or [1] * t.numel())
     for _ in range(2):
         reads.clear()
-        setup.learner.step(setup.batch(), None, theta=True, alpha=True)
+        setup.step(setup.batch())
         assert reads == [(5,)]
-    assert setup.learner.state["baseline"].device.type == "meta"
+    assert setup.state["baseline"].device.type == "meta"

@@ -1,7 +1,5 @@
 """A search that was stopped goes on bit for bit; a checkpoint is right or refused."""
 
-import hashlib
-import io
 import os
 import signal
 import threading
@@ -12,10 +10,11 @@ import pytest
 import torch
 
 from nascore import Run, search
-from nascore.errors import Interrupted, RecordError
+from nascore.engine.mask import Mask
+from nascore.errors import ConfigError, Interrupted, RecordError
 from nascore.runs import checkpoint as checkpoints
-from nascore.runs.loop import Searcher
-from nascore.runs.provenance import code
+from nascore.runs.algorithm import Search
+from nascore.runs.provenance import Maker, code
 
 
 @pytest.fixture
@@ -76,18 +75,18 @@ def test_a_search_may_be_stopped_again_and_again(bilevel, tmp_path):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_the_step_and_saves(signum, tiny, tmp_path, monkeypatch):
-    path, plain, steps = tmp_path / "checkpoint", Searcher.run_epoch, []
+    path, plain, steps = tmp_path / "checkpoint", Search.epoch, []
 
-    def run_epoch(self, epoch, tick):
+    def epoch(self, tick):
         def signalled():
-            steps.append(epoch)
+            steps.append(self.steps_done)
             if len(steps) == 2:
                 os.kill(os.getpid(), signum)
             tick()
 
-        plain(self, epoch, signalled)
+        plain(self, signalled)
 
-    monkeypatch.setattr(Searcher, "run_epoch", run_epoch)
+    monkeypatch.setattr(Search, "epoch", epoch)
     before = signal.getsignal(signum)
     with pytest.raises(Interrupted, match="stopped in epoch 1 of 2") as error:
         search(tiny, progress=False, checkpoint=path)
@@ -99,12 +98,12 @@ def test_a_signal_stops_after_the_step_and_saves(signum, tiny, tmp_path, monkeyp
 
 
 def test_a_second_signal_stops_at_once(tiny, monkeypatch):
-    def twice(self, epoch, tick):
+    def twice(self, tick):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         threading.Event().wait(60)  # a step that takes for ever
 
-    monkeypatch.setattr(Searcher, "run_epoch", twice)
+    monkeypatch.setattr(Search, "epoch", twice)
     with pytest.raises(KeyboardInterrupt) as error:
         search(tiny, progress=False)
     assert not isinstance(error.value, Interrupted)
@@ -125,116 +124,78 @@ def test_without_a_checkpoint_it_says_that_nothing_is_kept(tiny):
 
 @pytest.fixture
 def saved(bilevel, tmp_path):
-    """A checkpoint from the middle of an epoch, its config, and how to write other contents."""
+    """A checkpoint from the middle of an epoch, and its config."""
     path = tmp_path / "checkpoint"
     stopped(bilevel, path, 7)
-
-    def write(change):
-        state = checkpoints.load(path, torch.device("cpu"))
-        change(state)
-        checkpoints.save(path, state)
-
-    return bilevel, path, write
+    return bilevel, path
 
 
 def test_no_flipped_bit_is_silent(saved):
-    """One bit of 300 bytes; `make soak` flips more."""
-    config, path, _ = saved
-    raw = path.read_bytes()
-    for place in np.linspace(0, len(raw) - 1, 300).astype(int):
+    """One bit of 100 bytes; `make soak` flips more."""
+    config, path = saved
+    raw, one = path.read_bytes(), Search(config)
+    before = [p.detach().clone() for p in one.theta]
+    for place in np.linspace(0, len(raw) - 1, 100).astype(int):
         flipped = bytearray(raw)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
         with pytest.raises(RecordError, match="not a whole checkpoint"):
-            checkpoints.load(path, torch.device("cpu"))
+            checkpoints.load(path, one)
     for kept in (0, 10, 1000, len(raw) - 1):
         path.write_bytes(raw[:kept])
         with pytest.raises(RecordError, match="not a whole checkpoint. Delete it"):
-            Searcher(config).load(path)
-
-
-def drop(*keys):
-    def change(state):
-        for key in keys[:-1]:
-            state = state[key]
-        del state[keys[-1]]
-
-    return change
-
-
-def put(value, *keys):
-    def change(state):
-        for key in keys[:-1]:
-            state = state[key]
-        state[keys[-1]] = value(state[keys[-1]]) if callable(value) else value
-
-    return change
-
-
-def with_nan(tensor):
-    tensor = tensor.clone()
-    tensor.view(-1)[0] = torch.nan
-    return tensor
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (drop("architecture"), "state.architecture is missing"),
-        (drop("streams", "mask"), "state.streams.mask is missing"),
-        (put(1, "more"), "state.more is not expected"),
-        (put(lambda t: t[:4], "architecture", "alpha"), r"alpha is \(4, 8\) of torch.float32"),
-        (put(lambda t: t.double(), "architecture", "alpha"), "torch.float64, not"),
-        (put(with_nan, "architecture", "alpha"), "alpha is not finite"),
-        (put(with_nan, "supernet", "classifier.weight"), "classifier.weight is not finite"),
-        (put(lambda t: t[:1], "statistics", "mean"), "statistics.mean is"),
-        (put(lambda t: t[1:], "history", "loss"), "history.loss is"),
-        (put({}, "theta_optimiser", "state"), "SGD has no state after 5 steps"),
-        (put({}, "alpha_optimiser", "state"), "Adam has no state after 5 steps"),
-        (put(torch.tensor(3.0), "alpha_optimiser", "state", 0, "step"), "Adam has done 3 steps"),
-        (put(with_nan, "alpha_optimiser", "state", 0, "exp_avg"), "exp_avg is not finite"),
-        (put(lambda t: t[:1], "alpha_optimiser", "state", 0, "exp_avg"), "Adam.exp_avg is"),
-        (put([], "theta_optimiser", "param_groups"), "SGD.param_groups"),
-        (put(0, "epochs_done"), "Adam has done 5 steps, not 2"),
-        (put(99, "epochs_done"), "99 epochs and 2 steps, which cannot be"),
-        (put(-2, "epochs_done"), "cannot be"),
-        (put(4, "steps_done"), "4 steps, which cannot be"),
-        (put("1", "epochs_done"), "epochs_done is a str, not a int"),
-        (put(torch.tensor([64]), "batches", "search"), "its batches of the search split"),
-        (put("other", "address"), "belongs to another config"),
-        (put("0" * 12, "maker", "code"), "made by other code"),
-        (put("1.0", "maker", "torch"), "made by other code"),
-        (put("cuda (H100)", "maker", "device"), "another kind of device"),
-    ],
-)
-def test_a_checkpoint_that_is_not_of_this_search_is_refused(change, message, saved):
-    config, path, write = saved
-    write(change)
-    searcher = Searcher(config)
-    before = [p.detach().clone() for p in searcher.setup.learner.theta]
-    with pytest.raises(RecordError, match=message) as error:
-        searcher.load(path)
-    assert "\n" not in str(error.value) and "Delete it to start anew." in str(error.value)
-    for p, kept in zip(searcher.setup.learner.theta, before, strict=True):
+            checkpoints.load(path, one)
+    for p, kept in zip(one.theta, before, strict=True):
         assert torch.equal(p, kept)  # nothing was taken over
-
-
-def test_a_file_of_another_kind_is_refused(bilevel, tmp_path):
-    path, content = tmp_path / "checkpoint", io.BytesIO()
-    torch.save([1, 2], content)
-    path.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
-    with pytest.raises(RecordError, match="is not a checkpoint"):
-        Searcher(bilevel).load(path)
     path.unlink()
     path.mkdir()
     with pytest.raises(RecordError, match="cannot be read"):
-        Searcher(bilevel).load(path)
+        checkpoints.load(path, one)
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("code", "0" * 12, "made by other code"),
+        ("torch", "1.0", "made by other code"),
+        ("device", "cuda (H100)", "another kind of device"),
+    ],
+)
+def test_a_checkpoint_that_was_made_otherwise_is_refused(name, value, message, saved, monkeypatch):
+    config, path = saved
+    with monkeypatch.context() as other:
+        parts = Maker.parts
+        other.setattr(Maker, "parts", lambda self: [*self.before, parts(self)[-1] | {name: value}])
+        one = Search(config)
+        checkpoints.save(path, one, Maker(one.device))
+    with pytest.raises(RecordError, match=message) as error:
+        search(config, progress=False, checkpoint=path)
+    assert "\n" not in str(error.value) and "Delete it to start anew." in str(error.value)
+    checkpoints.save(path, one, Maker(one.device))
+    with pytest.raises(RecordError, match="belongs to another config"):
+        search(config.replace(seed=1), progress=False, checkpoint=path)
+
+
+def test_trained_weights_can_be_kept_and_loaded(tiny, tmp_path):
+    """The checkpoint of a search that has ended: its accuracy is the recorded one."""
+    run = search(tiny, progress=False, checkpoint=tmp_path / "checkpoint")
+    one = Search(tiny)
+    checkpoints.load(tmp_path / "checkpoint", one)
+    assert torch.equal(one.alpha, torch.from_numpy(run.history.alpha.values[-1]))
+    mask = Mask.of(run.wiring)
+    before, after = (s.accuracy(mask, s.chunks("train")) for s in (Search(tiny), one))
+    assert after > before + 0.1
 
 
 def test_a_search_goes_on_with_as_many_threads_as_it_began_with(saved):
     """Another number rounds otherwise. To ask for one that the checkpoint has not is refused."""
-    config, path, write = saved
-    write(put(2, "maker", "threads"))
+    config, path = saved
+    torch.set_num_threads(2)
+    one = Search(config)
+    checkpoints.load(path, one)
+    torch.set_num_threads(2)
+    checkpoints.save(path, one, Maker(one.device))
+    torch.set_num_threads(1)
     with pytest.raises(RecordError, match=r"made with 2 thread\(s\), and 1 is asked for"):
         search(config, progress=False, checkpoint=path, threads=1)
     before = torch.get_num_threads()
@@ -244,7 +205,7 @@ def test_a_search_goes_on_with_as_many_threads_as_it_began_with(saved):
 
 
 def test_a_search_that_meets_a_nan_ends_there(tiny, tmp_path):
-    """Its record is NaN from that epoch on, and says so; no checkpoint holds a NaN."""
+    """Its record is NaN from that epoch on, and says so."""
     path = tmp_path / "checkpoint"
     config = tiny.replace(epochs=6, lr=1e30, lr_min=0, grad_clip=None)
     run = search(config, progress=False, checkpoint=path)
@@ -258,3 +219,36 @@ def test_a_search_that_meets_a_nan_ends_there(tiny, tmp_path):
     assert all(variable.isnull().all() for variable in later.values())
     assert (tmp_path / "run.nc") == run.save(tmp_path / "run.nc")
     assert Run.load(tmp_path / "run.nc").last_epoch == run.last_epoch
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("MPS backend out of memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_memory_that_runs_out_is_named(tiny, monkeypatch, error):
+    def step(*args, **named):
+        raise error
+
+    monkeypatch.setattr(Search, "step", step)
+    with pytest.raises(MemoryError, match="ran out, with batch_size=32.*recompute=True") as found:
+        search(tiny, progress=False)
+    assert "\n" not in str(found.value)
+
+
+def test_other_errors_stay_what_they_are(tiny, monkeypatch):
+    def step(*args, **named):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(Search, "step", step)
+    with pytest.raises(RuntimeError, match="something else"):
+        search(tiny, progress=False)
+
+
+def test_no_search_on_the_meta_device(tiny):
+    with pytest.raises(ConfigError, match="device='meta' holds no numbers"):
+        search(tiny.replace(device="meta"), progress=False)

@@ -5,37 +5,38 @@ import torch.nn.functional as F
 
 from nascore import search
 from nascore.engine.mask import Mask
-from nascore.engine.random import stream
 from nascore.errors import ConfigError
 from nascore.frameworks import FRAMEWORKS
-from nascore.runs.loop import Searcher
-from nascore.runs.setup import set_up
-from nascore.runs.step import Learner
+from nascore.runs.algorithm import Search
 
 
-def state(searcher):
+def state(one):
     """Everything that a search has learned."""
-    learner = searcher.setup.learner
-    architecture = [p.detach() for p in learner.architecture.values()]
-    return [*architecture, *learner.state.values(), *learner.supernet.state_dict().values()]
+    learned = [p.detach() for p in one.learned.values()]
+    return [*learned, *one.state.values(), *one.supernet.state_dict().values()]
 
 
 def alpha_of(searcher):
-    return searcher.setup.alpha
+    return searcher.alpha
 
 
 def theta_of(searcher):
-    return list(searcher.setup.supernet.state_dict().values())
+    return list(searcher.supernet.state_dict().values())
 
 
 def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def finish(one):
+    """Runs all epochs."""
+    for _ in range(one.config.epochs + 1):
+        one.epoch()
+    return one
+
+
 def train(config):
-    searcher = Searcher(config)
-    searcher.finish(progress=False)
-    return searcher
+    return finish(Search(config))
 
 
 def test_search_learns_something(tiny):
@@ -51,12 +52,12 @@ def test_alpha_of_a_single_level_step_is_adam_on_cost_times_score(tiny):
     In float64: the gradient to 1e-12, and alpha after Adam's step, which divides by it, to 1e-9.
     """
     config = tiny.replace(framework="darts", cost_clamp=None, arch_grad_clip=None)
-    setup, plain = (set_up(config, torch.float64) for _ in range(2))
-    batch = next(setup.chunks("train"))
+    setup, plain = (Search(config, torch.float64) for _ in range(2))
+    batch = setup.chunks("train")[0]
     z = plain.alpha.softmax(dim=1)
     logits = plain.supernet(batch[0], z, Mask(z, z))
     F.cross_entropy(logits, batch[1]).backward(inputs=[plain.alpha])
-    seen = setup.learner.step(batch, None, theta=True, alpha=True)
+    seen = setup.step(batch)
     assert torch.allclose(setup.alpha.grad, plain.alpha.grad, atol=1e-12)
     assert plain.alpha.grad.abs().max() > 1e-3
     torch.optim.Adam([plain.alpha], 0.05, (0.5, 0.999), weight_decay=1e-3).step()
@@ -69,12 +70,12 @@ def test_theta_of_a_step_is_sgd_with_clipping_momentum_and_decay(tiny):
     config = tiny.replace(
         framework="darts", freeze_alpha=True, lr=0.1, weight_decay=0.05, grad_clip=0.01
     )
-    setup, plain = (set_up(config, torch.float64) for _ in range(2))
-    theta = plain.learner.theta
+    setup, plain = (Search(config, torch.float64) for _ in range(2))
+    theta = plain.theta
     velocity = [torch.zeros_like(p) for p in theta]
-    batches = setup.batches("train")
+    batches = setup.batches["train"]
     for images, labels in (next(batches), next(batches)):
-        mask = plain.learner.draw(None)
+        mask = plain.draw()
         loss = F.cross_entropy(plain.supernet(images, mask.weight, mask), labels)
         gradients = torch.autograd.grad(loss, theta)
         norm = torch.cat([g.flatten() for g in gradients]).norm()
@@ -83,52 +84,54 @@ def test_theta_of_a_step_is_sgd_with_clipping_momentum_and_decay(tiny):
             for p, v, g in zip(theta, velocity, gradients, strict=True):
                 v.mul_(0.9).add_(g * 0.01 / (norm + 1e-6) + 0.05 * p)  # as torch clips
                 p.sub_(0.1 * v)
-        setup.learner.step((images, labels), None, theta=True, measure=False)
-    for ours, expected in zip(setup.learner.theta, theta, strict=True):
+        setup.step((images, labels), ["theta"], measure=False)
+    for ours, expected in zip(setup.theta, theta, strict=True):
         assert torch.allclose(ours, expected, atol=1e-12)
 
 
 def test_the_cost_that_is_measured_does_not_depend_on_who_learns(tiny):
     """The same batch and mask: with theta, with alpha, with neither; and none if not measured."""
     costs = []
-    for who in ({}, {"theta": True}, {"alpha": True}, {"theta": True, "alpha": True}):
-        setup = set_up(tiny, torch.float64)
-        before = [p.detach().clone() for p in (setup.alpha, *setup.learner.theta)]
-        seen = setup.learner.step(setup.batch(), setup.streams["mask"], **who)
+    for who in ([], ["theta"], ["alpha"], ["theta", "alpha"]):
+        setup = Search(tiny, torch.float64)
+        before = [p.detach().clone() for p in (setup.alpha, *setup.theta)]
+        seen = setup.step(setup.batch(), who)
         costs.append(torch.cat([seen.cost.flatten(), seen.output_cost, seen.logits.flatten()]))
         assert torch.equal(setup.alpha, before[0]) != ("alpha" in who)
-        assert same(setup.learner.theta, before[1:]) != ("theta" in who)
+        assert same(setup.theta, before[1:]) != ("theta" in who)
     for cost in costs[1:]:
         assert torch.allclose(cost, costs[0], atol=1e-14)
-    setup = set_up(tiny)
-    seen = setup.learner.step(setup.batch(), setup.streams["mask"], measure=False)
+    setup = Search(tiny)
+    seen = setup.step(setup.batch(), [], measure=False)
     assert seen.cost is None and seen.output_cost is None and not seen.logits.requires_grad
 
 
 def test_alphas_gradient_is_clipped(tiny):
     for clip in (1e-6, None):
-        searcher = Searcher(tiny.replace(arch_grad_clip=clip))
-        searcher.run_epoch(1)
+        searcher = Search(tiny.replace(arch_grad_clip=clip))
+        searcher.epoch()
+        searcher.epoch()
         assert (alpha_of(searcher).grad.norm() <= 1.01e-6) == (clip is not None)
 
 
 def test_theta_learns_at_the_rate_of_the_schedule(tiny):
     config = tiny.replace(epochs=3)
-    searcher = Searcher(config)
+    searcher = Search(config)
+    searcher.epoch()
     for epoch in (1, 2, 3):
-        searcher.run_epoch(epoch)
-        (group,) = searcher.setup.learner.theta_optimiser.param_groups
+        searcher.epoch()
+        (group,) = searcher.theta_optimiser.param_groups
         assert group["lr"] == config.learning_rate(epoch)
 
 
 def test_augmentation_changes_what_is_learned_and_not_what_is_watched(tiny):
-    one, other = (Searcher(tiny.replace(augment=augment)) for augment in (False, True))
+    one, other = (Search(tiny.replace(augment=augment)) for augment in (False, True))
     for searcher in (one, other):
-        searcher.run_epoch(0)
+        searcher.epoch()
     histories = [s.history.to_xarray().drop_vars("seconds").sel(epoch=0) for s in (one, other)]
     assert histories[0].identical(histories[1])
     for searcher in (one, other):
-        searcher.run_epoch(1)
+        searcher.epoch()
     assert not same(state(one), state(other))
 
 
@@ -152,17 +155,17 @@ def test_weights_that_were_not_drawn_may_decay_all_the_same(tiny):
     """A step with momentum and decay moves them by -lr (decay w), else by nothing."""
     config = tiny.replace(weight_decay=0.1)
     for decays in (False, True):
-        searcher = Searcher(config.replace(decay_unsampled=decays))
-        learner, batch = searcher.setup.learner, searcher.setup.batch()
-        learner.backpropagate(learner.draw(stream(0, "mask")), batch, theta=True, measure=False)
-        idle = [n for n, p in enumerate(learner.theta) if p.grad is None]
-        before = [p.detach().clone() for p in learner.theta]
-        learner.theta_optimiser.zero_grad()
-        learner.step(batch, stream(0, "mask"), theta=True)
+        searcher = Search(config.replace(decay_unsampled=decays))
+        (images, labels), mask = searcher.batch(), searcher.draw()
+        loss = F.cross_entropy(searcher.supernet(images, mask.weight, mask), labels)
+        slopes = torch.autograd.grad(loss, searcher.theta, allow_unused=True)
+        idle = [n for n, slope in enumerate(slopes) if slope is None]
+        before = [p.detach().clone() for p in searcher.theta]
+        searcher.step((images, labels), ["theta"], mask=mask)
         assert len(idle) > 10
         for n in idle:
             factor = 1 - config.lr * 0.1 if decays else 1
-            assert torch.allclose(learner.theta[n], factor * before[n], rtol=1e-6)
+            assert torch.allclose(searcher.theta[n], factor * before[n], rtol=1e-6)
 
 
 def test_freeze_alpha_keeps_masks_uniform(tiny):
@@ -175,60 +178,60 @@ def test_freeze_theta_keeps_theta(tiny):
     for level in ("single", "bi"):
         config = tiny.replace(freeze_theta=True, level=level, search_examples=64)
         after = train(config)
-        assert same(theta_of(Searcher(config)), theta_of(after))
-        assert not torch.equal(alpha_of(Searcher(config)), alpha_of(after))
+        assert same(theta_of(Search(config)), theta_of(after))
+        assert not torch.equal(alpha_of(Search(config)), alpha_of(after))
         examples = after.history.to_xarray().examples.sum("outcome")
         assert (examples.sel(split="train") == 96).all()
 
 
 def test_with_alpha_frozen_the_search_half_does_not_touch_theta(tiny):
     config = tiny.replace(level="bi", search_examples=64, freeze_alpha=True)
-    one, other = Searcher(config), Searcher(config)
-    other.setup.splits["search"].images.mul_(3).add_(1)
-    other.setup.splits["search"].labels.copy_(3 - other.setup.splits["search"].labels)
+    one, other = Search(config), Search(config)
+    other.splits["search"].images.mul_(3).add_(1)
+    other.splits["search"].labels.copy_(3 - other.splits["search"].labels)
     for searcher in (one, other):
-        searcher.finish(progress=False)
+        finish(searcher)
     assert same(state(one), state(other))
     # and with alpha free it does:
     config = config.replace(freeze_alpha=False)
-    one, other = Searcher(config), Searcher(config)
-    other.setup.splits["search"].labels.copy_(3 - other.setup.splits["search"].labels)
+    one, other = Search(config), Search(config)
+    other.splits["search"].labels.copy_(3 - other.splits["search"].labels)
     for searcher in (one, other):
-        searcher.finish(progress=False)
+        finish(searcher)
     assert not same(state(one), state(other))
 
 
 def test_in_bilevel_the_train_half_does_not_touch_alpha_directly(tiny):
     """With theta frozen, other training labels change nothing that alpha sees."""
     config = tiny.replace(level="bi", search_examples=64, freeze_theta=True)
-    one, other = Searcher(config), Searcher(config)
-    other.setup.splits["train"].labels.copy_(3 - other.setup.splits["train"].labels)
+    one, other = Search(config), Search(config)
+    other.splits["train"].labels.copy_(3 - other.splits["train"].labels)
     for searcher in (one, other):
-        searcher.finish(progress=False)
+        finish(searcher)
     assert torch.equal(alpha_of(one), alpha_of(other))
 
 
 def test_alpha_may_learn_from_the_training_set_in_steps_of_its_own(tiny):
     """As in bi-level with a search set of the same examples, and unlike single-level."""
     config = tiny.replace(level="bi", search_set="train")
-    searcher = Searcher(config)
-    assert searcher.setup.steps == 3 and list(searcher.batches) == ["search", "train"]
-    other = Searcher(tiny.replace(level="bi", search_examples=96))
+    searcher = Search(config)
+    assert searcher.steps == 3 and list(searcher.batches) == ["search", "train"]
+    other = Search(tiny.replace(level="bi", search_examples=96))
     for split in ("train", "search"):
         for name in ("images", "labels"):
-            same_as = getattr(searcher.setup.splits["train"], name)
-            getattr(other.setup.splits[split], name).copy_(same_as)
+            same_as = getattr(searcher.splits["train"], name)
+            getattr(other.splits[split], name).copy_(same_as)
     for one in (searcher, other):
-        one.finish(progress=False)
+        finish(one)
     alphas = [alpha_of(one) for one in (searcher, other, train(tiny))]
     assert torch.equal(alphas[0], alphas[1]) and not torch.equal(alphas[0], alphas[2])
 
 
 def test_search_batches_drawn_anew(tiny):
     config = tiny.replace(level="bi", search_examples=64)
-    one, other = Searcher(config), Searcher(config.replace(search_order="anew"))
+    one, other = Search(config), Search(config.replace(search_order="anew"))
     for searcher in (one, other):
-        searcher.finish(progress=False)
+        finish(searcher)
     assert not torch.equal(alpha_of(one), alpha_of(other))
     seen = other.history.to_xarray().examples.sum("outcome").sel(split="search")
     assert (seen[1:] == 96).all()  # three steps an epoch, as many as theta makes
@@ -237,10 +240,10 @@ def test_search_batches_drawn_anew(tiny):
 @pytest.mark.parametrize("level", ["single", "bi"])
 def test_watching_the_valid_split_changes_nothing(level, tiny):
     config = tiny.replace(level=level, search_examples=64)
-    one, other = Searcher(config), Searcher(config)
-    other.setup.splits["valid"].labels.copy_(3 - other.setup.splits["valid"].labels)
+    one, other = Search(config), Search(config)
+    other.splits["valid"].labels.copy_(3 - other.splits["valid"].labels)
     for searcher in (one, other):
-        searcher.finish(progress=False)
+        finish(searcher)
     assert same(state(one), state(other))
 
 
@@ -269,18 +272,16 @@ def test_same_seed_same_bits_another_seed_differs(level, tiny):
 def test_second_order_looks_ahead_to_the_batch_that_theta_learns_from(tiny, monkeypatch):
     config = tiny.replace(framework="darts", level="bi", search_examples=64, order=2, augment=True)
     ahead, learned = [], []
-    step = Learner.step
+    step = Search.step
 
-    def keep(self, batch, generator, *, theta=False, alpha=False, measure=True, ahead=None):
-        if alpha:
-            ahead_of.append(ahead)
-        if theta:
+    def keep(self, batch, learns, **options):
+        if "alpha" in learns:
+            ahead.append(options["ahead"])
+        if "theta" in learns:
             learned.append(batch)
-        options = {"theta": theta, "alpha": alpha, "measure": measure, "ahead": ahead}
-        return step(self, batch, generator, **options)
+        return step(self, batch, learns, **options)
 
-    ahead_of = ahead
-    monkeypatch.setattr(Learner, "step", keep)
+    monkeypatch.setattr(Search, "step", keep)
     second = train(config)
     assert len(ahead) == len(learned) == 6
     for one, other in zip(ahead, learned, strict=True):
@@ -292,15 +293,15 @@ def test_second_order_looks_ahead_to_the_batch_that_theta_learns_from(tiny, monk
 def test_temperature_falls_geometrically_to_its_end(tiny):
     options = {"temperature": 2.0, "temperature_end": 0.5}
     config = tiny.replace(framework="snas", framework_options=options, epochs=3)
-    searcher = Searcher(config)
+    searcher = Search(config)
     seen = []
-    for epoch in range(4):
-        searcher.run_epoch(epoch)
-        seen.append(searcher.setup.learner.framework.temperature)
+    for _ in range(4):
+        seen.append(searcher.framework.temperature_at(searcher.context().progress))
+        searcher.epoch()
     assert seen == pytest.approx([2.0, 2.0, 1.0, 0.5])
-    searcher = Searcher(config.replace(epochs=1))
-    searcher.run_epoch(1)
-    assert searcher.setup.learner.framework.temperature == 0.5
+    searcher = Search(config.replace(epochs=1))
+    searcher.epoch()
+    assert searcher.context().progress == 1
 
 
 @pytest.mark.parametrize(
@@ -335,9 +336,9 @@ def test_history_counts_examples_and_steps(tiny):
 
 
 def test_epoch_zero_learns_nothing(tiny):
-    searcher = Searcher(tiny)
+    searcher = Search(tiny)
     before = [tensor.clone() for tensor in state(searcher)]
-    searcher.run_epoch(0)
+    searcher.epoch()
     assert same(before, state(searcher))
     assert alpha_of(searcher).grad is None
 
@@ -354,10 +355,10 @@ def test_progress_bar_tells_what_matters(tiny, capsys):
 @pytest.mark.parametrize("layout", [True, False, None])
 def test_layout_in_memory(layout, tiny):
     """On a CPU, channels last is the default. The forward pass sees images of the same layout."""
-    searcher, seen = Searcher(tiny.replace(channels_last=layout)), []
-    stem = searcher.setup.supernet.stem[0]
+    searcher, seen = Search(tiny.replace(channels_last=layout)), []
+    stem = searcher.supernet.stem[0]
     stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    searcher.run_epoch(1)
+    searcher.epoch()
     for x in (stem.weight, *seen):
         assert x.is_contiguous(memory_format=torch.channels_last) == (layout is not False)
         assert x.is_contiguous() == (layout is False)
@@ -365,9 +366,9 @@ def test_layout_in_memory(layout, tiny):
 
 @pytest.mark.parametrize("framework", ["darts", "dsnas"])
 def test_a_search_in_mixed_precision_computes_its_maps_in_bfloat16(framework, tiny):
-    searcher, seen = Searcher(tiny.replace(framework=framework, amp=True)), []
-    searcher.setup.supernet.classifier.register_forward_hook(lambda *a: seen.append(a[2].dtype))
-    searcher.run_epoch(1)
+    searcher, seen = Search(tiny.replace(framework=framework, amp=True)), []
+    searcher.supernet.classifier.register_forward_hook(lambda *a: seen.append(a[2].dtype))
+    searcher.epoch()
     assert set(seen) == {torch.bfloat16}
     alpha = alpha_of(searcher)
     assert alpha.dtype == torch.float32 and alpha.isfinite().all()
@@ -376,14 +377,14 @@ def test_a_search_in_mixed_precision_computes_its_maps_in_bfloat16(framework, ti
 def test_recompute_reaches_the_supernet(tiny):
     plain = search(tiny, progress=False).history
     again = search(tiny.replace(recompute=True), progress=False).history
-    assert set_up(tiny.replace(recompute=True)).supernet.recompute
+    assert Search(tiny.replace(recompute=True)).supernet.recompute
     assert plain.drop_vars("seconds").equals(again.drop_vars("seconds"))
 
 
 def test_compile_reaches_every_cell(tiny, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
-    setup = set_up(tiny.replace(framework="darts", compile=True))
+    setup = Search(tiny.replace(framework="darts", compile=True))
     assert compiled == list(setup.supernet.cells)
 
 

@@ -6,8 +6,7 @@ from nascore import SearchSpace
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.mask import Mask
 from nascore.runs.history import History
-from nascore.runs.statistics import EpochStatistics
-from nascore.runs.step import Seen
+from nascore.runs.statistics import EpochStatistics, StepResult
 
 SPACE = SearchSpace.minimal()
 LOGITS, LABELS = torch.tensor([[2.0, 0], [2, 0], [0, 1]]), torch.tensor([0, 1, 1])
@@ -26,7 +25,7 @@ def written(*updates):
 def measured(cost, output_cost, operations, labels):
     """A step that drew one operation on each edge."""
     mask = Mask.sample(torch.tensor(operations), torch.zeros(5, 8))
-    return "train", Seen(mask, torch.zeros(len(labels), 2), cost, output_cost), labels
+    return "train", StepResult(mask, torch.zeros(len(labels), 2), cost, output_cost), labels
 
 
 def test_statistics_of_costs_equal_those_of_the_listed_costs():
@@ -61,7 +60,8 @@ def test_outcomes_are_split_by_right_and_wrong():
     """Also where no cost was measured; what saw no example is NaN."""
     mask = Mask.sample(torch.ones(5, dtype=torch.long), torch.zeros(5, 8))
     parts = (slice(2), slice(2, 3))
-    result = written(*(("search", Seen(mask, LOGITS[p], None, None), LABELS[p]) for p in parts))
+    results = [StepResult(mask, LOGITS[p], None, None) for p in parts]
+    result = written(*(("search", r, LABELS[p]) for r, p in zip(results, parts, strict=True)))
     loss, entropy = loss_and_entropy(LOGITS, LABELS)
     assert result["examples"].tolist() == [[0, 0], [2, 1], [0, 0]]
     for name, values in (("loss", loss), ("entropy", entropy)):

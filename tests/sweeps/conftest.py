@@ -28,7 +28,7 @@ class Traced(DARTS):
     seed: int = 0
     ends: str = ""
 
-    def draw(self, alpha, generator):
+    def draw(self, context):
         with open(HERE / "trace", "a") as trace:
             trace.write(f"{os.getpid()} {self.seed}\\n")
         time.sleep(float(os.environ.get("TRACED_SECONDS", 0)))
@@ -39,7 +39,7 @@ class Traced(DARTS):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.ends == "fails":
             raise IndexError("no such mask")
-        return super().draw(alpha, generator)
+        return super().draw(context)
 """
 
 SCRIPT = """

@@ -176,7 +176,7 @@ class Sharp(Framework):
     heat: float = 0.5
     dense = True
 
-    def draw(self, alpha, generator):
+    def draw(self, context):
         score = (alpha / self.heat).log_softmax(dim=1)
         return Mask(score.detach().exp(), score)
 """
@@ -206,8 +206,8 @@ def test_a_framework_of_ones_own_in_worker_processes(tiny, tmp_path, monkeypatch
 def test_a_framework_of_a_notebook_runs_in_this_process(tiny, monkeypatch):
     """What is defined in __main__ has no module that a worker could import."""
 
-    def draw(self, alpha, generator):
-        return super(Mine, self).draw(alpha, generator)
+    def draw(self, context):
+        return super(Mine, self).draw(context)
 
     draw.__module__ = "__main__"
     Mine = type("Mine", (DARTS,), {"__module__": "__main__", "__qualname__": "Mine", "draw": draw})

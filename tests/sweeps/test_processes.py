@@ -248,9 +248,9 @@ def test_what_a_search_prints_is_no_answer(traced, tmp_path, capfd, monkeypatch)
         "from nascore.frameworks import DARTS\n"
         "print('imported')\n"
         "class Loud(DARTS):\n"
-        "    def draw(self, alpha, generator):\n"
+        "    def draw(self, context):\n"
         "        print('drawn')\n"
-        "        return super().draw(alpha, generator)\n"
+        "        return super().draw(context)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     config = traced.config().replace(framework="printing:Loud")

@@ -7,7 +7,7 @@ from nascore.engine.cost import loss_and_entropy
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS, OPERATIONS
 from nascore.errors import ConfigError
-from nascore.frameworks import DARTS, FRAMEWORKS
+from nascore.frameworks import DARTS, FRAMEWORKS, Context
 from nascore.theory.cost_paths import split_by_path
 from nascore.theory.homogeneity import set_eps
 
@@ -58,7 +58,7 @@ def test_a_bias_breaks_the_sum_rule_by_its_own_share(supernet, batch, alpha):
     net = supernet()
     features = net.classifier.in_features
     net.classifier = torch.nn.Linear(features, 5, bias=True).double()
-    mask = DARTS().draw(alpha())
+    mask = DARTS().draw(Context({"alpha": alpha()}))
     split = split_by_path(net, mask, *batch)
     logits = net(batch[0], mask.weight, mask).detach().requires_grad_()
     mean_loss = F.cross_entropy(logits, batch[1])
@@ -118,7 +118,7 @@ def test_cells_before_the_last_cost_nothing_in_sum(norm, supernet, batch, alpha,
 
 def test_without_normalisation_earlier_cells_do_cost(supernet, batch, alpha):
     net = supernet(norm="none", cells=4)
-    split = split_by_path(net, DARTS().draw(alpha()), *batch)
+    split = split_by_path(net, DARTS().draw(Context({"alpha": alpha()})), *batch)
     assert (split.output[:-1].sum(dim=1).abs() > 1e-9).all()
 
 
@@ -139,7 +139,7 @@ def test_where_nothing_arrives_every_path_costs_nothing(last, supernet, batch):
 
 def test_paths_that_are_not_there(supernet, batch, alpha):
     net = supernet()
-    split = split_by_path(net, DARTS().draw(alpha()), *batch)
+    split = split_by_path(net, DARTS().draw(Context({"alpha": alpha()})), *batch)
     with pytest.raises(ConfigError, match=r"edge \(2,4\) is not one of this cell's edges: \(0,2\)"):
         split.path("(2,4)")
     with pytest.raises(ConfigError, match="the mask is dense: 8 operations share edge"):
@@ -157,7 +157,7 @@ def test_paths_that_are_not_there(supernet, batch, alpha):
 def test_instance_normalisation_leaves_nothing_to_the_classifier(supernet, batch, alpha):
     """The mean of a normalised map over space is 0, and that mean is all that a logit sees."""
     net = supernet(norm="instance")
-    mask = DARTS().draw(alpha())
+    mask = DARTS().draw(Context({"alpha": alpha()}))
     assert net(batch[0], mask.weight, mask).abs().max() < 1e-12
     split = split_by_path(net, mask, *batch)
     assert split.output[-1].abs().max() < 1e-12
