@@ -90,7 +90,7 @@ def _build(registry: Registry, name: str, channels: int, *norm: Norm) -> nn.Modu
 def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
     """Raises ConfigError unless a plug-in makes what keeps a shape. Random draws leave no trace."""
     x = torch.ones(2, channels, 8, 8)
-    given = f"a map of shape {tuple(x.shape)}"
+    given = f"an input of shape {tuple(x.shape)}"
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             module = plugin(channels, *norm)

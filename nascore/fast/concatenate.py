@@ -13,9 +13,9 @@ class _Concatenate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, *maps: Tensor) -> Tensor:
-        ctx.channels = [x.shape[1] for x in maps]
-        return torch.cat(maps, dim=1)
+    def forward(ctx, *tensors: Tensor) -> Tensor:
+        ctx.channels = [x.shape[1] for x in tensors]
+        return torch.cat(tensors, dim=1)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -24,6 +24,6 @@ class _Concatenate(torch.autograd.Function):
         return tuple(x.contiguous(memory_format=layout) for x in grad.split(ctx.channels, dim=1))
 
 
-def concatenate(maps: Sequence[Tensor]) -> Tensor:
-    """Maps (B, C_1, H, W), (B, C_2, H, W), ... as one (B, C_1 + C_2 + ..., H, W)."""
-    return _Concatenate.apply(*maps)
+def concatenate(tensors: Sequence[Tensor]) -> Tensor:
+    """Activations (B, C_1, H, W), (B, C_2, H, W), ... as one (B, C_1 + C_2 + ..., H, W)."""
+    return _Concatenate.apply(*tensors)

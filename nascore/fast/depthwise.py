@@ -19,22 +19,18 @@ class Depthwise(nn.Conv2d):
     def __init__(self, channels: int, kernel: int, dilation: int):
         shape = {"kernel_size": kernel, "dilation": dilation, "padding": "same"}
         super().__init__(channels, channels, groups=channels, bias=False, **shape)
-        self.fast = kernel in (3, 5) and dilation in (1, 2)
-        self.splits = self.fast and dilation == 2
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.fast and on_cpu(x)):
+        (kernel, _), (dilation, _) = self.kernel_size, self.dilation
+        if not (kernel in (3, 5) and dilation in (1, 2) and on_cpu(x)):
             return super().forward(x)  # torch's own
-        if self.splits:
-            return join_places(self.on_parts(split_places(x)), x.shape)
-        return self.on_parts(x)
-
-    def on_parts(self, parts: Tensor) -> Tensor:
-        """Without the dilation, where it is fast: for what ``split_places`` made, on a CPU."""
-        return _Depthwise.apply(parts, self.weight)
+        if dilation == 2:
+            y = _Depthwise.apply(space_to_batch(x), self.weight)
+            return batch_to_space(y, x.shape)
+        return _Depthwise.apply(x, self.weight)
 
 
-def split_places(x: Tensor) -> Tensor:
+def space_to_batch(x: Tensor) -> Tensor:
     """The four images of every second row and column, (B, C, H, W) to (4 B, C, H / 2, W / 2).
 
     A convolution with dilation 2 is one without, on each of them. Odd sizes are padded with 0.
@@ -46,8 +42,8 @@ def split_places(x: Tensor) -> Tensor:
     return x.permute(2, 4, 0, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
 
 
-def join_places(parts: Tensor, size: torch.Size) -> Tensor:
-    """The inverse of ``split_places``: (4 B, C, H / 2, W / 2) to (B, C, H, W), of this size."""
+def batch_to_space(parts: Tensor, size: torch.Size) -> Tensor:
+    """The inverse of ``space_to_batch``: (4 B, C, H / 2, W / 2) to (B, C, H, W), of this size."""
     parts = parts.permute(0, 2, 3, 1).unflatten(0, (2, 2, -1))  # (2, 2, B, h, w, C)
     x = parts.permute(2, 3, 0, 4, 1, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
     return x if x.shape == size else x[:, :, : size[2], : size[3]]

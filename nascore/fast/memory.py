@@ -11,10 +11,10 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of glibc's mallopt
 def keep_freed_memory() -> bool:
     """Lets this process keep the memory that it frees, from now on and until its end.
 
-    A step on a CPU frees all its maps and the next one wants them again. By default the C library
-    hands large blocks back to the system, which then clears every page anew: at the authors' shape
-    a tenth of a step, and more where the process has done other things before. It holds on to its
-    peak instead.
+    A step on a CPU frees all its activations and the next one wants them again. By default the C
+    library hands large blocks back to the system, which then clears every page again: at the
+    authors' shape a tenth of a step, and more where the process has done other things before. It
+    holds on to its peak instead.
 
     Returns whether that could be done: it needs glibc, and is not needed on a GPU.
     """

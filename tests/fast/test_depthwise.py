@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nascore.fast.depthwise import Depthwise, join_places, split_places
+from nascore.fast.depthwise import Depthwise, batch_to_space, space_to_batch
 
 
 def gradients(x, weight, y):
@@ -49,7 +49,7 @@ def test_an_even_kernel_keeps_the_shape(kernel, dilation):
 @pytest.mark.parametrize("size", [(8, 8), (7, 5)])
 def test_places_are_split_and_joined_again(size):
     x = torch.randn(3, 4, *size)
-    parts = split_places(x)
+    parts = space_to_batch(x)
     assert parts.shape == (12, 4, (size[0] + 1) // 2, (size[1] + 1) // 2)
     assert torch.equal(parts[:3, :, 1, 1], x[:, :, 2, 2])
-    assert torch.equal(join_places(parts, x.shape), x)
+    assert torch.equal(batch_to_space(parts, x.shape), x)
