@@ -90,22 +90,13 @@ def label_lines(ax: Axes, names: Iterable[str]) -> None:
     """Writes each median's name behind its end, apart from the next one, in place of a legend."""
     lines = [line for line in ax.lines if line.get_lw() > 2]
     low, high = ax.get_ylim()
-    gap, lowest = 0.06 * (high - low), -np.inf
-    for name, line in sorted(
-        zip(names, lines, strict=True), key=lambda pair: pair[1].get_ydata()[-1]
-    ):
-        x, y = line.get_xdata()[-1], line.get_ydata()[-1]
-        lowest = max(y, lowest + gap)
-        ax.annotate(
-            name,
-            (x, lowest),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=line.get_color(),
-            va="center",
-            fontsize="small",
-            annotation_clip=False,
-        )
+    y, gap = -np.inf, 0.06 * (high - low)
+    style = {"va": "center", "fontsize": "small", "annotation_clip": False}
+    pairs = zip(names, lines, strict=True)
+    for name, line in sorted(pairs, key=lambda pair: pair[1].get_ydata()[-1]):
+        y, colour = max(line.get_ydata()[-1], y + gap), line.get_color()
+        end = line.get_xdata()[-1], y
+        ax.annotate(name, end, (6, 0), textcoords="offset points", color=colour, **style)
 
 
 def none_probability(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
@@ -326,10 +317,8 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def evolution(run: Run, epochs: Sequence[int] | None = None) -> Figure:
-    """The wiring of one search after some epochs, by default four from the first to the last."""
-    if epochs is None:
-        epochs = np.unique(np.linspace(0, run.config.epochs, 4).round().astype(int)).tolist()
+def evolution(run: Run, epochs: Sequence[int]) -> Figure:
+    """The wiring of one search after some epochs."""
     columns = 3 if len(epochs) == 3 else 2
     return _grid([(run, epoch, f"epoch {epoch}") for epoch in epochs], columns)
 
@@ -339,15 +328,15 @@ def final_wirings(runs: Sequence[Run]) -> Figure:
     return _grid([(run, run.config.epochs, f"seed {run.config.seed}") for run in runs], columns=2)
 
 
-def _grid(shown: Sequence[tuple[Run, int, str]], columns: int) -> Figure:
-    columns = min(columns, len(shown))
-    rows = -(-len(shown) // columns)
+def _grid(wirings: Sequence[tuple[Run, int, str]], columns: int) -> Figure:
+    columns = min(columns, len(wirings))
+    rows = -(-len(wirings) // columns)
     width = 4.7 if columns < 3 else 3.3
     size = (width * columns, 0.66 * width * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, (run, epoch, title) in zip(axes.flat, shown, strict=False):
+    for ax, (run, epoch, title) in zip(axes.flat, wirings, strict=False):
         if run.active_edges.sel(epoch=epoch).isnull():
             ax.text(0.5, 0.5, "diverged", ha="center")
         else:

@@ -40,19 +40,19 @@ class Evidence:
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def table(self) -> pandas.DataFrame:
-        """The values as text to show, a row for each and a column for each seed."""
-
-        def text(value: float) -> str:
-            if np.isnan(value):
-                return "diverged"
-            if float(value).is_integer():
-                return f"{value:.0f}"
-            return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
-
+        """The values as text, a row for each and a column for each seed."""
         rows = {**self.values, "effect": self.effect, "control": self.control}
-        rows = {name: list(map(text, values)) for name, values in rows.items() if len(values)}
+        rows = {name: list(map(_text, values)) for name, values in rows.items() if len(values)}
         columns = pandas.Index(self.seeds, name="seed")
         return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _text(value: float) -> str:
+    if np.isnan(value):
+        return "diverged"
+    if float(value).is_integer():
+        return f"{value:.0f}"
+    return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
 
 
 Measure = Callable[[Arms], Evidence]
@@ -145,10 +145,10 @@ def each(measure: Callable[..., float], runs: Sequence[Run], *arguments: Any) ->
 
 def mean(values: np.ndarray) -> float:
     """The mean over the runs that have not diverged; NaN if all have."""
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else np.nan
+    finite = values[~np.isnan(values)]
+    return float(finite.mean()) if len(finite) else np.nan
 
 
 def above(*effects: np.ndarray) -> float:
-    """p of effects that must all be above 0: the largest. A run that diverged counts as none."""
+    """p of effects that must all be above 0: the largest. A run that diverged has effect 0."""
     return max(sign_flip(np.nan_to_num(effect)) for effect in effects)

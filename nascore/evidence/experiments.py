@@ -1,8 +1,8 @@
 """The paper's experiments: which searches each of them needs.
 
-An experiment has arms, which differ in one thing, and every arm has the same seeds. What two
-experiments need is run once (the store sees to it). One of your own is a decorated function, in a
-notebook or in a module that run_experiment finds as "module:name".
+An experiment has arms, which differ in one thing, and every arm has the same seeds. A search that
+two experiments need is run once. An experiment of your own is a decorated function, in a notebook
+or in a module that is found as "module:name".
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -15,19 +15,7 @@ from beartype.door import is_bearable
 
 from nascore.engine.space import edge_name
 from nascore.errors import TYPES, ConfigError, RecordError, checked, shown, unknown
-from nascore.evidence.profiles import (
-    ELSEWHERE,
-    EXPLORED,
-    FEWER,
-    FEWER_SEEDS,
-    FIRST,
-    IN_DARTS,
-    PICTURE,
-    PICTURE_SEEDS,
-    SEEDS,
-    SMALL,
-    UNIFORM,
-)
+from nascore.evidence import profiles
 from nascore.folders import shipped_records
 from nascore.plugins import Registry
 from nascore.runs.config import SearchConfig
@@ -48,14 +36,17 @@ MOST_SEEDS = 10_000
 
 EXPERIMENTS = Registry(
     "experiment",
-    lambda own: None if hasattr(own, "settings") else "decorate it with @experiment(settings).",
+    lambda made: None if hasattr(made, "settings") else "decorate it with @experiment(settings).",
 )
 """Every experiment by its name."""
 
 
 @checked
 def experiment(
-    settings: Mapping[str, Mapping[str, Any]], *, seeds: Mapping[str, int] = SEEDS, **fixed: Any
+    settings: Mapping[str, Mapping[str, Any]],
+    *,
+    seeds: Mapping[str, int] = profiles.SEEDS,
+    **fixed: Any,
 ) -> Callable[[Callable[..., dict[str, SearchConfig]]], Callable[..., Configs]]:
     """Registers the decorated function, which turns one config into one for each arm, by its name.
 
@@ -80,19 +71,18 @@ def experiment(
             if profile not in settings:
                 raise ConfigError(unknown("profile", profile, settings))
             if number is not None and not 1 <= number <= MOST_SEEDS:
-                what = f"seeds={shown(number)}"
-                raise ConfigError(f"{what}: an arm has at least 1, and at most {MOST_SEEDS}.")
+                raise ConfigError(f"seeds={shown(number)}: give a number from 1 to {MOST_SEEDS}.")
+            name = f"experiment {arms.__name__!r}"
             changes = {field: value for field, value in changes.items() if value is not None}
-            asked = SearchConfig(**{**settings[profile], **changes})
+            wanted = SearchConfig(**{**settings[profile], **changes})
             base = SearchConfig(**{**settings[profile], **changes, **fixed})
             made = arms(base, *[profile][: len(signature(arms).parameters) - 1])
             if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
-                what = f"experiment {arms.__name__!r} returns {shown(made)}"
-                raise ConfigError(f"{what}: return a config for each arm, by its name.")
+                raise ConfigError(f"{name} returns {shown(made)}, not a config for each arm.")
             for field in set(changes) & set(SearchConfig.model_fields):
-                if all(getattr(c, field) != getattr(asked, field) for c in made.values()):
-                    what = f"{field}={changes[field]!r}: experiment {arms.__name__!r}"
-                    raise ConfigError(f"{what} sets {field} itself. Leave it out.")
+                if all(getattr(c, field) != getattr(wanted, field) for c in made.values()):
+                    change = f"{field}={changes[field]!r}"
+                    raise ConfigError(f"{change}: {name} sets {field} itself. Leave it out.")
             numbers = range(number or seeds[profile])
             return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in made.items()}
 
@@ -102,10 +92,10 @@ def experiment(
     return add
 
 
-@experiment(PICTURE, seeds=PICTURE_SEEDS)
+@experiment(profiles.PICTURE, seeds=profiles.PICTURE_SEEDS)
 def picture(base, profile):
     """P1, P2, P3 and O1: one setting, in which the level and what is held out are switched."""
-    examples = FEWER[profile]
+    examples = profiles.FEWER[profile]
     steps = base.epochs * base.sizes["train"]  # times the batch size: the same in all arms
     fewer = base.replace(
         train_examples=examples.train, valid_examples=0, epochs=steps // examples.train
@@ -118,7 +108,7 @@ def picture(base, profile):
     }
 
 
-@experiment(IN_DARTS, framework="darts", level="bi")
+@experiment(profiles.IN_DARTS, framework="darts", level="bi")
 def picture_in_darts(two):
     """P3 where the paper saw it."""
     return {
@@ -128,35 +118,36 @@ def picture_in_darts(two):
     }
 
 
-@experiment(UNIFORM, freeze_alpha=True)
+@experiment(profiles.UNIFORM, freeze_alpha=True)
 def cost_at_init_and_convergence(uniform):
     """A1: the cost under uniform masks, from theta's initialisation to near its convergence."""
     return {"uniform masks": uniform}
 
 
-@experiment(UNIFORM, freeze_alpha=True)
+@experiment(profiles.UNIFORM, freeze_alpha=True)
 def right_and_wrong(base, profile):
     """A5: two levels under uniform masks, with a search set that is held out, and with none."""
     arms = picture.arms(base, profile)
     return {arm: arms[arm] for arm in (TWO, NOT_HELD_OUT)}
 
 
-@experiment(
-    UNIFORM, output_nodes=[3], allowed={"(0,2)": ["none"], "(0,3)": ["none"]}, freeze_alpha=True
-)
+CHAIN = {"output_nodes": [3], "allowed": {"(0,2)": ["none"], "(0,3)": ["none"]}}
+
+
+@experiment(profiles.UNIFORM, freeze_alpha=True, **CHAIN)
 def training_opportunity(free):
     """A6: edge (1,3) against the chain (1,2), (2,3), whose first operation is free or fixed."""
     fixed = free.replace(allowed={**free.allowed, "(1,2)": ["sep_conv_5x5"]})
     return {"free": free, "fixed": fixed}
 
 
-@experiment(EXPLORED, seeds=FEWER_SEEDS)
+@experiment(profiles.EXPLORED, seeds=profiles.FEWER_SEEDS)
 def more_cells(base):
     """A2 and A4, and P2 in deeper networks: the picture's search on one level in 2 and 4 cells."""
     return {f"{cells} cells": base.replace(cells=cells) for cells in (2, 4)}
 
 
-@experiment(SMALL, seeds=FEWER_SEEDS, freeze_alpha=True)
+@experiment(profiles.SMALL, seeds=profiles.FEWER_SEEDS, freeze_alpha=True)
 def path_cost(base):
     """A3: the cost that passes an intermediate edge, with and without skip_connect on it."""
     others = [name for name in base.operations if name != "skip_connect"]
@@ -164,13 +155,13 @@ def path_cost(base):
     return {"with skip_connect": base, "without": base.replace(allowed=inner)}
 
 
-@experiment(ELSEWHERE, seeds=FEWER_SEEDS)
+@experiment(profiles.ELSEWHERE, seeds=profiles.FEWER_SEEDS)
 def elsewhere(base, profile):
     """No claim: the first two arms of the picture in other frameworks, cells and code."""
     arms = picture.arms(base, profile)
     one, two = arms[ONE], arms[TWO]
     released = {"framework": "dsnas-released", "decay_unsampled": True, "stem_affine": True}
-    snas = SearchConfig(**IN_DARTS[profile]).replace(framework="snas", seed=base.seed)
+    snas = SearchConfig(**profiles.IN_DARTS[profile]).replace(framework="snas", seed=base.seed)
     return {
         "ProxylessNAS, one level": one.replace(framework="proxylessnas"),
         "ProxylessNAS, two levels": two.replace(framework="proxylessnas"),
@@ -185,14 +176,14 @@ def elsewhere(base, profile):
     }
 
 
-@experiment(ELSEWHERE, seeds=FEWER_SEEDS)
+@experiment(profiles.ELSEWHERE, seeds=profiles.FEWER_SEEDS)
 def label_noise(base, profile):
     """No claim: the picture's search on two levels with a share of all labels replaced."""
     two = picture.arms(base, profile)[TWO]
     return {f"noise {share}": two.replace(label_noise=share) for share in (0.2, 0.4)}
 
 
-@experiment(ELSEWHERE, seeds={"published": 1})
+@experiment(profiles.ELSEWHERE, seeds={"published": 1})
 def learning_rates(base):
     """No claim: how far alpha can move while L - H is above 0, and after."""
     return {
@@ -202,7 +193,7 @@ def learning_rates(base):
     }
 
 
-@experiment(FIRST, seeds=SEEDS)
+@experiment(profiles.FIRST, seeds=profiles.SEEDS)
 def tried_first(first):
     """What the book showed before: P1 and P2 in 8 cells, P3 in DARTS with and without noise."""
     data = {"train_examples": 480, "search_examples": 480, "valid_examples": 0}
@@ -295,8 +286,8 @@ def recorded(name: str, store: RunStore | str | Path = "runs") -> dict[str, list
     """
     arms = load_experiment(name, "published", open_store(store))
     if arms is None:
-        how = f"`python -m nascore sweep {name} --profile published` makes them"
-        raise RecordError(f"records of {name!r} are not all here: {how}, in minutes to an hour.")
+        command = f"python -m nascore sweep {name} --profile published"
+        raise RecordError(f"records of {name!r} are missing: `{command}` makes them, in an hour.")
     return arms
 
 
@@ -317,5 +308,5 @@ def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[
 
 
 def flat(arms: Mapping[str, list]) -> list:
-    """What all arms have, one after the other."""
+    """The configs or runs of all arms, one after the other."""
     return [one for arm in arms.values() for one in arm]

@@ -1,6 +1,7 @@
-"""Made searches in which nothing grows back: how often does the test of P1 say that it does?"""
+"""Simulated searches in which nothing grows back: how often does the test of P1 say it does?"""
 
 import numpy as np
+from scipy.special import softmax
 
 from nascore.evidence.growth import none_advantage, none_lead, regrown, reordered, turn
 from nascore.evidence.significance import sign_flip
@@ -26,12 +27,12 @@ NULLS = {
     "late pruning": (_course(EPOCHS // 2, EPOCHS), 0.0),
     "early drop that stays": (_course(0, TURN), 0.0),
 }
-"""What no search grows back in: the drift of alpha of `none` by epoch, and how much of an epoch's
-noise is carried to the next one."""
+"""Of each null, the drift of alpha of `none` by epoch and edge, and the share of an epoch's noise
+that is carried to the next one."""
 
 
 def made_alpha(null: str, noise: float, seeds: int, rng: np.random.Generator) -> np.ndarray:
-    """Alpha of some searches of a null, (seeds, EPOCHS + 1, EDGES, OPERATIONS)."""
+    """Alpha of simulated searches, (seeds, EPOCHS + 1, EDGES, OPERATIONS)."""
     drift, carried = NULLS[null]
     updates = noise * rng.normal(size=(seeds, EPOCHS, EDGES, OPERATIONS))
     for epoch in range(1, EPOCHS if carried else 0):
@@ -44,12 +45,9 @@ def made_alpha(null: str, noise: float, seeds: int, rng: np.random.Generator) ->
 def p_of_growing(alpha: np.ndarray, output_cost: np.ndarray) -> np.ndarray:
     """p of the three parts of P1's test: edges regrown, and what none loses in advantage and lead.
 
-    Arguments:
-        alpha: (seeds, epochs + 1, edges, operations).
-        output_cost: L - H, (epochs + 1,).
+    Alpha is (seeds, epochs + 1, edges, operations), L - H is (epochs + 1,).
     """
-    weight = np.exp(alpha[:, :, INPUTS])
-    probability = weight / weight.sum(axis=-1, keepdims=True)
+    probability = softmax(alpha[:, :, INPUTS], axis=-1)
     reverse = np.arange(alpha.shape[1] - 1)[::-1]
     back = regrown(alpha) - regrown(reordered(alpha, reverse))  # (seeds,)
     ahead = (none_advantage(probability), none_lead(probability))  # each (seeds, epochs + 1)
@@ -58,7 +56,7 @@ def p_of_growing(alpha: np.ndarray, output_cost: np.ndarray) -> np.ndarray:
 
 
 def false_alarms(null: str, noise: float, *, repetitions: int, seed: int = 0) -> np.ndarray:
-    """Share of made experiments of 16 seeds that reach p = 0.05, (3,).
+    """Share of simulated experiments of 16 seeds that reach p = 0.05, (3,).
 
     By edges regrown alone, with the advantage that none loses, and with its lead, too.
     """

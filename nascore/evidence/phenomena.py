@@ -1,7 +1,6 @@
 """The three phenomena (P1 to P3), and what ours adds (O1): what decides each, and its measure."""
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from nascore.runs.run import Run
 from nascore.theory import topology
 
 OVERCONFIDENT = 0.1
-"""L - H in nats from which P1's cause, overconfidence, counts as there."""
+"""L - H in nats above which a network counts as overconfident, the cause of P1."""
 
 
 def cost_seen(run: Run) -> np.ndarray:
@@ -40,12 +39,12 @@ def regrown_edges(run: Run) -> float:
 
 
 def regrown_in_reverse(run: Run) -> float:
-    """R': the same for the same updates of alpha in reversed order."""
+    """R': the same if the updates of alpha had come in reversed order."""
     return regrown(reordered(alpha_of(run), np.arange(run.config.epochs)[::-1]))
 
 
 def regrown_in_any_order(run: Run) -> float:
-    """The same for the same updates of alpha in an order that the seed draws."""
+    """The same if they had come in an order that is drawn by the seed."""
     rng = np.random.default_rng(stream_seed(run.config.seed, "shuffle"))
     return regrown(reordered(alpha_of(run), rng.permutation(run.config.epochs)))
 
@@ -92,10 +91,8 @@ def growing(arms: Arms) -> Evidence:
     back, reverse = each(regrown_edges, runs), each(regrown_in_reverse, runs)
     gone = each(dropped_edges, runs)
     advantage, lead = (each(lost_after_turn, runs, m) for m in (none_advantage, none_lead))
-    start, fewest, end = (
-        each(lambda run, pick=pick: pick(kept_edges(run)), runs)
-        for pick in (itemgetter(0), np.min, itemgetter(-1))
-    )
+    start, end = (each(lambda run, n=n: kept_edges(run)[n], runs) for n in (0, -1))
+    fewest = each(lambda run: kept_edges(run).min(), runs)
     return Evidence(
         seeds_of(runs),
         back - reverse,
@@ -128,10 +125,10 @@ def none_on(run: Run, edges: Sequence[Edge]) -> float:
 
 def relabelled(run: Run) -> float:
     """The effect of P2 if one input edge, drawn by seed, is called the intermediate one."""
-    edges = run.config.space.input_edges
+    edges = list(run.config.space.input_edges)
     rng = np.random.default_rng(stream_seed(run.config.seed, "relabel"))
-    called = edges[rng.integers(len(edges))]
-    return none_on(run, [called]) - none_on(run, [edge for edge in edges if edge != called])
+    called = edges.pop(rng.integers(len(edges)))
+    return none_on(run, [called]) - none_on(run, edges)
 
 
 @claim(
@@ -188,11 +185,11 @@ def overfitted(run: Run) -> float:
 
 
 OVERFITTED = 0.03
-"""How much better the two-level arm must know its training set for P3's cause to be there."""
+"""The least mean of ``overfitted`` on two levels with which the cause of P3 can act."""
 
 
 def as_no_effect(values: np.ndarray, otherwise: float) -> float:
-    """The mean over seeds, in which a run that diverged counts as what speaks against a claim."""
+    """The mean over seeds, where a run that diverged counts as what speaks against the claim."""
     return float(np.nan_to_num(values, nan=otherwise).mean())
 
 
