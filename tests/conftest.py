@@ -1,4 +1,4 @@
-"""What many tests share: one thread, fixed seeds, small configs and networks, the smoke runs."""
+"""What many tests share: one thread, fixed seeds, small configs and networks, a run."""
 
 import os
 import signal
@@ -8,10 +8,9 @@ import matplotlib
 import pytest
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from nascore import RunStore, SearchConfig, SearchSpace, Supernet, search
+from nascore import SearchConfig, SearchSpace, Supernet, search
 from nascore.engine import local_cost, stream
 from nascore.frameworks import make_framework
 
@@ -32,7 +31,7 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items):
-    """Two processes begin with the longest: the book and what else needs its runs, then the slow.
+    """Two processes begin with the longest: the book, then what is slow.
 
     They take turns file by file (`--dist loadscope`), so a short file at the end is soon over.
     """
@@ -45,21 +44,6 @@ def pytest_collection_modifyitems(items):
 def seed():
     """What a test draws without a generator is the same in every run and in any order of tests."""
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="session")
-def smoke_runs(tmp_path_factory):
-    """A store with every run of profile smoke, made once for all processes. Not to be changed."""
-    from nascore.evidence.experiments import searches
-    from nascore.sweeps.parallel import sweep
-
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
-    store = RunStore(folder / "smoke_runs")
-    with FileLock(folder / "smoke_runs.lock"):
-        sweep(searches("smoke"), store=store, workers=2, progress=False)
-    return store
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,8 @@ def test_what_is_only_probed_reaches_nothing_and_is_seen():
 
 
 def test_z_in_each_cell_is_a_leaf_of_its_own():
-    mask = DARTS().draw(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
+    alpha = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    mask = DARTS().draw(Context({"alpha": alpha}))
     z = mask.per_cell(3)
     assert z.is_leaf and z.requires_grad and z.grad is None
     assert torch.equal(z, torch.stack([mask.weight] * 3))
