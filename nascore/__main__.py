@@ -170,28 +170,24 @@ def sweep(
 
 @app.command()
 def runs(
-    where: Annotated[
-        list[str] | None,
-        typer.Option(help="Only records with such a field, as in lr=0.1; repeatable."),
-    ] = None,
     store: Annotated[
         Path | None,
         typer.Option(help="Folder of records. Default: those of the project, else ./runs."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
 ) -> None:
-    """Lists records: whether each is whole, how large, when and how long it was made."""
-    from nascore.sweeps.catalogue import files, select
+    """Lists records: what was searched, whether each is whole, how large, when it was made."""
+    from nascore.sweeps.catalogue import table
 
-    conditions = dict(map(_condition, where or ()))
-    table = select(files(_folders(store)), conditions)
+    records = table(_folders(store))
     if as_json:
-        typer.echo(table.to_json(orient="records", indent=1))
+        typer.echo(records.to_json(orient="records", indent=1))
         return
-    if len(table):
-        columns = ["state", "bytes", "epochs", "started", "wall_seconds", "threads"]
-        typer.echo(table.set_index("path")[columns].rename_axis(None).to_string(na_rep="-"))
-    typer.echo(f"{len(table)} files, {table['bytes'].sum():,} bytes")
+    if len(records):
+        columns = ("state", "bytes", "framework", "level", "dataset", "seed", "started")
+        records = records.set_index("path").reindex(columns=columns).rename_axis(None)
+        typer.echo(records.to_string(na_rep="-"))
+    typer.echo(f"{len(records)} files, {records['bytes'].sum():,} bytes")
 
 
 @app.command()
@@ -209,13 +205,6 @@ def judge(
     folders = [store] if store else _folders(None) or [Path("runs")]
     for profile, verdict in judge_records(claim, RunStore(*folders)).items():
         typer.echo(f"{profile}: {verdict}".replace("**", ""))
-
-
-def _condition(text: str) -> tuple[str, Any]:
-    """lr=0.1 as a name and a value, which is written as that of an option of search."""
-    name, value = _name_and_value("--where", text)
-    is_field = name in SearchConfig.model_fields
-    return name, _value(name, text.partition("=")[2]) if is_field else value
 
 
 def _folders(store: Path | None) -> list[Path]:

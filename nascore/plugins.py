@@ -75,7 +75,12 @@ class Registry(Mapping[str, Any]):
         imported = self._imported(module, name)
         plugin = self._known.get(name, getattr(imported, attribute, None))
         if plugin is None:
-            raise ConfigError(self._not_in(imported, name, attribute))
+            names = [
+                key
+                for key, value in vars(imported).items()
+                if key[0] != "_" and _module(value) == module and self.check(value) is None
+            ]
+            raise ConfigError(f"{self.kind} {name!r}: {unknown('name', attribute, names)}")
         return self._accept(name, plugin)
 
     def __contains__(self, name: object) -> bool:
@@ -142,19 +147,6 @@ class Registry(Mapping[str, Any]):
                 why = f"cannot import {module!r}, {failure(module, error)}"
             raise ConfigError(f"{self.kind} {name!r}: {why}") from error
 
-    def _not_in(self, module: Any, name: str, attribute: str) -> str:
-        """The message for a name that a module does not have."""
-        if module.__name__ == "__main__":
-            what = f"{self.kind} {name!r} is of a notebook or a script."
-            return f"{what} Define {attribute} here first, at the top level."
-        names = [
-            key
-            for key, value in vars(module).items()
-            if key[0] != "_" and _module(value) == module.__name__ and self.check(value) is None
-        ]
-        why = f"{module.__name__} has no {attribute!r}."
-        return f"{self.kind} {name!r}: {unknown('name', attribute, names) if names else why}"
-
 
 def needs_to_be_callable(plugin: Any) -> str | None:
     """The check of a kind whose plug-ins are classes or functions."""
@@ -200,7 +192,7 @@ def source_digest(plugin: Any) -> str:
     return twelve_digits("\n".join(dict.fromkeys(map(_source, parts))))
 
 
-_OUTSIDE = {"nascore", "torch", "pydantic", "typing", "builtins", "abc", "collections"}
+_OUTSIDE = {"nascore", "torch", "pydantic", *sys.stdlib_module_names}
 
 
 def _source(part: Any) -> str:
@@ -214,8 +206,8 @@ def _source(part: Any) -> str:
         files = sorted({one.co_filename for one in code if one})
         text = "".join(line for file in files for line in linecache.getlines(file))
     if not text:
-        what = f"the source of {_place(part)} cannot be found, which the address of a run holds"
-        raise ConfigError(f"{what}. Give it a method, or move it to a file.")
+        missing = f"the source of {_place(part)} cannot be found, and a run's address needs it"
+        raise ConfigError(f"{missing}. Give it a method, or move it to a file.")
     return text
 
 

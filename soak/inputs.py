@@ -39,10 +39,6 @@ OTHERS = [
     ["book", "--profile", "labtop"],
     ["book", "--set", "lr"],
     ["pages"],
-    ["runs", "--where", "lr"],
-    ["runs", "--where", "lt=0.1"],
-    ["runs", "--where", "lr=fast"],
-    ["runs", "--where", "level=both", "--store", "."],
     ["runs", "--store", "nowhere"],
     ["runs", "--store", "/dev/null"],
 ]

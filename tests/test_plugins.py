@@ -155,10 +155,7 @@ def test_built_in_plug_ins_have_plain_names_and_no_digest():
             "No module named 'no_such_module'",
         ),
         ("unreadable:trick", "cannot import 'unreadable', SyntaxError: "),
-        (
-            "__main__:Gone",
-            "trick '__main__:Gone' is of a notebook or a script. Define Gone here first",
-        ),
+        ("__main__:Gone", "trick '__main__:Gone': unknown name 'Gone'"),
     ],
 )
 def test_what_a_name_does_not_find_is_told(registry, module, name, message):

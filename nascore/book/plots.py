@@ -23,7 +23,6 @@ from nascore.evidence.analyses import mean_over_operations
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
 from nascore.evidence.growth import alpha_of, dropped, kept_edges, turn
 from nascore.evidence.phenomena import cost_seen
-from nascore.runs.datasets import DATASETS
 from nascore.runs.run import Run
 
 INPUT, INTERMEDIATE, OUTPUT = "#4477aa", "#ee6677", "#bbbbbb"
@@ -273,7 +272,7 @@ def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
                 return run.history[name].sel(split=split, outcome=outcome)
 
             _smooth(runs, one, ax, f"{letter}, {outcome}", color=colour, linestyle=dashes)
-    uniform = np.log(DATASETS[runs[0].config.dataset].classes)
+    uniform = np.log(runs[0].config.meaning["classes"])
     ax.axhline(uniform, color="0.3", lw=1, ls=":", label="H, uniform")
     ax.set(ylabel="L and H  [nat]", title=f"{split} set")
     return ax

@@ -39,11 +39,11 @@ OPERATIONS = Registry("operation", needs_to_be_callable)
 def operation_name(name: str) -> str:
     """The full name of an operation: ``"module:name"`` for one from outside the package.
 
-    Raises ConfigError if there is no such operation.
+    Raises ConfigError for an unknown short name. A full one is looked up when it is built.
     """
-    if name in CANDIDATES:
+    if name in CANDIDATES or ":" in str(name):
         return name
-    if name not in OPERATIONS and ":" not in str(name):
+    if name not in OPERATIONS:
         own = "Or give one of your own as 'module:name'."
         raise ConfigError(f"{unknown('operation', name, CANDIDATES)} {own}")
     return OPERATIONS.name_of(name)

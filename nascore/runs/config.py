@@ -8,21 +8,22 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from nascore.engine.space import (
@@ -40,36 +41,19 @@ if TYPE_CHECKING:
     from nascore.frameworks import Framework
 
 
-class ReadOnly(dict):
-    """A dictionary that cannot be changed."""
-
-    def _refuse(self, *args: Any, **named: Any) -> None:
-        raise ConfigError("a SearchConfig cannot be changed. Make another one with replace.")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-    def __deepcopy__(self, memo: Any) -> "ReadOnly":
-        return self
-
-    def __reduce__(self) -> tuple:
-        return type(self), (dict(self),)
-
-
-def _read_only(value: Any) -> Any:
-    """A value of JSON in which no part can be changed: lists become tuples."""
-    if isinstance(value, Mapping):
-        return ReadOnly({key: _read_only(part) for key, part in value.items()})
-    return tuple(map(_read_only, value)) if isinstance(value, list | tuple) else value
-
-
 Share = Annotated[float, Field(ge=0, lt=1)]
-Fixed = AfterValidator(_read_only)
 
 
 def _up_to(most: int, least: int = 1) -> Any:
     """A whole number. What is far beyond any search is a mistake, and would take for ever."""
     return Annotated[int, Field(ge=least, le=most)]
+
+
+Size = Annotated[
+    Annotated[_up_to(4096), Tag("number")]
+    | Annotated[tuple[_up_to(4096), _up_to(4096)], Tag("pair")],
+    Discriminator(lambda size: "pair" if isinstance(size, list | tuple) else "number"),
+]
 
 
 def _field(default: Any, description: str) -> Any:
@@ -85,9 +69,7 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     framework: str = _field("dsnas", "How masks are drawn: a name, or module:Class of your own.")
-    framework_options: Annotated[Mapping[str, Any], Fixed] = _field(
-        ReadOnly(), "Its options, such as temperature."
-    )
+    framework_options: dict[str, Any] = _field({}, "Its options, such as temperature.")
     level: Literal["single", "bi"] = _field(
         "single", "Alpha learns on the training set (single) or on the search set (bi)."
     )
@@ -96,8 +78,8 @@ class SearchConfig(BaseModel):
     dataset: str = _field(
         "cifar10", "digits, fashion-mnist, cifar10, cifar100, synthetic (tests) or module:name."
     )
-    image_size: _up_to(4096) | None = _field(
-        None, "Height and width: larger images are pooled, smaller ones padded. Default: native."
+    image_size: Size | None = _field(
+        None, "Longer side, or [height, width]: images are pooled or padded to it. Default: native."
     )
     train_examples: PositiveInt | None = _field(
         None, "Examples that theta learns from. Default: all that remain (bi-level: half of them)."
@@ -118,8 +100,8 @@ class SearchConfig(BaseModel):
     nodes: _up_to(MOST_NODES) = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
     inputs: Literal[1, 2] = _field(2, "Input nodes of the cell; 1 in the simplified cell.")
     operations: tuple[str, ...] = _field(CANDIDATES, "Candidate operations, comma-separated.")
-    allowed: Annotated[Mapping[str, tuple[str, ...]], Fixed] = _field(
-        ReadOnly(), 'Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.'
+    allowed: dict[str, tuple[str, ...]] = _field(
+        {}, 'Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.'
     )
     output_nodes: tuple[int, ...] | None = _field(
         None, "Nodes whose concatenation is the cell's output, comma-separated. Default: all."
@@ -146,7 +128,7 @@ class SearchConfig(BaseModel):
     arch_grad_clip: PositiveFloat | None = _field(10.0, "Largest norm of alpha's gradient.")
     alpha_mean: float = _field(1.0, "Mean of the initial alpha.")
     alpha_std: NonNegativeFloat = _field(0.01, "Standard deviation of the initial alpha.")
-    cost_clamp: PositiveFloat | None = _field(5.0, "Largest size of a cost summed over cells.")
+    cost_clamp: PositiveFloat | None = _field(5.0, "Largest magnitude of a cost summed over cells.")
     freeze_alpha: bool = _field(False, "Draw masks uniformly: alpha and its settings do nothing.")
     freeze_theta: bool = _field(False, "Keep theta as it was initialised.")
 
@@ -158,35 +140,31 @@ class SearchConfig(BaseModel):
     recompute: bool = _field(False, "Compute cells again in the backward pass, to save memory.")
     compile: bool = _field(False, "Compile cells of dense frameworks: minutes at first, then fast.")
 
+    _recorded: dict[str, Any] | None = PrivateAttr(None)  # the meaning, if it is of a record
+
     @checked
     def __init__(self, **fields: Any):
         with _every_mistake_named():
-            super().__init__(**fields)
+            super().__init__(**_by_name(fields))
+        for mistake in _mistakes(self):
+            raise ConfigError(mistake)
 
-    @model_validator(mode="before")
     @classmethod
-    def _framework_and_options(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """The framework by name and its options by theirs, however they were given."""
-        from nascore.frameworks import FRAMEWORKS, Framework, make_framework
+    def from_record(cls, fields: Mapping[str, Any], meaning: dict[str, Any] | None) -> Self:
+        """A config as a record holds it: nothing that it names is looked up, or need be here.
 
-        if not isinstance(fields, Mapping):
-            raise ConfigError(f"{shown(fields)}: give fields of SearchConfig by name.")
-        framework = fields.get("framework", cls.model_fields["framework"].default)
-        options = fields.get("framework_options", {})
-        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-            raise ConfigError(f"framework_options={shown(options)}: give names and values.")
-        if isinstance(framework, Framework):
-            if options:
-                raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
-            framework, options = type(framework), framework.model_dump(exclude_defaults=True)
-        name = FRAMEWORKS.name_of(framework)
-        made = make_framework(name, **options)
-        options = made.model_dump(mode="json", exclude_defaults=True)
-        settings = dict(type(made).settings)
-        for field in settings.keys() - cls.model_fields.keys():
-            asks = f"framework {type(made).__name__} asks for {field}={settings[field]!r}"
-            raise ConfigError(f"{asks}: {unknown('config field', field, cls.model_fields)}")
-        return {**settings, **fields, "framework": name, "framework_options": options}
+        Arguments:
+            fields: what ``model_dump_json`` wrote; their types are validated.
+            meaning: of the config that was recorded. The first records have none, and name only
+                what comes with the package.
+        """
+        config = cls.__new__(cls)
+        with _every_mistake_named():
+            cls.__pydantic_validator__.validate_python(fields, self_instance=config)
+        if meaning is None and config.plug_ins:
+            raise ConfigError(f"without a meaning of {', '.join(config.plug_ins)}.")
+        config._recorded = meaning
+        return config
 
     @field_validator("*", mode="before")
     @classmethod
@@ -197,27 +175,6 @@ class SearchConfig(BaseModel):
             raise ConfigError(f"{info.field_name}={value}: this is not a setting to switch.")
         return value
 
-    @field_validator("device")
-    @classmethod
-    def _a_device(cls, name: str) -> str:
-        import torch
-
-        try:
-            _ = name == "auto" or torch.device(name)
-        except RuntimeError as error:
-            raise ConfigError(f"device={shown(name)}: {str(error).splitlines()[0]}") from None
-        return name
-
-    @field_validator("dataset", "norm")
-    @classmethod
-    def _known(cls, name: str, info: ValidationInfo) -> str:
-        return _registries()[info.field_name].name_of(name)
-
-    @field_validator("operations")
-    @classmethod
-    def _full_names(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(operation_name, operations))
-
     @field_validator("allowed", mode="before")
     @classmethod
     def _edges_as_text(cls, allowed: Any) -> Any:
@@ -227,69 +184,6 @@ class SearchConfig(BaseModel):
         if len(edges) < len(allowed):
             raise ConfigError(f"allowed names an edge twice: {', '.join(map(str, allowed))}.")
         return {edge_name(edge): edges[edge] for edge in sorted(edges)}
-
-    @model_validator(mode="after")
-    def _possible(self) -> "SearchConfig":
-        _ = self.space  # checks operations, allowed and output_nodes
-        self._check_search_set()
-        self._check_framework()
-        if self.lr_min > self.lr:
-            raise ConfigError(f"lr_min={self.lr_min} is above lr={self.lr}: the rate only falls.")
-        self._check_modules()
-        self._check_sizes()
-        return self
-
-    def _check_search_set(self) -> None:
-        if self.level == "single":
-            for name in ("search_set", "search_order"):
-                if (value := getattr(self, name)) != type(self).model_fields[name].default:
-                    given = f"{name}={value!r} with level='single'"
-                    raise ConfigError(f"{given}: there is no search set. It is for level='bi'.")
-        elif self.search_set == "train" and self.search_examples:
-            given = f"search_examples={self.search_examples} with search_set='train'"
-            raise ConfigError(
-                f"{given}: alpha learns from the training set. Leave one of them out."
-            )
-        elif self.search_set == "held out" and self.search_examples == 0:
-            nothing = "level='bi' with search_examples=0: alpha has nothing to learn from."
-            raise ConfigError(f"{nothing} Leave search_examples out to take half of the data.")
-
-    def _check_framework(self) -> None:
-        frameworks = _registries()["framework"]
-        framework, given = frameworks[self.framework], f"framework={self.framework!r}"
-        if self.compile and not framework.dense:
-            able = ", ".join(name for name, kind in frameworks.items() if kind.dense)
-            why = "every mask would be compiled anew"
-            raise ConfigError(f"compile=True with {given}: {why}. It is for {able}.")
-        if self.order == 1:
-            return
-        for name, why in _NOT_IN_SECOND_ORDER.items():
-            if getattr(self, name):
-                raise ConfigError(f"{name}=True with order=2: {why}. Leave one of them out.")
-        if not framework.unrolls or self.level != "bi":
-            able = " or ".join(repr(name) for name, kind in frameworks.items() if kind.unrolls)
-            given = f"order=2 with {given} and level={self.level!r}"
-            raise ConfigError(f"{given}: it is for framework={able} and level='bi'.")
-
-    def _check_modules(self) -> None:
-        """Makes what may not fit so many channels once."""
-        from nascore.engine.operations import build_norm, build_operation
-
-        build_norm(self.norm, self.channels)
-        for name in self.operations:
-            if ":" in name:
-                build_operation(name, self.channels, self.norm)
-
-    def _check_sizes(self) -> None:
-        sizes, total = self.sizes, _registries()["dataset"][self.dataset].examples
-        given = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())
-        if min(sizes.values()) < 0 or sum(sizes.values()) > total:
-            raise ConfigError(f"{given}: together more than the {total} of {self.dataset}.")
-        held_out = self.level == "bi" and self.search_set == "held out"
-        for name in ("train", "search") if held_out else ("train",):
-            if sizes[name] < self.batch_size:
-                few = f"{name}_examples={sizes[name]} is less than one batch"
-                raise ConfigError(f"{few}: batch_size={self.batch_size}.")
 
     def make_framework(self) -> "Framework":
         from nascore.frameworks import make_framework
@@ -305,40 +199,11 @@ class SearchConfig(BaseModel):
     def sizes(self) -> dict[str, int]:
         """Examples of the train, search and valid split, with the defaults worked out."""
         train, search, valid = self.train_examples, self.search_examples, self.valid_examples
-        left = _registries()["dataset"][self.dataset].examples - valid
+        left = self.meaning["examples"] - valid
         if search is None:
             held_out = self.level == "bi" and self.search_set == "held out"
             search = (left - train if train else left // 2) if held_out else 0
         return {"train": train or left - search, "search": search, "valid": valid}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise ConfigError(f"a SearchConfig is frozen. Make another one with replace({name}=...).")
-
-    def __delattr__(self, name: str) -> None:
-        setattr(self, name, None)  # which is refused
-
-    @classmethod
-    def model_validate(cls, obj: Any, **settings: Any) -> "SearchConfig":
-        with _every_mistake_named():
-            return super().model_validate(obj, **settings)
-
-    @classmethod
-    def model_validate_json(cls, json_data: Any, **settings: Any) -> "SearchConfig":
-        with _every_mistake_named():
-            return super().model_validate_json(json_data, **settings)
-
-    def model_copy(
-        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
-    ) -> "SearchConfig":
-        """What ``replace`` makes: no copy goes unchecked."""
-        return self.replace(**(update or {}))
-
-    copy = model_copy
-
-    @classmethod
-    def model_construct(cls, _fields_set: Any = None, **fields: Any) -> "SearchConfig":
-        """A config like any other: none goes unchecked."""
-        return cls(**fields)
 
     @checked
     def replace(self, **changes: Any) -> "SearchConfig":
@@ -364,12 +229,25 @@ class SearchConfig(BaseModel):
     @property
     def plug_ins(self) -> dict[str, Registry]:
         """What is not of the package, by name, with the registry that finds it."""
-        found = {}
+        plug_ins = {}
         for field, registry in _registries().items():
             names = getattr(self, field)
             names = [names] if isinstance(names, str) else names
-            found |= {name: registry for name in names if ":" in name}
-        return found
+            plug_ins |= {name: registry for name in names if ":" in name}
+        return plug_ins
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What its names stand for, as a record keeps it.
+
+        That is the digest of each plug-in's source, and the dataset's numbers of examples and
+        classes.
+        """
+        if self._recorded is not None:
+            return self._recorded
+        sources = {name: registry.digest(name) for name, registry in self.plug_ins.items()}
+        dataset = _registries()["dataset"][self.dataset]
+        return {"sources": sources, "examples": dataset.examples, "classes": dataset.classes}
 
     @property
     def address(self) -> str:
@@ -377,10 +255,10 @@ class SearchConfig(BaseModel):
 
         The settings of the machine are no part of it; the source of every plug-in is.
         """
-        told = {name: value for name, value in self.changes.items() if name not in _MACHINE}
-        sources = {name: registry.digest(name) for name, registry in self.plug_ins.items()}
-        told |= {"sources": sources} if sources else {}
-        return json.dumps(told, sort_keys=True)
+        fields = {name: value for name, value in self.changes.items() if name not in _MACHINE}
+        if sources := self.meaning["sources"]:
+            fields["sources"] = sources
+        return json.dumps(fields, sort_keys=True)
 
     @property
     def hash(self) -> str:
@@ -389,6 +267,11 @@ class SearchConfig(BaseModel):
 
     def __hash__(self) -> int:
         return hash(self.hash)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields and the sources of plug-ins are the same."""
+        same = isinstance(other, SearchConfig) and dict(self) == dict(other)
+        return same and self.address == other.address
 
     def learning_rate(self, epoch: int) -> float:
         """Theta's learning rate in an epoch (1 is the first): half a cosine from lr to lr_min."""
@@ -399,23 +282,105 @@ class SearchConfig(BaseModel):
 _MACHINE = ("device", "compile", "recompute", "channels_last", "deterministic")
 """Settings that say how a search is computed, and do not change what is searched."""
 
-_NOT_IN_SECOND_ORDER = {
-    "compile": "what is compiled cannot be differentiated twice",
-    "amp": "what differentiates twice does not mix precisions",
-    "freeze_theta": "theta has no step to look ahead to",
-    "freeze_alpha": "alpha has no use for it",
-}
-
 
 @contextmanager
 def _every_mistake_named() -> Iterator[None]:
-    """Raises ConfigError, with a line for each field, for what does not pass the checks."""
+    """Turns a ValidationError into a ConfigError with a line for each field."""
     try:
         yield
     except ValidationError as error:
         known = SearchConfig.model_fields
         lines = [explain(wrong, "config field", known) for wrong in error.errors()]
         raise ConfigError("\n".join(lines)) from None
+
+
+def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields with each plug-in by its full name, and a framework's options by theirs."""
+    from nascore.frameworks import Framework, make_framework
+
+    registries = _registries()
+    framework = fields.get("framework", SearchConfig.model_fields["framework"].default)
+    options = fields.get("framework_options", {})
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ConfigError(f"framework_options={shown(options)}: give names and values.")
+    if isinstance(framework, Framework):
+        if options:
+            raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
+        framework, options = type(framework), framework.model_dump(exclude_defaults=True)
+    name = registries["framework"].name_of(framework)
+    made = make_framework(name, **options)
+    options = made.model_dump(mode="json", exclude_defaults=True)
+    names, known = {"framework": name, "framework_options": options}, SearchConfig.model_fields
+    for field in made.settings.keys() - known.keys():
+        asks = f"framework {type(made).__name__} asks for {field}={made.settings[field]!r}"
+        raise ConfigError(f"{asks}: {unknown('config field', field, known)}")
+    for field in {"dataset", "norm"} & fields.keys():
+        names[field] = registries[field].name_of(fields[field])
+    operations = fields.get("operations")
+    if isinstance(operations, list | tuple) and all(isinstance(name, str) for name in operations):
+        full = registries["operations"].name_of
+        names["operations"] = [full(n) if ":" in n else operation_name(n) for n in operations]
+    return {**made.settings, **fields, **names}
+
+
+def _mistakes(config: SearchConfig) -> Iterator[str]:
+    """What does not go together. Raises ConfigError for what the space or a plug-in refuses."""
+    import torch
+
+    from nascore.engine.operations import build_norm, build_operation
+
+    _ = config.space, config.meaning  # every edge can be wired, and every plug-in has a source
+    try:
+        _ = config.device == "auto" or torch.device(config.device)
+    except RuntimeError as error:
+        yield f"device={shown(config.device)}: {str(error).splitlines()[0]}"
+    if config.lr_min > config.lr:
+        yield f"lr_min={config.lr_min} is above lr={config.lr}: the rate only falls."
+
+    held_out = config.level == "bi" and config.search_set == "held out"
+    for name in ("search_set", "search_order") if config.level == "single" else ():
+        if name in config.changes:
+            value = f"{name}={getattr(config, name)!r} with level='single'"
+            yield f"{value}: there is no search set. It is for level='bi'."
+    if config.search_set == "train" and config.search_examples:
+        value = f"search_examples={config.search_examples} with search_set='train'"
+        yield f"{value}: alpha learns from the training set. Leave one of them out."
+    if held_out and config.search_examples == 0:
+        nothing = "level='bi' with search_examples=0: alpha has nothing to learn from"
+        yield f"{nothing}. Leave search_examples out to take half of the data."
+    sizes, total = config.sizes, config.meaning["examples"]
+    if min(sizes.values()) < 0 or sum(sizes.values()) > total:
+        values = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())
+        yield f"{values}: together more than the {total} of {config.dataset}."
+    for name in ("train", "search") if held_out else ("train",):
+        if sizes[name] < config.batch_size:
+            few = f"{name}_examples={sizes[name]} is less than one batch"
+            yield f"{few}: batch_size={config.batch_size}."
+
+    frameworks, value = _registries()["framework"], f"framework={config.framework!r}"
+    framework = frameworks[config.framework]
+    if config.compile and not framework.dense:
+        able = ", ".join(name for name, kind in frameworks.items() if kind.dense)
+        yield f"compile=True with {value}: every mask would be compiled anew. It is for {able}."
+    for name in _NOT_IN_SECOND_ORDER if config.order == 2 else ():
+        if getattr(config, name):
+            yield f"{name}=True with order=2: {_NOT_IN_SECOND_ORDER[name]}. Leave one of them out."
+    if config.order == 2 and not (framework.unrolls and config.level == "bi"):
+        able = " or ".join(repr(name) for name, kind in frameworks.items() if kind.unrolls)
+        value = f"order=2 with {value} and level={config.level!r}"
+        yield f"{value}: it is for framework={able} and level='bi'."
+
+    build_norm(config.norm, config.channels)  # may not fit so many channels
+    for name in filter(lambda name: ":" in name, config.operations):
+        build_operation(name, config.channels, config.norm)
+
+
+_NOT_IN_SECOND_ORDER = {
+    "compile": "what is compiled cannot be differentiated twice",
+    "amp": "what differentiates twice does not mix precisions",
+    "freeze_theta": "theta has no step to look ahead to",
+    "freeze_alpha": "alpha has no use for it",
+}
 
 
 def _registries() -> dict[str, Registry]:

@@ -111,8 +111,8 @@ def load_splits(
 ) -> dict[str, Split]:
     """The three parts of a config's dataset, as tensors on a device.
 
-    Larger images are pooled to ``image_size``, smaller ones padded with zeros; those that are not
-    square are padded to a square first, so that nothing is stretched.
+    Larger images are pooled to ``image_size``, smaller ones padded with zeros. Nothing is
+    stretched: images of another shape than a given height and width are padded first.
 
     Raises DataError if a file is missing, damaged, or cannot be written, or if the dataset does
     not return what it has to. With ``search_set="train"`` the search part is the training part.
@@ -139,21 +139,26 @@ def load_splits(
     return splits | ({"search": splits["train"]} if config.search_set == "train" else {})
 
 
-def _resized(images: Tensor, size: int | None) -> Tensor:
-    """Images padded to a square, then pooled or padded: (n, C, H, W) to (n, C, size, size)."""
+def _resized(images: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+    """Images padded to the shape of ``size``, then pooled or padded to it: (n, C, *size).
+
+    A number is the size of their longer side, so that they keep their shape.
+    """
     if size is None:
         return images
-    images = _padded(images, max(images.shape[2:]))
-    if size < images.shape[-1]:
-        return F.adaptive_avg_pool2d(images, size)
-    return _padded(images, size)
+    sides = images.shape[2:]
+    if isinstance(size, int):
+        size = tuple(max(1, round(size * side / max(sides))) for side in sides)
+    factor = max(1, *(side / wanted for side, wanted in zip(sides, size, strict=True)))
+    images = _padded(images, *(round(factor * wanted) for wanted in size))
+    return F.adaptive_avg_pool2d(images, size) if factor > 1 else images
 
 
-def _padded(images: Tensor, size: int) -> Tensor:
-    """Images in the middle of zeros, (n, C, H, W) to (n, C, size, size)."""
-    height, width = images.shape[2:]
-    top, left = (size - height) // 2, (size - width) // 2
-    return F.pad(images, (left, size - width - left, top, size - height - top))
+def _padded(images: Tensor, height: int, width: int) -> Tensor:
+    """Images in the middle of zeros, to (n, C, height, width)."""
+    top, left = (height - images.shape[2]) // 2, (width - images.shape[3]) // 2
+    right, bottom = width - images.shape[3] - left, height - images.shape[2] - top
+    return F.pad(images, (left, right, top, bottom))
 
 
 def _noisy(labels: Tensor, classes: int, share: float, generator: Generator) -> Tensor:

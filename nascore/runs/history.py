@@ -44,10 +44,6 @@ VARIABLES = {
 }
 """Every variable of a history: dimensions, type, long name, unit. Epoch 0 is before training."""
 
-_POSITIVE = ("cost_std", "cost_count", "loss", "entropy", "examples", "learning_rate", "seconds")
-RANGES = {"probability": (0.0, 1.00001), **dict.fromkeys(_POSITIVE, (-0.00001, np.inf))}
-"""Lowest and highest value of a variable, up to rounding; NaN is where nothing was seen."""
-
 
 class History:
     """Collects a history, epoch by epoch. What is never written stays NaN (or 0 if a count).

@@ -3,9 +3,7 @@
 A record is a run in one netCDF file, which any HDF5 reader opens.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,28 +13,25 @@ import numpy as np
 import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
-from nascore.errors import ConfigError, DamagedRecord, RecordError, checked
+from nascore.errors import ConfigError, RecordError, checked, one_line
 from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
 from nascore.runs.history import (
-    RANGES,
+    VARIABLES,
     History,
     count_active,
     most_probable,
     over_outcomes,
     probability_of_none,
 )
-from nascore.runs.provenance import PROVENANCE
 from nascore.runs.seal import check_seal, seal
-
-TOLD = ("config", "hash", "provenance")  # attributes of a record, as text
 
 
 @checked
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One search: its config, its history and its provenance.
+    """One search: its config, its history, its provenance and the wiring that was chosen.
 
     >>> from nascore import SearchConfig, search
     >>> config = SearchConfig(dataset="synthetic", cells=1, channels=4, epochs=2)
@@ -52,10 +47,13 @@ class Run:
     config: SearchConfig
     history: xr.Dataset  # dims epoch, cell, edge, operation, split, outcome; not to change
     provenance: dict
+    chosen: str | None = None  # text of the wiring that the framework chose, if it chose one
 
     @property
     def wiring(self) -> Wiring:
-        """The most probable wiring at the end."""
+        """The wiring that was chosen; without a choice, the most probable one at the end."""
+        if self.chosen is not None:
+            return Wiring.from_text(self.config.space, self.chosen)
         return self.wiring_at(self.config.epochs)
 
     @checked
@@ -130,7 +128,7 @@ class Run:
             loss, cost, accuracy = (column[n] for column in columns)
             active = f"{self.active_edges.values[n]:12.0f}"
             lines.append(f"  {n:5d}  {loss:6.3f}  {cost:+6.3f}  {accuracy:8.3f}  {active}")
-        if self.active_edges.isnull()[-1]:
+        if self.chosen is None and self.active_edges.isnull()[-1]:
             lines += ["", f"no final wiring: the run diverged in epoch {self.last_epoch}"]
         else:
             wiring, none = self.wiring, self.none_probability[-1].values
@@ -138,117 +136,72 @@ class Run:
             for edge, name, p in zip(wiring.space.edges, wiring.operations, none, strict=True):
                 lines.append(f"  {edge_name(edge)} {name:14s} {p:.2f}")
         lines += ["", "provenance"]
-        *once, (_, parts) = self.provenance.items()
-        lines += [f"  {name} = {value}" for name, value in once]
-        for part in parts if len(parts) > 1 else ():
-            lines.append(
-                f"  from {part['started']} on for {part['wall_seconds']} s: {part['code']}"
-            )
+        lines += [f"  {name} = {v}" for name, v in self.provenance.items() if name != "parts"]
         return "\n".join(lines)
 
     @checked
     def save(self, path: str | Path) -> Path:
         """Writes one netCDF file, whole or not at all, and returns its path."""
         path = Path(path)
-        told = {
+        texts = {
             "config": self.config.model_dump_json(),
+            "meaning": json.dumps(self.config.meaning),
             "hash": self.config.hash,
             "provenance": json.dumps(self.provenance),
         }
-        arrays = {name: variable.values for name, variable in self.history.variables.items()}
-        record = self.history.assign_attrs(told, sha256=_digest(told, arrays))
-        packed = {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
+        if self.chosen is not None:
+            texts["chosen"] = self.chosen
+        packed = {"zlib": True, "complevel": 5, "shuffle": True}
         # One chunk each, in the newer format: the index of chunks would be a third of the file.
         encoding = {
             name: {**packed, "chunksizes": variable.shape}
-            for name, variable in record.data_vars.items()
+            for name, variable in self.history.data_vars.items()
         }
         with whole_file(path) as part:
             latest = {"libver": "latest"}
             with xr.backends.H5NetCDFStore.open(part, "w", driver_kwds=latest) as store:
-                record.dump_to_store(store, encoding=encoding)
+                self.history.assign_attrs(texts).dump_to_store(store, encoding=encoding)
             seal(part)
         return path
 
     @classmethod
     @checked
     def load(cls, path: str | Path) -> "Run":
-        """Reads a file that ``save`` wrote.
+        """Reads a file that ``save`` wrote, and imports nothing that its config names.
 
         Raises DamagedRecord if it is not what was written, and RecordError if it is missing, cannot
-        be read, or needs a plug-in that is not to be had.
+        be read, or is of another version of the package.
         """
         path = Path(path)
         check_seal(path)
-        try:
-            with h5py.File(path) as file:  # xarray would take ten times as long
-                told = {name: str(file.attrs[name]) for name in TOLD}
-                arrays = {name: _values(dataset) for name, dataset in file.items()}
-                if file.attrs["sha256"] != (digest := _digest(told, arrays)):
-                    raise ValueError(f"its contents have the SHA-256 {digest}, not their own")
-            config = _read_config(path, json.loads(told["config"]))
-            provenance = json.loads(told["provenance"])
-            if told["hash"] != config.hash:
-                if own := ", ".join(config.plug_ins):
-                    changed = f"{path}: the source of {own} has changed since."
-                    raise RecordError(f"{changed} Undo that to read the record, or search again.")
-                raise ValueError("its config does not have the hash that it was saved with")
-            history = _checked_history(config, arrays)
-            provenance = {name: provenance[name] for name in PROVENANCE}
-        except (RecordError, MemoryError):
-            raise
-        except Exception as error:  # HDF5 raises many kinds for a damaged file
-            raise DamagedRecord(f"{path} is not a whole record of a run ({error}).") from None
-        return cls(config, history.to_xarray(), provenance)
+        with h5py.File(path) as file:  # xarray would take ten times as long
+            try:
+                config = _read_config(file)
+                history = _read_history(file, config)
+                provenance = json.loads(file.attrs["provenance"])
+            except (KeyError, TypeError, ValueError) as error:
+                other = f"{path} is of another version of nascore"
+                raise RecordError(f"{other}: {one_line(error)}") from None
+            return cls(config, history, provenance, file.attrs.get("chosen"))
 
 
-def _digest(told: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """The SHA-256 of what a record tells, and of every array's name, type, shape and bytes."""
-    digest = hashlib.sha256()
-    for name in TOLD:
-        digest.update(told[name].encode())
-    for name, values in sorted(arrays.items()):
-        values = values.astype("U") if values.dtype.kind == "O" else values
-        values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
+def _read_config(file: h5py.File) -> SearchConfig:
+    """The config of an open record. Raises KeyError or ValueError if another version wrote it."""
+    meaning = json.loads(file.attrs.get("meaning", "null"))
+    config = SearchConfig.from_record(json.loads(file.attrs["config"]), meaning)
+    if config.hash != file.attrs["hash"]:
+        raise ValueError("its config has other defaults.")
+    return config
 
 
-def _values(dataset: h5py.Dataset) -> np.ndarray:
-    """The array of an HDF5 dataset; text as text."""
-    return (dataset.asstr() if h5py.check_string_dtype(dataset.dtype) else dataset)[()]
-
-
-def _checked_history(config: SearchConfig, arrays: Mapping[str, np.ndarray]) -> History:
-    """The history of a config with these arrays, and coordinates as they must be.
-
-    Raises ValueError if one is missing, not expected, of another form or out of its range.
-    """
-    extra = config.make_framework().recorded
-    history = History(config.space, epochs=config.epochs, cells=config.cells, extra=extra)
-    for name in arrays.keys() ^ {*history.arrays, *history.coordinates}:
-        raise ValueError(f"{name} is {'not expected' if name in arrays else 'missing'}")
-    for name, expected in history.coordinates.items():
-        if not np.array_equal(arrays[name], expected):
-            raise ValueError(f"{name} is {list(arrays[name])}")
-    for name, expected in history.arrays.items():
-        forms = [f"{values.dtype} {values.shape}" for values in (arrays[name], expected)]
-        if forms[0] != forms[1]:
-            raise ValueError(f"{name} is {forms[0]}, not {forms[1]}")
-        low, high = RANGES.get(name, (-np.inf, np.inf))
-        if (arrays[name] < low).any() or (arrays[name] > high).any():
-            raise ValueError(f"{name} is not from {low:g} to {high:g}")
-        expected[...] = arrays[name]
-    return history
-
-
-def _read_config(path: Path, fields: dict) -> SearchConfig:
-    """The config in a record. Raises RecordError if a plug-in that it names is not to be had."""
-    try:
-        return SearchConfig(**fields)
-    except ConfigError as error:
-        named = [fields[name] for name in ("framework", "dataset", "norm")] + fields["operations"]
-        if any(":" in name for name in named):
-            raise RecordError(f"{path} is whole, but cannot be read here: {error}") from None
-        raise
+def _read_history(file: h5py.File, config: SearchConfig) -> xr.Dataset:
+    """The history of an open record, with what its framework recorded besides VARIABLES."""
+    history = History(config.space, epochs=config.epochs, cells=config.cells)
+    for name in VARIABLES:
+        history.arrays[name] = file[name][()]
+    dataset = history.to_xarray()
+    for name in file.keys() - history.arrays.keys() - history.coordinates.keys():
+        dims = tuple(dim[0].name.strip("/") for dim in file[name].dims)
+        attrs = {key: file[name].attrs[key] for key in ("long_name", "units")}
+        dataset[name] = dims, file[name][()], attrs
+    return dataset

@@ -1,4 +1,4 @@
-"""Seals: the SHA-256 of a record at its end, so that a damaged one is known without HDF5."""
+"""Seals: the SHA-256 of a record at its end, by which a damaged one is known before it is read."""
 
 import hashlib
 from pathlib import Path
@@ -15,11 +15,8 @@ def seal(path: Path) -> None:
     path.write_bytes(content + SEAL + hashlib.sha256(content).digest())
 
 
-def check_seal(path: Path) -> bool:
-    """Compares a file with the SHA-256 at its end, so that HDF5 reads no damaged one.
-
-    HDF5 may wait for ever over one. Returns whether there is a seal: a record that another program
-    has written again has none, and what it holds is checked by its other SHA-256.
+def check_seal(path: Path) -> None:
+    """Compares a file with the SHA-256 at its end. HDF5 may wait for ever over a damaged one.
 
     Raises DamagedRecord if they differ, and RecordError for what is no file or cannot be read.
     """
@@ -31,9 +28,7 @@ def check_seal(path: Path) -> bool:
         raw = path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    content, found = raw[:-SEALED], raw[-SEALED:]
-    if not found.startswith(SEAL):
-        return False
-    if found != SEAL + hashlib.sha256(content).digest():
-        raise DamagedRecord(f"{path} is not a whole record of a run: its SHA-256 is another.")
-    return True
+    content, end = raw[:-SEALED], raw[-SEALED:]
+    if end != SEAL + hashlib.sha256(content).digest():
+        why = "its SHA-256 is another" if end.startswith(SEAL) else "no SHA-256 is at its end"
+        raise DamagedRecord(f"{path} is not a whole record of a run: {why}.")

@@ -33,9 +33,7 @@ class RunStore:
     def __init__(self, folder: str | Path, shipped: str | Path | None = None):
         self.folder = Path(folder)
         self.shipped = None if shipped is None else Path(shipped)
-        self._read: dict[
-            tuple[Path, int, int], Run
-        ] = {}  # by path, time of the last change and size
+        self._read: dict[tuple, Run] = {}  # by path, time of the last change and size
 
     def path(self, config: SearchConfig) -> Path:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
@@ -49,10 +47,15 @@ class RunStore:
         """Where a search of this config keeps its state until its record is in the store."""
         return self.path(config).with_suffix(".checkpoint")
 
+    def _files(self, config: SearchConfig) -> list[Path]:
+        """The files that may hold the run of a config: ours, and the shipped one."""
+        paths = [folder / _file_name(config) for folder in (self.folder, self.shipped) if folder]
+        return [path for path in paths if path.exists()]
+
+    @checked
     def find(self, config: SearchConfig) -> Path | None:
         """The file that holds the run of a config, here or among the shipped ones; not read."""
-        paths = [folder / _file_name(config) for folder in (self.folder, self.shipped) if folder]
-        return next((path for path in paths if path.exists()), None)
+        return next(iter(self._files(config)), None)
 
     @checked
     def has(self, configs: Iterable[SearchConfig]) -> bool:
@@ -61,32 +64,20 @@ class RunStore:
 
     @checked
     def get(self, config: SearchConfig) -> Run | None:
-        """The run of a config, or None.
+        """The run of a config, or None. Warns of a damaged record, which counts as missing.
 
-        A damaged record is warned of by name and counts as missing; one of this folder is set
-        aside, its name followed by .damaged. Raises RecordError for one that cannot be read.
+        Raises RecordError for one that cannot be read.
         """
-        while (path := self.find(config)) is not None:
+        for path in self._files(config):
             key = path, path.stat().st_mtime_ns, path.stat().st_size
             try:
                 run = self._read[key] = self._read.get(key) or Run.load(path)
-                if run.config.hash != config.hash:
-                    raise DamagedRecord(f"{path} holds a run of another config.")
-                return run
+                if run.config.hash == config.hash:
+                    return run
+                warnings.warn(f"{path} holds a run of another config.", stacklevel=2)
             except DamagedRecord as error:
-                self._set_aside(path, error)
-                if path.parent == self.shipped:
-                    return None
+                warnings.warn(f"{error} It counts as missing.", stacklevel=2)
         return None
-
-    def _set_aside(self, path: Path, error: DamagedRecord) -> None:
-        """Warns of a damaged record, and renames it if it is of this folder."""
-        where = "It counts as missing."
-        if path.parent != self.shipped:
-            kept = path.with_name(f"{path.name}.damaged")
-            path.replace(kept)
-            where = f"It is set aside as {kept.name}, and counts as missing."
-        warnings.warn(f"{error} {where}", stacklevel=3)
 
     @checked
     def put(self, run: Run) -> Path:
@@ -99,10 +90,7 @@ class RunStore:
     def claim(self, config: SearchConfig, *, wait: bool = False) -> Iterator[bool]:
         """Makes a search ours, for all processes that use this folder; yields whether it is.
 
-        The operating system gives it back if its owner dies.
-
-        Arguments:
-            wait: until the owner gives it back, instead of yielding False.
+        The operating system gives it back if its owner dies. To ``wait`` for that is never False.
         """
         with _held(self.path(config).with_suffix(".lock"), wait) as ours:
             yield ours
@@ -112,25 +100,18 @@ class RunStore:
         with suppress(FileNotFoundError):
             return self.path(config).stat().st_mtime_ns
 
-    def leftovers(self) -> Iterator[Path]:
-        """What killed processes left here: parts of files, locks, needless checkpoints.
-
-        A checkpoint is needless beside a whole record. No live process is at what is yielded, nor
-        will be until the next one is asked for: its lock is held so long.
-        """
-        for path in sorted(self.folder.glob("*")):
-            if re.fullmatch(rf"{_OURS}\.(lock|checkpoint)", path.name):
-                lock = path.with_suffix(".lock")
-                with suppress(OSError), _held(lock, keep=lock.exists()) as free:
-                    if free and (path == lock or _is_whole(path.with_suffix(".nc"))):
-                        yield path
-            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name) and abandoned(path):
-                yield path
-
     def clean(self) -> None:
-        """Removes the leftovers."""
-        for path in self.leftovers():
-            path.unlink(missing_ok=True)
+        """Removes what killed processes left: parts of files, locks, checkpoints beside a record.
+
+        What a live process is at stays.
+        """
+        for path in self.folder.glob("*"):
+            if re.fullmatch(rf"{_OURS}\.(lock|checkpoint)", path.name):
+                with suppress(OSError), _held(path.with_suffix(".lock")) as free:
+                    if free and _is_whole(path.with_suffix(".nc")):
+                        path.with_suffix(".checkpoint").unlink(missing_ok=True)
+            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name) and abandoned(path):
+                path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[Run]:
         """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
@@ -138,7 +119,7 @@ class RunStore:
             try:
                 yield Run.load(path)
             except DamagedRecord as error:
-                self._set_aside(path, error)
+                warnings.warn(f"{error} It counts as missing.", stacklevel=2)
 
 
 def _file_name(config: SearchConfig) -> str:
@@ -152,28 +133,24 @@ _PART = r"(nc|checkpoint)\.[\w-]+\.\d+\.\w+\.part"  # what whole_file adds to it
 
 def _is_whole(record: Path) -> bool:
     """Whether a record is there, and what was written."""
-    with suppress(RecordError):
-        return check_seal(record)
-    return False
+    try:
+        check_seal(record)
+    except RecordError:
+        return False
+    return True
 
 
 @contextmanager
-def _held(lock: Path, wait: bool = False, keep: bool = False) -> Iterator[bool]:
-    """Holds a lock, and removes its file at the end; yields False if another process holds it.
-
-    Arguments:
-        wait: until the other process gives it back, instead of yielding False.
-        keep: leave its file there.
-    """
-    held = FileLock(lock)
+def _held(lock: Path, wait: bool = False) -> Iterator[bool]:
+    """Holds a lock, and removes its file at the end; yields False if another process holds it."""
+    file = FileLock(lock)
     try:
-        held.acquire(blocking=wait)
+        file.acquire(blocking=wait)
     except Timeout:
         yield False
         return
     try:
         yield True
     finally:
-        if not keep:
-            lock.unlink(missing_ok=True)  # while it is held: who waits for it makes another
-        held.release()
+        lock.unlink(missing_ok=True)  # while it is held: who waits for it makes another
+        file.release()

@@ -50,11 +50,6 @@ def test_allowed_keeps_the_order_of_operations_and_leaves_other_edges_free():
         ({"operations": "none"}, "operations='none': give a list"),
         ({"operations": ["none", "none"]}, "only once"),
         ({"operations": ["none", "noen"]}, "Did you mean 'none'.* as 'module:name'"),
-        (
-            {"operations": ["nascore.engine.space:edge"]},
-            "unknown name 'edge'. Did you mean 'edge_name'",
-        ),
-        ({"operations": ["no_such_module:mine"]}, "there is no module 'no_such_module'"),
         ({"allowed": {"(3,2)": ["none"]}}, r"\(3,2\)'\]: the cell does not have this edge"),
         ({"allowed": {"(0,2)": []}}, "at least one operation"),
         ({"allowed": {"(0,2)": "none"}}, "give a list"),

@@ -3,6 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nascore import SearchConfig, search
 from nascore.engine.random import stream
@@ -123,19 +124,39 @@ def test_crop_and_flip_shifts_or_mirrors_each_image(height, width):
     assert len({flip for flip, _, _ in found}) == 2 and len(found) > 30
 
 
-def test_an_image_that_is_not_square_is_padded_to_a_square_first():
-    images = torch.rand(2, 3, 4, 7)
+def test_images_that_are_not_square_keep_their_shape():
+    images = torch.rand(2, 1, 7, 4)
     assert data._resized(images, None) is images
-    square = data._resized(images, 7)
-    assert torch.equal(square[:, :, 1:5], images)
+    assert torch.equal(data._resized(images, 9)[:, :, 1:8, :4], images)  # 9 to 5
+    pooled = data._resized(
+        torch.rand(2, 1, 8, 4).repeat_interleave(2, 2).repeat_interleave(2, 3), 8
+    )
+    assert pooled.shape == (2, 1, 8, 4)
+    upright, lying = data._resized(images, 5), data._resized(images.transpose(2, 3), 5)
+    assert upright.shape == (2, 1, 5, 3) and torch.allclose(upright, lying.mT)
+
+
+def test_a_pair_is_reached_without_stretching():
+    images = torch.rand(2, 1, 7, 4)
+    square = data._resized(images, (7, 7))
+    assert torch.equal(square[:, :, :, 1:5], images)
     assert square.sum() == pytest.approx(images.sum().item())
-    assert torch.equal(data._resized(images, 5), data._resized(square, 5))
-    assert torch.equal(data._resized(images, 9)[:, :, 1:8, 1:8], square)
-    upright = data._resized(images.transpose(2, 3), 7)
-    assert torch.equal(upright, square.transpose(2, 3))
+    assert torch.equal(data._resized(images, (5, 5)), data._resized(square, 5))
+    assert torch.equal(data._resized(images, (9, 11)), data._resized(square, (9, 11)))
 
 
-@pytest.mark.parametrize("image_size, shape", [(None, (6, 10)), (8, (8, 8)), (12, (12, 12))])
+@pytest.mark.parametrize("side", [7, 8, 28])
+@pytest.mark.parametrize("size", [3, 7, 8, 11, 28, 31])
+def test_square_images_are_as_ever(side, size):
+    """Those of the records that come with the book, bit for bit."""
+    images = torch.rand(2, 1, side, side)
+    before, after = (size - side) // 2, size - side - (size - side) // 2
+    padded = F.pad(images, (before, after) * 2)
+    expected = F.adaptive_avg_pool2d(images, size) if size < side else padded
+    assert torch.equal(data._resized(images, size), expected)
+
+
+@pytest.mark.parametrize("image_size, shape", [(None, (6, 10)), (5, (3, 5))])
 def test_a_search_on_images_that_are_not_square(monkeypatch, image_size, shape):
     monkeypatch.setattr(DATASETS, "_known", dict(DATASETS._known))
 
