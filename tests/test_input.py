@@ -50,8 +50,6 @@ BAD_SEARCHES = [
     *("--unknown 3", "--epochs", "extra", "--augment yes", "--quiet=3"),
     *("--out file/x.nc", "--out .", "--out folder", "--out fifo", f"--out {LONG}"),
     *("--out /proc/x.nc", "--out loop/x.nc", "--store file", "--store /proc/runs"),
-    "--image-size 4096 --channels 4096 --batch-size 256",
-    "--epochs 1000000 --cells 1000 --nodes 64",
 ]
 BAD_SHOWS = [
     *("", "nothing.nc", ".", "file", "fifo", "text.nc", LONG, "loop", "file/x.nc"),
