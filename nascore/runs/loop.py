@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from nascore.engine.random import own_global_randomness
+from nascore.engine.space import Wiring
 from nascore.errors import ConfigError, Interrupted, checked
 from nascore.fast.memory import keep_freed_memory
 from nascore.runs import checkpoint as checkpoints
@@ -77,8 +78,9 @@ def search(
             maker = Maker(one.device, checkpoints.load(checkpoint, one, threads))
         contexts.enter_context(own_global_randomness())
         stop = stop or contexts.enter_context(stop_on_signals())
-        _finish(one, maker, progress, checkpoint, stop)
-        return Run(config, one.history.to_xarray(), maker.provenance())
+        wiring = _finish(one, maker, progress, checkpoint, stop)
+        chosen = None if wiring is None else str(wiring)
+        return Run(config, one.history.to_xarray(), maker.provenance(), chosen)
 
 
 def _finish(
@@ -87,8 +89,11 @@ def _finish(
     progress: bool,
     checkpoint: str | Path | None,
     stop: Callable[[], bool],
-) -> None:
-    """Runs all epochs that are left. Raises Interrupted."""
+) -> Wiring | None:
+    """Runs all epochs that are left. Raises Interrupted.
+
+    Returns the wiring that the framework chooses, None if it chooses none or the search diverged.
+    """
     epochs, saved = one.config.epochs, time.monotonic()
     done = max(one.epochs_done, 0) * one.steps + one.steps_done
     bar = tqdm(total=epochs * one.steps, initial=done, disable=not progress, unit="step")
@@ -115,8 +120,9 @@ def _finish(
             edges = f"active edges {active:.0f}/{len(one.space.edges)}"
             bar.set_postfix_str(f"loss {loss:.3f}, L-H {cost:+.3f}, {edges}")
             if math.isnan(loss + active):
-                return
+                return None
             save_or_stop(last=epoch == epochs)
+        return one.choose()
 
 
 def _where(one: Search, checkpoint: str | Path | None) -> str:
