@@ -171,7 +171,7 @@ def test_what_a_name_does_not_find_is_told(registry, module, name, message):
 def test_a_wrong_decorator_is_one_line_with_its_place(module):
     module(
         "from nascore.frameworks import Framework, framework\n"
-        "@framework('fine')\nclass Fine(Framework):\n    def draw(self, alpha, generator): ...\n"
+        "@framework('fine')\nclass Fine(Framework):\n    def draw(self, context): ...\n"
         "@framework('mine')\nclass Mine(Framework): ...\n"
     )
     for name in ("Fine", "Mine"):
@@ -179,7 +179,7 @@ def test_a_wrong_decorator_is_one_line_with_its_place(module):
             FRAMEWORKS[f"a_module_of_mine:{name}"]
         assert str(error.value) == (
             f"framework 'a_module_of_mine:{name}': cannot import 'a_module_of_mine', line 5 of "
-            "a_module_of_mine.py: framework 'mine': Mine has no draw(self, alpha, generator)."
+            "a_module_of_mine.py: framework 'mine': Mine has no draw(self, context)."
         )
 
 
