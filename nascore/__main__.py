@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -69,20 +71,17 @@ def _search(
     """
     given = {name: _value(name, text) for name, text in fields.items() if text is not None}
     if option:
-        given["framework_options"] = dict(_name_and_value("--option", text) for text in option)
+        given["framework_options"] = _settings("--option", option)
     config = SearchConfig(**given)
     from nascore.runs.loop import search
+    from nascore.sweeps.parallel import advance
     from nascore.sweeps.store import RunStore
 
     records = RunStore(store)
     records.ensure_writable()
     if out:
         ensure_writable_file(out, ConfigError, "Give --out the name of a file to write.")
-    with records.claim(config, wait=True):  # who waits for another process takes its record
-        run = records.get(config)
-        if run is None:
-            run = search(config, progress=not quiet, checkpoint=records.checkpoint(config))
-            records.put(run)
+    run = advance(config, records, partial(search, progress=not quiet), wait=True)
     path = run.save(out) if out else records.path(config)
     if not quiet:
         typer.echo(f"{run}\n")
@@ -93,7 +92,8 @@ def _value(name: str, text: str | bool) -> Any:
     """What an option says of a field; SearchConfig checks and converts it."""
     if isinstance(text, bool):
         return text
-    if text == "none" and type(None) in get_args(SearchConfig.model_fields[name].annotation):
+    field = SearchConfig.model_fields.get(name)
+    if text == "none" and field is not None and type(None) in get_args(field.annotation):
         return None
     if name in ("operations", "output_nodes"):
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -113,12 +113,20 @@ def _json(text: str) -> Any:
         return text
 
 
-def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
-    """lr=0.1 as a name and a number; a value that is no JSON is text."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{flag} {text!r}: write it like {flag} lr=0.1.")
-    return name, _json(value)
+def _settings(
+    flag: str,
+    texts: list[str] | None,
+    value: Callable[[str, str], Any] = lambda name, text: _json(text),
+) -> dict[str, Any]:
+    """lr=0.1 as a name and its value, for each use of a repeatable option. No JSON is text."""
+    settings = {}
+    for name, equals, text in (text.partition("=") for text in texts or ()):
+        if not equals:
+            raise ConfigError(f"{flag} {name!r}: write it like {flag} lr=0.1.")
+        if name in settings:
+            raise ConfigError(f"{flag} {f' {flag} '.join(texts)}: give each name once.")
+        settings[name] = value(name, text)
+    return settings
 
 
 @app.command()
@@ -135,10 +143,14 @@ def sweep(
     profile: Profile = "laptop",
     workers: Annotated[int, typer.Option(help="Searches at a time, each in a process.")] = 2,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each arm.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field of every search, as in epochs=5; repeatable."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is recorded.")] = False,
     store: Annotated[
         Path | None,
-        typer.Option(help="Folder of records. Default: the book's for published, else the runs'."),
+        typer.Option(help="Folder of records. Default: that of the project, else ./runs."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Of a Dask cluster to run on, such as tcp://host:8786.")
@@ -153,10 +165,15 @@ def sweep(
     from nascore.sweeps.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
-    configs = searches(profile, names, seeds)
-    own = "book/records" if profile == "published" else "notebooks/runs"
-    store = store or project_root() / own
-    resources = dict(_name_and_value("--resource", text) for text in resource or ())
+    changes = _settings("--set", set_, _value)
+    configs = searches(profile, names, seeds, changes)
+    if store is None:
+        try:
+            own = "book/records" if profile == "published" else "notebooks/runs"
+            store = project_root() / own
+        except ConfigError:
+            store = Path("runs")
+    resources = _settings("--resource", resource)
     sweep(
         configs,
         store=store,
@@ -233,9 +250,7 @@ def book(
 
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))
-    parameters = dict(_name_and_value("--set", text) for text in set_ or ())
-    if len(parameters) < len(set_ or ()):
-        raise ConfigError(f"--set {' --set '.join(set_)}: give each parameter once.")
+    parameters = _settings("--set", set_)
     for number in (signal.SIGINT, signal.SIGTERM):  # until this process ends
         signal.signal(number, _interrupt_book)
     start = time.perf_counter()

@@ -52,7 +52,7 @@ def one_line(text: object) -> str:
 def in_one_line(error: BaseException) -> str:
     """An error of this module as it is; any other with its kind and where it was raised."""
     text = one_line(error)
-    if isinstance(error, ConfigError | DataError | RecordError):
+    if isinstance(error, ConfigError | DataError | RecordError | SweepError):
         return text
     kind, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

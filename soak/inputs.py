@@ -34,7 +34,7 @@ OTHERS = [
     ["sweep", "picture", "--profile", "smoke", "--seeds", "0", "--store", "runs"],
     ["sweep", "picture", "--profile", "smoke", "--seeds=-3", "--store", "runs"],
     ["sweep", "picture", "--profile", "smoke", "--store", "/dev/null/runs"],
-    ["sweep", "picture"],
+    ["sweep", "picture", "--set", "epoch=3"],
     ["book"],
     ["book", "--profile", "labtop"],
     ["book", "--set", "lr"],

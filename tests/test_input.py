@@ -56,7 +56,7 @@ BAD_SHOWS = [
     *("one.nc two.nc", "--unknown x.nc"),
 ]
 BAD_SWEEPS = [
-    *("", "pictur", "no.module:mine", "json:dumps", "picture extra", "picture"),
+    *("", "pictur", "no.module:mine", "json:dumps", "picture extra", "picture --set lr"),
     *("picture --profile labtop", "picture --profile", "--unknown picture"),
     *(f"picture --seeds {n} --store r" for n in (0, "many", 100_000_000, DIGITS)),
     *(f"picture --workers {n} --store r" for n in (-1, "many")),

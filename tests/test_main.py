@@ -149,7 +149,7 @@ def test_a_bad_value_of_set_is_one_line_before_any_work(
 
 def test_a_parameter_is_given_once(run_command, capsys):
     assert run_command("book", "--set", "lr=1", "--set", "lr=2") == 2
-    assert "--set lr=1 --set lr=2: give each parameter once" in capsys.readouterr().err
+    assert "--set lr=1 --set lr=2: give each name once" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["book", "pages"])
@@ -222,8 +222,33 @@ def test_sweep_names_what_it_does_not_know(run_command, capsys):
     assert "unknown experiment 'pictur'. Did you mean 'picture'" in capsys.readouterr().err
     assert run_command("sweep", "picture", "--profile", "publish") == 2
     assert "Did you mean 'published'" in capsys.readouterr().err
-    assert run_command("sweep", "picture") == 2  # no project here, and no --store
-    assert "run this in the project" in capsys.readouterr().err
+    assert run_command("sweep", "picture", "--set", "epoch=3") == 2
+    assert "unknown config field 'epoch'. Did you mean 'epochs'" in capsys.readouterr().err
+    assert run_command("sweep", "picture", "--set", "lr=fast") == 2
+    assert "lr='fast': input should be a valid number" in capsys.readouterr().err
+    assert run_command("sweep", "picture", "--set", "lr=1", "--set", "lr=2") == 2
+    assert "--set lr=1 --set lr=2: give each name once" in capsys.readouterr().err
+
+
+def test_sweep_of_ones_own_experiment_in_ones_own_folder(run_command, capsys, tmp_path):
+    (tmp_path / "one_of_mine.py").write_text(
+        "from nascore.evidence import experiment\n"
+        "tiny = dict(dataset='synthetic', train_examples=64, augment=False, cells=1, channels=4,\n"
+        "    batch_size=32)\n"
+        "@experiment({'laptop': tiny}, seeds={'laptop': 1})\n"
+        "def mine(base):\n"
+        "    return {'one': base}\n"
+    )
+    words = ("sweep", "one_of_mine:mine", "--workers", 0)
+    changes = ("epochs=1", "grad_clip=none", "operations=none,skip_connect")
+    for change in changes:
+        words += ("--set", change)
+    assert run_command(*words) == 0
+    assert capsys.readouterr().out.strip() == "1 records in runs"
+    (path,) = (tmp_path / "runs").iterdir()
+    config = Run.load(path).config
+    assert (config.epochs, config.grad_clip) == (1, None)
+    assert config.operations == ("none", "skip_connect")
 
 
 def test_runs_lists_records(run_command, capsys, tmp_path):

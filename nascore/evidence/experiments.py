@@ -73,7 +73,6 @@ def experiment(
             if number is not None and not 1 <= number <= MOST_SEEDS:
                 raise ConfigError(f"seeds={shown(number)}: give a number from 1 to {MOST_SEEDS}.")
             name = f"experiment {arms.__name__!r}"
-            changes = {field: value for field, value in changes.items() if value is not None}
             wanted = SearchConfig(**{**settings[profile], **changes})
             base = SearchConfig(**{**settings[profile], **changes, **fixed})
             made = arms(base, *[profile][: len(signature(arms).parameters) - 1])
@@ -229,7 +228,8 @@ def configs_of(
 
     Raises ConfigError for an unknown name or an impossible setting.
     """
-    configs = EXPERIMENTS[name](profile, seeds, **(changes or {}))
+    changes = {field: value for field, value in (changes or {}).items() if value is not None}
+    configs = EXPERIMENTS[name](profile, seeds, **changes)
     for arm in arms or ():
         if arm not in configs:
             raise ConfigError(unknown("arm", arm, configs))
@@ -237,15 +237,19 @@ def configs_of(
 
 
 def searches(
-    profile: str, names: Iterable[str] = tuple(EXPERIMENTS), seeds: int | None = None
+    profile: str,
+    names: Iterable[str] = tuple(EXPERIMENTS),
+    seeds: int | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> list[SearchConfig]:
     """The searches of those experiments that have the profile; what two share is in it twice.
 
-    Raises ConfigError if none has it.
+    Raises ConfigError if none has it. Arguments: see ``configs_of``; but None in changes counts.
     """
     names = list(names)
     have = [name for name in names if profile in EXPERIMENTS[name].settings] or names[:1]
-    return [config for name in have for config in flat(configs_of(name, profile, seeds=seeds))]
+    arms = (EXPERIMENTS[name](profile, seeds, **(changes or {})) for name in have)
+    return [config for configs in arms for config in flat(configs)]
 
 
 @checked

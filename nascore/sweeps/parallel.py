@@ -1,30 +1,65 @@
-"""Many searches: load what the store has, run the rest in parallel."""
+"""One search that is kept in a store, and many of them in parallel."""
 
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
-from functools import partial
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nascore.errors import (
-    ConfigError,
-    Interrupted,
-    RecordError,
-    SweepError,
-    checked,
-    in_one_line,
-)
+from nascore.errors import ConfigError, Interrupted, RecordError, SweepError, checked, in_one_line
 from nascore.runs.config import SearchConfig
 from nascore.runs.interruption import stop_on_signals
 from nascore.runs.run import Run
-from nascore.sweeps import worker
-from nascore.sweeps.cluster import Cluster
-from nascore.sweeps.processes import Outcome, Task, Team, Todo
 from nascore.sweeps.store import RunStore
+from nascore.sweeps.workers import cluster, in_worker, processes, search_here
+
+IN_FLIGHT = 400  # searches that are with a cluster at a time: each holds a lock file open
+PAUSE = 0.5  # seconds until a search that another process is at is looked at again
+SearchFunction = Callable[..., Run]  # of a config and its checkpoint, such as runs.loop.search
+
+
+def advance(
+    config: SearchConfig,
+    store: RunStore,
+    search: SearchFunction,
+    *,
+    wait: bool = False,
+    fresh: bool = False,
+) -> Run | None:
+    """The run of a config: of the store, or searched, from its checkpoint on, and put there.
+
+    A checkpoint that is refused is deleted, and its search begins anew.
+
+    Arguments:
+        wait: for another process that is at this search; else return None.
+        fresh: take neither a record nor a checkpoint.
+
+    Raises what the search raises; its checkpoint stays in the store.
+    """
+    with store.claim(config, wait=wait) as ours:
+        if not ours:
+            return None
+        checkpoint = store.checkpoint(config)
+        if fresh:
+            checkpoint.unlink(missing_ok=True)
+        elif (run := store.get(config)) is not None:
+            return run
+        try:
+            run = search(config, checkpoint=checkpoint)
+        except RecordError as error:
+            if not checkpoint.exists():
+                raise
+            checkpoint.unlink()
+            note = f"{checkpoint.name} is deleted, and its search begins anew: {error}"
+            tqdm.write(note, file=sys.stderr)
+            run = search(config, checkpoint=checkpoint)
+        store.put(run)
+        return run
 
 
 @checked
@@ -52,61 +87,77 @@ def sweep(
         scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
             Records and checkpoints travel: its workers need not see the store's folder.
         resources: what a Dask worker must offer for one search, such as {"GPU": 1}.
-        slice_seconds: time that a search stays on a Dask worker before its checkpoint comes back;
-            as much is lost with a worker, at most.
-        fresh: run everything, and from the start; a record that the store has stays until its new
-            one is whole.
+        slice_seconds: time until the checkpoint comes back from a Dask worker, and that is lost
+            with a worker at most.
+        fresh: run everything, from the start; a record stays until its new one is whole.
         progress: show a bar over the runs, with the time left.
 
-    Returns the runs in the order of the configs. A search that fails is no obstacle to the others,
-    and one whose process dies is tried twice. Raises ConfigError before any work; SweepError at the
-    end, which names what has failed; Interrupted within 5 s of Ctrl-C or SIGTERM, when every search
-    has written its checkpoint.
+    Returns the runs in the order of the configs. Raises ConfigError before any work; SweepError at
+    the end, which names each search that has failed, or whose process has died twice; Interrupted
+    within 5 s of Ctrl-C or SIGTERM, when every search has written its checkpoint.
     """
     configs = list(configs)
     _check(configs, workers, scheduler, slice_seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        kept = store is not None
-        store = store if isinstance(store, RunStore) else RunStore(store or folder)
-        store = RunStore(store.folder.resolve(), store.shipped)  # a worker may be elsewhere
-        store.ensure_writable()
-        store.clean()
-        wanted: dict[str, SearchConfig] = {}
-        for config in configs:
-            wanted.setdefault(config.hash, config)
-        found = {name: None if fresh else store.get(config) for name, config in wanted.items()}
-        missing = [config for name, config in wanted.items() if found[name] is None]
-        for run in filter(None, found.values()):
-            _tell_threads(run)
-        if fresh:
-            _forget_checkpoints(missing, store)
-        todo = Todo(Task(config, store.written(config)) for config in missing)
-        have, total = len(found) - len(missing), len(found)
-        with tqdm(
-            desc="searches",
-            total=total,
-            initial=have,
-            unit="run",
-            disable=not (progress and missing),
-        ) as bar:
-            if missing and scheduler is not None:
-                cluster = Cluster(todo, store, scheduler, resources, slice_seconds)
-                _finish(cluster.outcomes, bar, store, kept)
-            elif missing and workers > 0:
-                team = Team(todo, store.folder, min(workers, len(missing)))
-                _finish(team.outcomes, bar, store, kept)
-            elif missing:
-                _finish(partial(_in_this_process, todo, store), bar, store, kept)
-        for config in missing:
-            found[config.hash] = store.get(config)
-            if found[config.hash] is None:
-                raise RecordError(f"{store.path(config)} is gone: something has deleted it.")
-        return [found[config.hash] for config in configs]
+    with tempfile.TemporaryDirectory() as folder, stop_on_signals() as stop:
+        records = store if isinstance(store, RunStore) else RunStore(store or folder)
+        records.ensure_writable()
+        records.clean()
+        wanted = {config.hash: config for config in configs}
+        runs = {name: None if fresh else records.get(config) for name, config in wanted.items()}
+        todo = deque(config for name, config in wanted.items() if runs[name] is None)
+        size = min(workers if scheduler is None else IN_FLIGHT, len(todo))
+        if size == 0:
+            place, executor, size = nullcontext(search_here(stop)), _ThisThread(), 1
+        else:
+            there = scheduler is not None
+            place = cluster(scheduler, resources, slice_seconds) if there else processes(size)
+            executor = ThreadPoolExecutor(size)  # of threads that wait for searches elsewhere
+        failed: dict[str, list[str]] = {}  # searches by their error
+        running: dict[Future, SearchConfig] = {}
+
+        def work(config: SearchConfig) -> Run | None:
+            run = advance(config, records, search, fresh=fresh)
+            if run is None:
+                time.sleep(PAUSE)
+            return run
+
+        have, off = len(runs) - len(todo), not (progress and todo)
+        bar = tqdm(desc="searches", total=len(runs), initial=have, unit="run", disable=off)
+        with bar, executor, place as search:
+            while todo or running:
+                while todo and len(running) < size and not stop():
+                    config = todo.popleft()
+                    running[executor.submit(work, config)] = config
+                if stop():
+                    done = sum(run is not None for run in runs.values())
+                    advice = f"Run the same again to go on: what was done is in {records.folder}."
+                    if store is None:
+                        advice = "Give a store to keep what is done, and to go on from there."
+                    message = f"interrupted with {done} of {len(runs)} searches done. {advice}"
+                    raise Interrupted(message, stop.first)
+                for future in wait(running, 0.1, FIRST_COMPLETED).done:
+                    config, error = running.pop(future), future.exception()
+                    if error is None and future.result() is None:  # another process is at it
+                        todo.append(config)
+                        continue
+                    if error is None:
+                        runs[config.hash] = future.result()
+                    else:
+                        name, line = records.path(config).stem, in_one_line(error)
+                        failed.setdefault(line, []).append(name)
+                        if progress:
+                            bar.write(f"{name}: failed: {line}", file=sys.stderr)
+                    bar.update()
+    if failed:
+        number = sum(map(len, failed.values()))
+        lines = [f"  {', '.join(names)}: {error}" for error, names in failed.items()]
+        raise SweepError("\n".join([f"{number} of {len(runs)} searches failed:", *lines]))
+    return [runs[config.hash] for config in configs]
 
 
 def _check(configs: list, workers: int, scheduler: str | None, slice_seconds: float) -> None:
     """Raises ConfigError for arguments of ``sweep`` that cannot be."""
-    if worker.is_worker:
+    if in_worker.is_set():
         raise ConfigError(
             "sweep was called in a worker process, which imports the module of a plug-in. Call it "
             'under if __name__ == "__main__": there.'
@@ -127,81 +178,13 @@ def _check(configs: list, workers: int, scheduler: str | None, slice_seconds: fl
                 )
 
 
-def _tell_threads(run: Run) -> None:
-    """Warns of a run whose last bits are not those of a sweep, which takes one thread."""
-    made = run.provenance
-    if made["device"].startswith("cpu") and made["threads"] != 1:
-        warnings.warn(
-            f"run {run.config.hash} was made with {made['threads']} threads, which round otherwise "
-            "than one, as of a sweep. Take fresh=True (--fresh) to make it again.",
-            stacklevel=3,
-        )
+class _ThisThread(Executor):
+    """Does what is submitted at once."""
 
-
-def _forget_checkpoints(configs: Iterable[SearchConfig], store: RunStore) -> None:
-    """Deletes what searches would go on from, unless another process is at them just now."""
-    for config in configs:
-        with store.claim(config) as ours:
-            if ours:
-                store.checkpoint(config).unlink(missing_ok=True)
-
-
-def _finish(
-    outcomes: Callable[[Callable[[], bool]], Iterator[Outcome]],
-    bar: tqdm,
-    store: RunStore,
-    kept: bool,
-) -> None:
-    """Waits until every search has ended, and says what happens meanwhile.
-
-    Arguments:
-        outcomes: yields each search as it ends; its argument says whether to stop.
-        kept: whether the store stays.
-
-    Raises Interrupted if it was told to stop, and SweepError if a search has failed.
-    """
-    failed: dict[str, str] = {}
-    with stop_on_signals() as stop, closing(outcomes(stop)) as ended:
-        for config, error, notes in ended:
-            name = store.path(config).stem
-            if error is not None:
-                failed[name] = error
-                notes = [*notes, f"failed: {error}"] if not bar.disable else notes
-            for note in notes:
-                bar.write(f"{name}: {note}", file=sys.stderr)
-            bar.update()
-            bar.set_postfix({"failed": len(failed)} if failed else {})
-    if stop():
-        where = f"Run the same again to go on: what was done is in {store.folder}."
-        raise Interrupted(
-            f"interrupted with {bar.n - len(failed)} of {bar.total} searches done. "
-            + (where if kept else "Give a store to keep what is done, and to go on from there."),
-            stop.first,
-        )
-    if failed:
-        raise SweepError(_what_failed(failed, bar.total))
-
-
-def _what_failed(failed: Mapping[str, str], total: int) -> str:
-    """The error of each search, one line each; an error that all have in common is said once."""
-    of = f"{len(failed)} of {total} searches failed"
-    errors = set(failed.values())
-    if len(errors) == 1:
-        return f"{of} ({', '.join(failed)}): {errors.pop()}"
-    return "\n".join([f"{of}:", *(f"  {name}: {error}" for name, error in failed.items())])
-
-
-def _in_this_process(todo: Todo, store: RunStore, stop: Callable[[], bool]) -> Iterator[Outcome]:
-    """Searches one after the other, without any other process."""
-    while not stop() and (task := todo.take()):
+    def submit(self, work: Callable, /, *arguments: object) -> Future:
+        future = Future()
         try:
-            answer = worker.attempt(task.config, store, task.known, stop)
-        except Interrupted:
-            return
-        except Exception as error:
-            yield Outcome(task.config, in_one_line(error))
-            continue
-        if answer["state"] == "taken":
-            todo.put_back(task)
-        else:
-            yield Outcome(task.config, notes=answer["notes"])
+            future.set_result(work(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+        return future

@@ -1,0 +1,202 @@
+"""Where the searches of a sweep run: in processes of this machine, or on a Dask cluster.
+
+Nothing here imports torch at the top: a worker watches its parent before anything slow begins.
+"""
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from loky import BrokenProcessPool, ProcessPoolExecutor
+from tqdm import tqdm
+
+from nascore.errors import ConfigError, Interrupted, RecordError, SweepError, in_one_line
+from nascore.folders import whole_file
+from nascore.runs.interruption import SIGNALS
+
+if TYPE_CHECKING:
+    from nascore.runs.config import SearchConfig
+    from nascore.runs.run import Run
+
+GRACE = 3.5  # seconds that a search has to write its checkpoint in
+
+
+def search_here(stop: Callable[[], bool]) -> Callable[..., "Run"]:
+    """A function that searches in this process, given a config and a ``checkpoint``."""
+    from nascore.runs.loop import search
+
+    return partial(search, progress=False, threads=1, stop=stop)
+
+
+@contextmanager
+def processes(
+    number: int, seconds: float = math.inf, expected_hash: str | None = None
+) -> Iterator[Callable[..., "Run"]]:
+    """Worker processes, each of an executor of its own: if it dies, it takes no other one along.
+
+    Yields a function like ``search_here``, to be called from so many threads. A search is tried
+    again if its worker dies, and interrupted at the end of the context, or after some seconds.
+
+    Arguments:
+        expected_hash: of the configs on a worker; None takes the one that they have here.
+
+    The function raises what the search raises, and SweepError if two workers have died.
+    """
+    lifeline, ours = multiprocessing.Pipe(duplex=False)  # broken when we close it, or are gone
+    running: dict[ProcessPoolExecutor, Future] = {}
+    free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+
+    start = partial(ProcessPoolExecutor, 1, initializer=_start_worker, initargs=(lifeline,))
+    for _ in range(number):
+        free.put(start())
+
+    def search(config: "SearchConfig", *, checkpoint: Path) -> "Run":
+        arguments = (config, expected_hash or config.hash, checkpoint, seconds)
+        for again in (True, False):
+            worker = free.get()
+            try:
+                running[worker] = worker.submit(_search, *arguments)
+                return running[worker].result()
+            except BrokenProcessPool:
+                worker = start()
+                if ours.closed:
+                    raise Interrupted("") from None
+                if again:
+                    note = f"{checkpoint.stem}: its worker died; another one goes on"
+                    tqdm.write(note, file=sys.stderr)
+            finally:
+                free.put(worker)
+        raise SweepError("its worker died twice. If memory has run out, use fewer workers.")
+
+    try:
+        yield search
+    finally:
+        ours.close()
+        try:
+            wait(list(running.values()), timeout=GRACE)
+        finally:  # also at a second Ctrl-C
+            for worker in list(running):
+                worker.shutdown(kill_workers=True)
+            lifeline.close()
+
+
+# The worker's side.
+in_worker = threading.Event()  # set in a worker
+_stopped = threading.Event()
+_searching = threading.Lock()
+
+
+def _start_worker(lifeline: Connection) -> None:
+    """Prepares this process: signals are for its parent, whose end is its own, too."""
+    in_worker.set()
+    tqdm.set_lock(threading.RLock())  # its own would outlive a process that is killed
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Ends this process once the lifeline is broken and a search has written its checkpoint."""
+    with suppress(EOFError):
+        lifeline.recv_bytes()  # nothing is ever sent
+    _stopped.set()
+    _searching.acquire(timeout=GRACE)
+    os._exit(1)
+
+
+def _search(config: "SearchConfig", expected_hash: str, checkpoint: Path, seconds: float) -> "Run":
+    """Searches in this process. Raises Interrupted after so many seconds."""
+    with _searching:
+        try:
+            if config.hash != expected_hash:
+                names = ", ".join(config.plug_ins) or "nascore"
+                raise ConfigError(f"the source of {names} is another one here than in the sweep.")
+            clock = cache(time.monotonic)  # that stops when it is first read, after the first step
+
+            def stop() -> bool:
+                return _stopped.is_set() or time.monotonic() > clock() + seconds
+
+            return search_here(stop)(config, checkpoint=checkpoint)
+        except RecordError:
+            raise
+        except Exception as error:  # its traceback stays in this process
+            raise SweepError(in_one_line(error)) from None
+
+
+@contextmanager
+def cluster(
+    address: str, resources: Mapping[str, float] | None, slice_seconds: float
+) -> Iterator[Callable[..., "Run"]]:
+    """A Dask cluster. Yields a function like ``search_here``.
+
+    A search goes there in slices, and its checkpoint with it: a task searches for some seconds, and
+    returns the run or the checkpoint that the next task goes on from. So no folder is shared, and
+    a lost worker costs one slice.
+
+    Raises ConfigError if no scheduler answers. The function raises SweepError if it is gone.
+    """
+    try:
+        from distributed import Client
+
+        client = Client(address, timeout=5, set_as_default=False)
+    except (ImportError, OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"scheduler={address!r}: no Dask scheduler answers there ({in_one_line(error)}). "
+            'Install nascore[cluster] and start one with "dask scheduler", or leave scheduler out.'
+        ) from None
+
+    def search(config: "SearchConfig", *, checkpoint: Path) -> "Run":
+        seconds = slice_seconds
+        for number in count():
+            before = checkpoint.read_bytes() if checkpoint.exists() else None
+            work = (search_slice, config, config.hash, before, seconds)
+            try:  # what has begun goes before what has not
+                future = client.submit(*work, pure=False, priority=number, resources=resources)
+                run, after = future.result()
+            except (Exception, CancelledError):
+                if client.status == "running":
+                    raise
+                message = f"the Dask scheduler at {address} is gone. Run the same again to go on."
+                raise SweepError(message) from None
+            if run is not None:
+                return run
+            if after == before:  # it has met a NaN, and no more of it is kept
+                seconds = math.inf
+            else:
+                with whole_file(checkpoint) as part:
+                    part.write_bytes(after)
+
+    try:
+        yield search
+    finally:
+        client.close(timeout=2)
+
+
+def search_slice(
+    config: "SearchConfig", expected_hash: str, checkpoint: bytes | None, seconds: float
+) -> tuple["Run | None", bytes | None]:
+    """Searches for a while, in a process beside a Dask worker; returns the run or a checkpoint."""
+    multiprocessing.current_process().daemon = False  # Dask's workers are: they have no children
+    with TemporaryDirectory() as folder, processes(1, seconds, expected_hash) as search:
+        path = Path(folder) / "checkpoint"
+        if checkpoint is not None:
+            path.write_bytes(checkpoint)
+        try:
+            return search(config, checkpoint=path), None
+        except Interrupted:
+            return None, path.read_bytes() if path.exists() else None
