@@ -24,6 +24,12 @@ def steps_of(traced, seed):
     return [pid for pid, of in traced.trace() if of == seed]
 
 
+def workers_of(parent):
+    """Its processes, without those in which Python watches what they leave behind."""
+    children = psutil.Process(parent.pid).children()
+    return [child for child in children if "loky.backend.popen_loky_posix" in child.cmdline()]
+
+
 LONG = pytest.mark.long
 
 
@@ -32,8 +38,7 @@ def test_workers_die_with_their_parent(traced, tmp_path, wait_for, alive, when):
     parent = traced.start(
         [traced.config(n, epochs=500) for n in (0, 1)], SLOW, workers=2, store=tmp_path
     )
-    family = psutil.Process(parent.pid)
-    workers = wait_for(lambda: len(family.children()) == 2 and family.children())
+    workers = wait_for(lambda: len(workers_of(parent)) == 2 and workers_of(parent))
     if when == "searching":
         wait_for(lambda: len({pid for pid, _ in traced.trace()}) == 2)
     parent.kill()
@@ -48,7 +53,7 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, 
     configs = [traced.config(n, epochs=6) for n in range(3)]
     parent = traced.start(configs, SLOW, workers=2, store=tmp_path)
     wait_for(lambda: min(len(steps_of(traced, 0)), len(steps_of(traced, 1))) > 5)
-    workers = psutil.Process(parent.pid).children()
+    workers = workers_of(parent)
     if name == "SIGINT":  # from the terminal, for the whole group
         os.killpg(parent.pid, signal.SIGINT)
     else:
@@ -119,7 +124,7 @@ def test_a_second_ctrl_c_does_not_wait(traced, tmp_path, wait_for, alive):
     """Here the worker is stopped, and could not even be asked."""
     parent = traced.start([traced.config(epochs=500)], SLOW, workers=1, store=tmp_path)
     wait_for(traced.trace)
-    (worker,) = psutil.Process(parent.pid).children()
+    (worker,) = workers_of(parent)
     worker.suspend()
     parent.send_signal(signal.SIGINT)
     time.sleep(0.5)
@@ -136,7 +141,7 @@ def test_a_worker_that_is_killed_is_replaced(traced, tmp_path, wait_for, capfd):
     os.kill(victim, signal.SIGKILL)
     _, said = parent.communicate(timeout=60)
     assert parent.returncode == 0
-    assert f"seed0-{configs[0].hash}: its worker died (SIGKILL); another one went on" in said
+    assert f"seed0-{configs[0].hash}: its worker died; another one goes on" in said
     assert len(set(steps_of(traced, 0))) == 2 and len(set(steps_of(traced, 1))) == 1
     runs = sweep(configs, store=tmp_path, progress=False)
     for one, other in zip(
@@ -146,24 +151,10 @@ def test_a_worker_that_is_killed_is_replaced(traced, tmp_path, wait_for, capfd):
 
 
 @LONG
-def test_a_worker_that_is_asked_to_end_leaves_a_checkpoint(traced, tmp_path, wait_for):
-    """As when a system that shuts down asks every process."""
-    config = traced.config(epochs=20)
-    parent = traced.start([config], SLOW, workers=1, store=tmp_path)
-    first = wait_for(lambda: steps_of(traced, 0)[8:])[0]
-    os.kill(first, signal.SIGTERM)
-    assert "its worker died (exit code 143)" in parent.communicate(timeout=60)[1]
-    steps = [steps_of(traced, 0).count(pid) for pid in dict.fromkeys(steps_of(traced, 0))]
-    assert len(steps) == 2 and steps[1] < sum(steps)
-    sweep([config], workers=0, progress=False)
-    assert steps[1] < len(steps_of(traced, 0)) - sum(steps)
-
-
-@LONG
 def test_a_search_whose_worker_always_dies_is_one_failed_run(traced, tmp_path):
     bad = traced.config(1, ends="killed")
     good = [traced.config(seed) for seed in (0, 2, 3)]
-    with pytest.raises(SweepError, match=r"1 of 4 searches failed \(.*-seed1-.*\): its worker"):
+    with pytest.raises(SweepError, match=r"1 of 4 searches failed:\n.*-seed1-.*: its worker"):
         sweep([good[0], bad, *good[1:]], store=tmp_path, workers=2, progress=False)
     assert len(list(RunStore(tmp_path))) == 3
     assert len(steps_of(traced, 1)) == 2  # it was tried twice
@@ -175,16 +166,13 @@ def test_every_failed_search_is_named_and_none_is_tried_twice(traced, tmp_path, 
     other = traced.config(3, device="cuda:99")
     with pytest.raises(SweepError) as all_of_them:
         sweep([*bad, other, traced.config(0)], store=tmp_path, workers=workers, progress=False)
-    lines = str(all_of_them.value).splitlines()
-    assert lines[0] == "3 of 4 searches failed:" and len(lines) == 4
-    assert sum("IndexError: no such mask" in line for line in lines) == 2
-    assert sum("cuda:99" in line for line in lines) == 1
+    first, *lines = str(all_of_them.value).splitlines()
+    assert first == "3 of 4 searches failed:" and len(lines) == 2
+    (same,) = [line for line in lines if "IndexError: no such mask" in line]
+    assert all(config.hash in same for config in bad)
+    assert sum("cuda:99" in line and other.hash in line for line in lines) == 1
     assert RunStore(tmp_path).get(traced.config(0)) is not None
     assert len(steps_of(traced, 1)) == len(steps_of(traced, 2)) == 1
-    with pytest.raises(SweepError) as common:
-        sweep(bad, store=tmp_path, workers=workers, progress=False)
-    assert str(common.value).count("no such mask") == 1
-    assert all(config.hash in str(common.value) for config in bad)
 
 
 @LONG
@@ -192,7 +180,7 @@ def test_two_sweeps_on_one_store_share_the_work(traced, tmp_path):
     configs = [traced.config(seed) for seed in range(4)]
     both = [traced.start(order, SLOW, store=tmp_path) for order in (configs, configs)]
     for process in both:
-        process.communicate(timeout=100)
+        process.communicate(timeout=300)
         assert process.returncode == 0
     assert len({pid for pid, _ in traced.trace()}) == 2  # each did some of it
     for seed in range(4):
@@ -240,19 +228,3 @@ def test_a_module_that_sweeps_when_it_is_imported(tiny, tmp_path, monkeypatch):
     config = tiny.replace(framework="sweeping_module:Mine")
     with pytest.raises(SweepError, match='under if __name__ == "__main__"'):
         sweep([config], workers=1, progress=False)
-
-
-@LONG
-def test_what_a_search_prints_is_no_answer(traced, tmp_path, capfd, monkeypatch):
-    (tmp_path / "printing.py").write_text(
-        "from nascore.frameworks import DARTS\n"
-        "print('imported')\n"
-        "class Loud(DARTS):\n"
-        "    def draw(self, context):\n"
-        "        print('drawn')\n"
-        "        return super().draw(context)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    config = traced.config().replace(framework="printing:Loud")
-    sweep([config], workers=1, progress=False)
-    assert "drawn" in capfd.readouterr().err
