@@ -10,6 +10,7 @@ from nascore.frameworks.base import Formulas as Formulas
 from nascore.frameworks.base import Framework as Framework
 from nascore.frameworks.base import framework as framework
 from nascore.frameworks.base import make_framework as make_framework
+from nascore.frameworks.betadarts import BetaDARTS as BetaDARTS
 from nascore.frameworks.darts import DARTS as DARTS
 from nascore.frameworks.drnas import DrNAS as DrNAS
 from nascore.frameworks.dsnas import DSNAS as DSNAS
