@@ -20,4 +20,5 @@ from nascore.frameworks.gdas import GDAS as GDAS
 from nascore.frameworks.pcdarts import PCDARTS as PCDARTS
 from nascore.frameworks.proxylessnas import ProxylessNAS as ProxylessNAS
 from nascore.frameworks.reinforce import REINFORCE as REINFORCE
+from nascore.frameworks.sdarts import SDARTSRS as SDARTSRS
 from nascore.frameworks.snas import SNAS as SNAS
