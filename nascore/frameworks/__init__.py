@@ -16,6 +16,7 @@ from nascore.frameworks.drnas import DrNAS as DrNAS
 from nascore.frameworks.dsnas import DSNAS as DSNAS
 from nascore.frameworks.dsnas_released import ReleasedDSNAS as ReleasedDSNAS
 from nascore.frameworks.fairdarts import FairDARTS as FairDARTS
+from nascore.frameworks.gaea import GAEA as GAEA
 from nascore.frameworks.gdas import GDAS as GDAS
 from nascore.frameworks.pcdarts import PCDARTS as PCDARTS
 from nascore.frameworks.proxylessnas import ProxylessNAS as ProxylessNAS
