@@ -35,11 +35,11 @@ def write_pages(root: Path) -> list[Path]:
 def pages(root: Path) -> dict[Path, str]:
     """The text of each page that has blocks, as the code and the book's records have it now."""
     store = RunStore(root / "book" / "records")
-    found = verdicts("published", store)
+    verdict = verdicts("published", store)
     blocks = {
-        "found": _found(root, found),
+        "found": _found(root, verdict),
         "in_darts": _in_darts(store),
-        "verdicts": _verdicts(found),
+        "verdicts": _verdicts(verdict),
         "analyses": _chapters(root, _of_book("A")),
     }
     return {root / file: _filled((root / file).read_text(), blocks) for file in FILES}
@@ -105,11 +105,11 @@ def _in_darts(store: RunStore) -> str:
     )
 
 
-def _verdicts(found: Mapping[str, Verdict]) -> str:
+def _verdicts(verdict: Mapping[str, Verdict]) -> str:
     """What the book's records say of each claim, in a line; tests and checks apart."""
     parts = []
     for tested, kind, good in ((True, "claim", "supported"), (False, "identity", "holds")):
-        some = [found[claim.id] for claim in _of_book("POA") if claim.tested == tested]
+        some = [verdict[claim.id] for claim in _of_book("POA") if claim.tested == tested]
         rows = [[f"{v.claim.id} {v.claim.short}", f"**{v.verdict}**", v.why] for v in some]
         count_good = f"{sum(v.verdict == good for v in some)} of {len(some)}: {good}"
         parts.append(_table([kind, count_good, "what we measured"], rows))

@@ -22,7 +22,7 @@ from nascore.engine.space import SearchSpace, edge_name, short_name
 from nascore.evidence.analyses import mean_over_operations
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE_OF_FEWER, TWO
 from nascore.evidence.growth import alpha_of, dropped, kept_edges, turn
-from nascore.evidence.phenomena import cost_seen
+from nascore.evidence.phenomena import measured_cost
 from nascore.runs.run import Run
 
 INPUT, INTERMEDIATE, OUTPUT = "#4477aa", "#ee6677", "#bbbbbb"
@@ -169,14 +169,14 @@ def _at_zero(ax: Axes, label: str = "L − H  [nat]") -> None:
 
 
 def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
-    """Active edges, and below them L - H on the examples that alpha sees."""
+    """Active edges, and below them L - H on the examples that alpha learns from."""
     figure, above = _above_the_cost(arms, styles())
     active_edges(arms, above).set_xlabel("")
     return figure
 
 
 def edge_by_edge(runs: Sequence[Run]) -> Figure:
-    """p(none) of every edge, and below it L - H on the examples that alpha sees."""
+    """p(none) of every edge, and below it L - H on the examples that alpha learns from."""
     figure, above = _above_the_cost({"": runs}, [{"color": "0.2"}])
     none_probability(runs, above).set_xlabel("")
     return figure
@@ -185,10 +185,10 @@ def edge_by_edge(runs: Sequence[Run]) -> Figure:
 def _above_the_cost(
     arms: Mapping[str, Sequence[Run]], styles: Iterable[dict[str, str]]
 ) -> tuple[Figure, Axes]:
-    """A figure with L - H on the examples that alpha sees; the axes above it are returned, too."""
+    """A figure with L - H on the examples that alpha learns from, and the axes above it."""
     figure, (above, below) = plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
     for runs, style in zip(arms.values(), styles, strict=False):
-        _smooth(runs, cost_seen, below, **style)
+        _smooth(runs, measured_cost, below, **style)
     _at_zero(below)
     _zoom(below, arms)
     return figure, above
@@ -197,7 +197,9 @@ def _above_the_cost(
 def _zoom(ax: Axes, arms: Mapping[str, Sequence[Run]]) -> None:
     """Leaves out of sight what L - H does in the first twentieth of the epochs."""
     every = [run for runs in arms.values() for run in runs]
-    values = np.concatenate([cost_seen(run)[max(1, run.config.epochs // 20) :] for run in every])
+    values = np.concatenate(
+        [measured_cost(run)[max(1, run.config.epochs // 20) :] for run in every]
+    )
     low, high = np.nanpercentile(values, (0.2, 99.8))
     margin = 0.08 * (high - low) + 1e-3
     ax.set_ylim(low - margin, high + margin)
@@ -224,7 +226,7 @@ def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
     for n, (arm, title) in enumerate(PICTURE.items()):
         runs, colour = arms[arm], COLOURS[n]
         kept = [~dropped(alpha_of(run)) for run in runs]  # (epochs + 1, edges) each
-        turns = [turn(cost_seen(run)) for run in runs]
+        turns = [turn(measured_cost(run)) for run in runs]
         when = {"start": [0] * len(runs), "turn": turns, "end": [-1] * len(runs)}
         for ax, (name, epochs) in zip(small[3 * n : 3 * n + 3], when.items(), strict=True):
             share = np.mean([k[e] for k, e in zip(kept, epochs, strict=True)], axis=0)
@@ -235,7 +237,7 @@ def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
         for line in above.lines:
             line.set_color(colour)
         above.set(xlabel="", title=title, ylabel="active edges" if n == 0 else "")
-        _smooth(runs, cost_seen, below, color=colour)
+        _smooth(runs, measured_cost, below, color=colour)
         _at_zero(below)
         below.set(ylabel="L − H  [nat]" if n == 0 else "")
     _zoom(axes[1, 0], {arm: arms[arm] for arm in PICTURE})

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from nascore.evidence.nulls import QUIET as QUIET
     from nascore.evidence.nulls import STRONG as STRONG
     from nascore.evidence.nulls import false_alarms as false_alarms
-    from nascore.evidence.phenomena import cost_seen as cost_seen
     from nascore.evidence.phenomena import dropped_edges as dropped_edges
+    from nascore.evidence.phenomena import measured_cost as measured_cost
     from nascore.evidence.phenomena import regrown_edges as regrown_edges
     from nascore.evidence.profiles import EXPLORED as EXPLORED
     from nascore.evidence.profiles import SEEDS as SEEDS

@@ -78,7 +78,7 @@ LATE = 0.25
 
 
 def _largest(values: xr.DataArray) -> float:
-    """The largest size of any value; NaN if one is NaN."""
+    """The largest magnitude; NaN if a value is NaN."""
     return float(np.abs(values.values).max())
 
 
@@ -155,7 +155,7 @@ def passed_cost(run: Run) -> xr.DataArray:
     short="Every cell but the last costs nothing",
     experiment="more_cells",
     chapter="sum_rule",
-    effect="largest size of that cost over epochs and cells, relative to the last cell's",
+    effect="largest magnitude of that cost over epochs and cells, relative to the last cell's",
     test="at most the bar in every seed: the eps of the normalisation",
     control="all edges of those cells, where skip_connect lets cost pass (A3)",
     bar=1e-2,
@@ -252,11 +252,11 @@ def deep_disadvantage(run: Run, share: float | None = 0.5) -> float:
 def training_opportunity(arms: Arms) -> Evidence:
     free, fixed = (each(deep_disadvantage, arms[arm]) for arm in ("free", "fixed"))
     before = [each(deep_disadvantage, arms[arm], None) for arm in ("free", "fixed")]
-    said = [f"{abs(m):.2g} nat {'more' if m >= 0 else 'less'}" for m in (mean(free), mean(fixed))]
+    words = [f"{abs(m):.2g} nat {'more' if m >= 0 else 'less'}" for m in (mean(free), mean(fixed))]
     return Evidence(
         seeds_of(arms["fixed"]),
         free - fixed,
-        f"The deep edge costs {said[0]} than the wide one with (1,2) free, and {said[1]} with "
+        f"The deep edge costs {words[0]} than the wide one with (1,2) free, and {words[1]} with "
         "(1,2) fixed.",
         p=above(free - fixed, -fixed),
         control=before[0] - before[1],

@@ -27,7 +27,7 @@ OVERCONFIDENT = 0.1
 """L - H in nats above which a network counts as overconfident, the cause of P1."""
 
 
-def cost_seen(run: Run) -> np.ndarray:
+def measured_cost(run: Run) -> np.ndarray:
     """L - H on the examples that alpha learns from, (epochs + 1,)."""
     split = "train" if run.config.level == "single" else "search"
     return run.output_cost.sel(split=split).values
@@ -58,12 +58,12 @@ def lost_after_turn(run: Run, measure: Callable[[np.ndarray], np.ndarray]) -> fl
     """How much of its advantage, or of its lead, `none` loses on input edges after the turn."""
     inputs = [edge in run.config.space.input_edges for edge in run.config.space.edges]
     ahead = measure(probability_of(run)[:, inputs])
-    return ahead[turn(cost_seen(run))] - ahead[-1]
+    return ahead[turn(measured_cost(run))] - ahead[-1]
 
 
 def overconfident(run: Run) -> float:
     """Share of the epochs of training in which L - H is above OVERCONFIDENT."""
-    return (cost_seen(run)[1:] > OVERCONFIDENT).mean()
+    return (measured_cost(run)[1:] > OVERCONFIDENT).mean()
 
 
 @claim(
@@ -110,7 +110,7 @@ def growing(arms: Arms) -> Evidence:
             "edges dropped at some time": gone,
             "edges regrown": back,
             "edges regrown, updates reversed": reverse,
-            "epoch of the turn": each(lambda run: turn(cost_seen(run)), runs),
+            "epoch of the turn": each(lambda run: turn(measured_cost(run)), runs),
             "advantage of none lost after it": advantage,
             "lead of none lost after it": lead,
         },

@@ -34,8 +34,8 @@ def below_chance(values: Sequence[float], chance: Iterable[Sequence[float]]) -> 
     total = {0.0: 1.0}  # distribution of the sum, put together seed by seed
     for options in chance:
         longer = defaultdict(float)
-        found, counts = np.unique(np.round(options, 9), return_counts=True)
-        for (so_far, p), (value, count) in product(total.items(), zip(found, counts, strict=True)):
+        levels, counts = np.unique(np.round(options, 9), return_counts=True)
+        for (so_far, p), (value, count) in product(total.items(), zip(levels, counts, strict=True)):
             longer[round(so_far + value, 9)] += p * count / len(options)
         total = longer
     reached = float(np.sum(values)) + 1e-6

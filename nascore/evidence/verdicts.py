@@ -96,9 +96,9 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
     if claim.experiment is None:
         return {"no records needed": judge(claim, claim.measure({}))}
     profiles = [p for p in EXPERIMENTS[claim.experiment].settings if p != "smoke"]
-    found = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
-    found = {profile: verdict for profile, verdict in found.items() if verdict is not None}
-    if not found:
+    verdicts = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
+    verdicts = {profile: verdict for profile, verdict in verdicts.items() if verdict is not None}
+    if not verdicts:
         wanted = {profile: searches(profile, [claim.experiment]) for profile in profiles}
         here = {p: sum(store.has([c]) for c in configs) for p, configs in wanted.items()}
         most = max(profiles, key=here.get)
@@ -107,7 +107,7 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
             f"profile {most!r}, and {store.folder} has {here[most]}. Make them: python -m nascore "
             f"sweep {claim.experiment} --profile {most} --store {store.folder}"
         )
-    return found
+    return verdicts
 
 
 def _verdict(claim: Claim, profile: str, store: RunStore) -> Verdict | None:
@@ -122,8 +122,8 @@ def count_tested(family: str = "book") -> int:
 
 def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
     """The verdict on every claim that needs no runs, or whose runs a store has in full, by id."""
-    found = {claim.id: _verdict(claim, profile, store) for claim in in_order()}
-    return {id: verdict for id, verdict in found.items() if verdict is not None}
+    cards = {claim.id: _verdict(claim, profile, store) for claim in in_order()}
+    return {id: verdict for id, verdict in cards.items() if verdict is not None}
 
 
 def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:

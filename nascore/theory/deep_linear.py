@@ -38,8 +38,8 @@ def learning_time(a: float, depth: int, strength: float, start: float) -> float:
     if depth not in DEPTHS:
         raise ConfigError(f"depth={depth}: the closed form is written out for {DEPTHS}.")
     if not (0 < start or (start == 0 and depth == 1)) or start >= strength:
-        given = f"start={start} with strength={strength}"
-        raise ConfigError(f"{given}: a mode starts above 0 and below its strength.")
+        pair = f"start={start} with strength={strength}"
+        raise ConfigError(f"{pair}: a mode starts above 0 and below its strength.")
     s = strength
     if depth == 1:
         return np.log((s - start) / (s - a))
@@ -160,12 +160,12 @@ def _modes(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _descend(layers: list, error: Callable, watch: Callable, lr: float, steps: int) -> np.ndarray:
-    """Descends on half of |error()|^2 by the layers; what ``watch()`` is at each step, stacked."""
-    seen = [watch().detach()]
+    """Descends on half of |error()|^2 by the layers; returns ``watch()`` at each step, stacked."""
+    course = [watch().detach()]
     for _ in range(steps):
         gradients = torch.autograd.grad(error().square().sum() / 2, layers)
         with torch.no_grad():
             for layer, gradient in zip(layers, gradients, strict=True):
                 layer -= lr * gradient
-        seen.append(watch().detach())
-    return torch.stack(seen).numpy()
+        course.append(watch().detach())
+    return torch.stack(course).numpy()

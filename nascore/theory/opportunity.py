@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from nascore.engine.mask import Mask
+from nascore.engine.random import gumbel
 from nascore.engine.space import SearchSpace
 from nascore.engine.supernet import Supernet
 from nascore.errors import ConfigError
-from nascore.frameworks import DSNAS
 
 LARGEST = 20  # most edges for which all patterns of active edges are listed: a million of them
 
@@ -75,11 +76,12 @@ def count_trained(
 ) -> Tensor:
     """In how many of so many sampled masks each operation did receive a gradient.
 
-    A mask is a one-hot sample of softmax(alpha), alpha (edges, operations). An operation counts if
+    A mask is a one-hot sample of softmax(alpha), alpha (edges, operations), -inf where an edge may
+    not take an operation. An operation counts if
     the loss of images (B, channels, H, W) and labels (B,) has a nonzero gradient on what it
     computed. Returns counts, (cells, edges, operations).
     """
-    framework = DSNAS().bind(supernet.space)
+    log_p = alpha.detach().log_softmax(dim=1)
     counts = torch.zeros(len(supernet.cells), *alpha.shape)
     computed = {}
 
@@ -91,7 +93,7 @@ def count_trained(
             hooks.enter_context(module.register_forward_hook(partial(keep, place)))
         for _ in range(draws):
             computed.clear()
-            mask = framework.mask({"alpha": alpha.detach()}, rng)
+            mask = Mask.sample((log_p + gumbel(log_p, rng)).argmax(dim=1), log_p)
             loss = F.cross_entropy(supernet(images, mask.weight, mask), labels)
             outputs = list(computed.values())
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True) if outputs else ()

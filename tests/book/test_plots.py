@@ -4,7 +4,7 @@ import pytest
 
 from nascore import Run, SearchConfig, SearchSpace, search
 from nascore.book import plots
-from nascore.evidence import NOT_HELD_OUT, ONE_OF_FEWER, TWO, cost_seen, kept_edges, turn
+from nascore.evidence import NOT_HELD_OUT, ONE_OF_FEWER, TWO, kept_edges, measured_cost, turn
 
 SEEDS = 3
 STEPS = [0, 2, 4]  # of two epochs
@@ -137,10 +137,10 @@ def test_growth_has_edges_above_and_the_cost_that_alpha_sees_below(runs):
     assert above.get_xlabel() == "" and below.get_xlabel() == "steps of θ"
     assert [np.allclose(line.get_ydata(), 5) for line in medians(above)] == [True, True]
     first, second = medians(below)
-    assert np.allclose(first.get_ydata(), median(cost_seen, runs))
-    assert np.allclose(second.get_ydata(), median(cost_seen, runs[:2]))
+    assert np.allclose(first.get_ydata(), median(measured_cost, runs))
+    assert np.allclose(second.get_ydata(), median(measured_cost, runs[:2]))
     assert [line.get_color() for line in medians(above)] == [first.get_color(), second.get_color()]
-    later = np.concatenate([cost_seen(run)[1:] for run in runs])
+    later = np.concatenate([measured_cost(run)[1:] for run in runs])
     low, high = below.get_ylim()
     assert low < later.min() < later.max() < high < low + 1.5 * np.ptp(later) + 0.01
 
@@ -149,7 +149,7 @@ def test_edge_by_edge_has_every_edge_above_and_the_cost_below(runs):
     above, below = plots.edge_by_edge(runs).axes
     assert [line.get_label() for line in medians(above)] == EDGES
     (line,) = medians(below)
-    assert np.allclose(line.get_ydata(), median(cost_seen, runs))
+    assert np.allclose(line.get_ydata(), median(measured_cost, runs))
     assert above.get_ylabel() == "p(none)" and below.get_ylabel() == "L − H  [nat]"
 
 
@@ -166,7 +166,7 @@ def test_the_picture_has_each_arm_with_its_edges_its_cost_and_three_wirings(runs
         for arm in (ONE_OF_FEWER, TWO, NOT_HELD_OUT)
         for name, at in (
             ("start", lambda run: 0),
-            ("turn", lambda run: turn(cost_seen(run))),
+            ("turn", lambda run: turn(measured_cost(run))),
             ("end", lambda run: -1),
         )
     ]
@@ -179,7 +179,7 @@ def test_the_picture_has_each_arm_with_its_edges_its_cost_and_three_wirings(runs
         (edges,), (cost,) = medians(ax), medians(under)
         assert edges.get_color() == cost.get_color() and len(ax.lines) == 1 + SEEDS
         assert np.allclose(edges.get_ydata(), median(kept_edges, arms[arm]))
-        assert np.allclose(cost.get_ydata(), median(cost_seen, arms[arm]))
+        assert np.allclose(cost.get_ydata(), median(measured_cost, arms[arm]))
     assert len({medians(ax)[0].get_color() for ax in above}) == 3
 
 
