@@ -12,6 +12,7 @@ from nascore.frameworks.base import framework as framework
 from nascore.frameworks.base import make_framework as make_framework
 from nascore.frameworks.betadarts import BetaDARTS as BetaDARTS
 from nascore.frameworks.darts import DARTS as DARTS
+from nascore.frameworks.darts_pt import DARTSPT as DARTSPT
 from nascore.frameworks.drnas import DrNAS as DrNAS
 from nascore.frameworks.dsnas import DSNAS as DSNAS
 from nascore.frameworks.dsnas_released import ReleasedDSNAS as ReleasedDSNAS

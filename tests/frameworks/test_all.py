@@ -28,9 +28,10 @@ def test_what_is_not_allowed_has_weight_gradient_and_probability_zero(
     assert (seen.cost[:, out] == 0).all()
     for key, p in made.learned.items():
         assert p.grad.isfinite().all() and (p.grad != 0).any(), key
-    gradient = made.learned["alpha"].grad
-    assert (gradient[out] == 0).all()
-    assert (gradient[0] == 0).all()  # only `none` is allowed there: nothing to choose
+    if "alpha" in made.learned:
+        gradient = made.alpha.grad
+        assert (gradient[out] == 0).all()
+        assert (gradient[0] == 0).all()  # only `none` is allowed there: nothing to choose
     probability = made.recorded()["probability"]
     assert probability.shape == out.shape
     assert ((probability >= 0) & (probability <= 1)).all()
@@ -60,7 +61,7 @@ def test_it_learns_on_both_levels(name, level, tiny):
     theta = [p.detach().clone() for p in learner.theta]
     finish(learner)
     for key, p in learner.learned.items():
-        assert p.isfinite().all() and not torch.equal(p, own[key]), key
+        assert p.isfinite().all() and torch.equal(p, own[key]) == config.freeze_alpha, key
     assert all(p.isfinite().all() for p in learner.theta)
     assert any(not torch.equal(p, before) for p, before in zip(learner.theta, theta, strict=True))
     history = learner.history.to_xarray()
@@ -140,7 +141,7 @@ def shapes_of_gamma_gradients():
 def test_a_search_where_only_none_is_left_goes_on(name, tiny):
     allowed = {edge: ["none"] for edge in ("(0,2)", "(1,2)", "(0,3)", "(1,3)", "(2,3)")}
     run = search(tiny.replace(allowed=allowed, framework=name), progress=False)
-    assert np.isfinite(run.history.alpha).all()
+    assert np.isfinite(run.history.probability).all()
     assert (run.active_edges == 0).all()
     cost = run.history.cost_mean.sel(operation="none")
     assert (cost.sel(edge="(0,2)") == 0).all()
@@ -149,11 +150,13 @@ def test_a_search_where_only_none_is_left_goes_on(name, tiny):
 
 
 def test_second_order_is_for_those_that_unroll(name, tiny):
-    settings = dict(framework=name, level="bi", search_examples=64, order=2)
+    settings = dict(framework=name, level="bi", search_examples=64, order=2, freeze_alpha=False)
     if not FRAMEWORKS[name].unrolls:
         with pytest.raises(ConfigError, match=f"order=2 with framework='{name}'"):
             tiny.replace(**settings)
         return
+    if name == "darts-pt":
+        settings["framework_options"] = {"tuning": 0}  # minutes, and nothing to alpha
     second, first = (
         search(tiny.replace(**{**settings, "order": order}), progress=False).history.alpha
         for order in (2, 1)
