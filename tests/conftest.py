@@ -124,7 +124,8 @@ def draw():
 
     def draw(name, space, alpha, seed=0):
         framework = make_framework(name).bind(space)
-        return framework.mask(framework.parameters(alpha, None), stream(seed, "mask"))
+        parameters, state = framework.parameters(alpha, None), framework.state()
+        return framework.mask(parameters, stream(seed, "mask"), state=state)
 
     return draw
 

@@ -4,6 +4,7 @@ Every framework serves both levels: single-level search forms the cost on the ba
 learns from, bi-level search on a batch of the search set.
 """
 
+from nascore.frameworks.asap import ASAP as ASAP
 from nascore.frameworks.base import FRAMEWORKS as FRAMEWORKS
 from nascore.frameworks.base import Context as Context
 from nascore.frameworks.base import Formulas as Formulas
