@@ -156,7 +156,7 @@ def test_square_images_are_as_ever(side, size):
     assert torch.equal(data._resized(images, size), expected)
 
 
-@pytest.mark.parametrize("image_size, shape", [(None, (6, 10)), (5, (3, 5))])
+@pytest.mark.parametrize("image_size, shape", [(None, (6, 10)), (5, (3, 5)), ((8, 9), (8, 9))])
 def test_a_search_on_images_that_are_not_square(monkeypatch, image_size, shape):
     monkeypatch.setattr(DATASETS, "_known", dict(DATASETS._known))
 
