@@ -20,7 +20,6 @@ def soak(
     placed: Annotated[int, typer.Option(help="Kills at a place, at most.")] = 10**6,
     record: Annotated[int, typer.Option(help="Bytes of a record, at most.")] = 10**6,
     checkpoint: Annotated[int, typer.Option(help="Flips in a checkpoint.")] = 1000,
-    unsealed: Annotated[int, typer.Option(help="Flips in a record without its seal.")] = 100,
     sweeps: Annotated[int, typer.Option(help="Sweeps that are killed.")] = 15,
     bad: Annotated[int, typer.Option(help="Bad inputs, at most.")] = 10**6,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what was tried before.")] = False,
@@ -32,7 +31,7 @@ def soak(
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     attacks = [
-        *flips.attacks(record, checkpoint, unsealed, seed),
+        *flips.attacks(record, checkpoint, seed),
         *kills.attacks(kill, placed),
         *orphans.attacks(sweeps),
         *inputs.attacks(bad),

@@ -13,7 +13,6 @@ from nascore.errors import RecordError
 from nascore.runs import checkpoint as checkpoints
 from nascore.runs.algorithm import Search
 from nascore.runs.provenance import Maker
-from nascore.runs.seal import SEALED
 from soak.kills import config, finish
 from soak.trials import Attack, in_a_child
 
@@ -83,26 +82,12 @@ def flips(places: list[int], raw: bytes, read, number: int, chance: random.Rando
         return len(some), [f"bytes {some[0]} to {some[-1]}: {error}"]
 
 
-def flip_without_seal(raw: bytes, number: int, chance: random.Random, folder: Path):
-    """One flip in a record without its seal, as another program writes it: HDF5 has to read it.
-
-    What makes HDF5 wait for ever, or crash, is not silent.
-    """
-    place, path = chance.randrange(len(raw)), folder / "file.nc"
-    work = partial(what_comes_of, raw, [place], chance, path, contents_of_record)
-    try:
-        return 1, in_a_child(work, seconds=20)
-    except RuntimeError:
-        return 1, []
-
-
-def attacks(records: int, checkpoint_flips: int, unsealed: int, seed: int) -> list[Attack]:
-    """Flips of a record, at every byte if there are so many, of a checkpoint, and without a seal.
+def attacks(records: int, checkpoint_flips: int, seed: int) -> list[Attack]:
+    """Flips of a record, at every byte if there are so many, and of a checkpoint.
 
     Arguments:
         records: bytes of the record at most.
         checkpoint_flips: at random bytes.
-        unsealed: the same, in a record without its seal.
     """
     record, checkpoint = files()
     chance = random.Random(seed)
@@ -110,9 +95,7 @@ def attacks(records: int, checkpoint_flips: int, unsealed: int, seed: int) -> li
     some = [chance.randrange(len(checkpoint)) for _ in range(checkpoint_flips)]
     of_record = partial(flips, every, record, contents_of_record)
     of_checkpoint = partial(flips, some, checkpoint, contents_of_checkpoint)
-    without = partial(flip_without_seal, record[:-SEALED])
     return [
         Attack("flips in a record", len(every), of_record),
         Attack("flips in a checkpoint", checkpoint_flips, of_checkpoint),
-        Attack("flips in a record without its seal", unsealed, without),
     ]

@@ -21,7 +21,7 @@ def trials(monkeypatch):
 
 def soak(folder, **most):
     """The soak with so many tries of each attack; others are left out."""
-    attacks = ("kill", "placed", "record", "checkpoint", "unsealed", "sweeps", "bad")
+    attacks = ("kill", "placed", "record", "checkpoint", "sweeps", "bad")
     words = [f"--{name}={most.get(name, 0)}" for name in attacks]
     command = [sys.executable, "-m", "soak", "--folder", str(folder), *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

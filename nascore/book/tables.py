@@ -117,7 +117,9 @@ class VerdictBox:
 
     def _repr_html_(self) -> str:
         claim, config, verdict = self.claim, self.config, self.verdict
-        size = f" at {config.image_size}x{config.image_size}" if config.image_size else ""
+        size = config.image_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        size = f" at {height}x{width}" if size else ""
         cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")
         steps = config.epochs * (config.sizes["train"] // config.batch_size)
         facts = [config.framework, config.dataset + size, cells, f"{steps:,} steps"]
