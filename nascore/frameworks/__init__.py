@@ -25,3 +25,4 @@ from nascore.frameworks.proxylessnas import ProxylessNAS as ProxylessNAS
 from nascore.frameworks.reinforce import REINFORCE as REINFORCE
 from nascore.frameworks.sdarts import SDARTSRS as SDARTSRS
 from nascore.frameworks.snas import SNAS as SNAS
+from nascore.frameworks.spos import SPOS as SPOS

@@ -316,8 +316,8 @@ def test_output_cost_of_a_search_obeys_the_sum_rule(framework, level, order, tin
 
     Float32, means over epochs of numbers of order 1: 1e-5.
     """
-    options = {"tuning": 0} if framework == "darts-pt" else {}
-    config = tiny.replace(framework=framework, framework_options=options, level=level, order=order)
+    quick = {"darts-pt": {"tuning": 0}, "spos": {"generations": 1}}.get(framework, {})
+    config = tiny.replace(framework=framework, framework_options=quick, level=level, order=order)
     run = search(config.replace(search_examples=64), progress=False)
     split = "train" if level == "single" else "search"
     measured = run.history.cell_output_cost.isel(cell=-1).values
