@@ -109,8 +109,8 @@ def sweep(
         if size == 0:
             place, executor, size = nullcontext(search_here(stop)), _ThisThread(), 1
         else:
-            there = scheduler is not None
-            place = cluster(scheduler, resources, slice_seconds) if there else processes(size)
+            remote = scheduler is not None
+            place = cluster(scheduler, resources, slice_seconds) if remote else processes(size)
             executor = ThreadPoolExecutor(size)  # of threads that wait for searches elsewhere
         failed: dict[str, list[str]] = {}  # searches by their error
         running: dict[Future, SearchConfig] = {}
