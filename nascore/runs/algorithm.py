@@ -279,7 +279,7 @@ class Search:
     @torch.no_grad()
     def accuracy(self, mask: Mask, batches: Sequence[Batch]) -> float:
         """Share of right answers under a mask, on images and labels as of ``chunks``."""
-        right = [self.supernet(x, mask.weight, mask).argmax(dim=1) == y for x, y in batches]
+        right = [self.supernet(x, mask.weight.to(x), mask).argmax(dim=1) == y for x, y in batches]
         return torch.cat(right).double().mean().item()
 
     def choose(self) -> Wiring | None:
