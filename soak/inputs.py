@@ -94,14 +94,14 @@ def bad_input(lines: list[list[str]], number: int, chance: random.Random, folder
     if child.exitcode is None:
         child.kill()
         child.join()
-    said, seconds = err.read_text().strip(), time.monotonic() - start
+    message, seconds = err.read_text().strip(), time.monotonic() - start
     wrong = [] if child.exitcode in (1, 2) else [f"exit code {child.exitcode}"]
-    wrong += [] if len(said.splitlines()) == 1 else [f"{len(said.splitlines())} lines"]
-    wrong += ["a traceback"] if "Traceback" in said else []
+    wrong += [] if len(message.splitlines()) == 1 else [f"{len(message.splitlines())} lines"]
+    wrong += ["a traceback"] if "Traceback" in message else []
     wrong += [f"it writes {path.name}" for path in empty.rglob("*") if path.is_file()]
     wrong += [f"{seconds:.0f} s"] if seconds > 10 else []
     shown = " ".join(words).replace(" ".join(TINY), "search")[:100]
-    return 1, [f"{shown!r}: {', '.join(wrong)}: {said[-200:]!r}"] if wrong else []
+    return 1, [f"{shown!r}: {', '.join(wrong)}: {message[-200:]!r}"] if wrong else []
 
 
 def _command(words: list[str], folder: Path, out: Path, err: Path) -> None:

@@ -86,9 +86,9 @@ def wrong_after(configs: list[SearchConfig], folder: Path) -> list[str]:
     except RuntimeError as error:
         return [f"it does not go on: {error}"]
     wrong = [f"{name} is left over" for name in left]
-    for config, found in zip(configs, runs, strict=True):
+    for config, bits in zip(configs, runs, strict=True):
         expected, _ = undisturbed(config)
-        wrong += [f"{name} is another" for name in expected if found.get(name) != expected[name]]
+        wrong += [f"{name} is another" for name in expected if bits.get(name) != expected[name]]
     return wrong
 
 
@@ -164,16 +164,16 @@ def pass_through(arrive: Callable[[str], None]) -> None:
         return seen
 
     @contextmanager
-    def watched(what: str, path: Path) -> Iterator[Path]:
+    def watched(kind: str, path: Path) -> Iterator[Path]:
         with write(path) as part:
-            arrive(f"before a {what} is written")
+            arrive(f"before a {kind} is written")
             yield part
             whole = part.read_bytes()
             part.write_bytes(whole[: len(whole) // 2])
-            arrive(f"in the middle of a {what}")
+            arrive(f"in the middle of a {kind}")
             part.write_bytes(whole)
-            arrive(f"before a {what} is renamed")
-        arrive(f"after a {what} is renamed")
+            arrive(f"before a {kind} is renamed")
+        arrive(f"after a {kind} is renamed")
 
     Search.step = counted
     checkpoints.whole_file = partial(watched, "checkpoint")

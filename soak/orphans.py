@@ -39,16 +39,16 @@ def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int,
     trace, store = folder / "trace", folder / "store"
     trace.mkdir()
     configs = [config("soak.slow:Slow", epochs=40, seed=seed) for seed in range(4)]
-    given = json.dumps([c.model_dump(mode="json") for c in configs])
+    fields = json.dumps([c.model_dump(mode="json") for c in configs])
     script = folder / "script.py"
     script.write_text(SCRIPT)
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with (folder / "said").open("w") as said:
+    with (folder / "output").open("w") as output:
         parent = subprocess.Popen(
-            [sys.executable, str(script), str(store), given],
+            [sys.executable, str(script), str(store), fields],
             env={**os.environ, "PYTHONPATH": paths, TRACE: str(trace)},
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     family = [psutil.Process(parent.pid)]
@@ -61,8 +61,8 @@ def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int,
         left = _alive_after(family, parent, SECONDS[signum])
         count = f"{len(left)} of {len(family)} processes"
         failures = [f"{count} run {SECONDS[signum]:.0f} s after {signum.name}"] if left else []
-        if "Traceback" in (said := (folder / "said").read_text()):
-            failures.append(f"a traceback after {signum.name}: {said[-500:]}")
+        if "Traceback" in (text := (folder / "output").read_text()):
+            failures.append(f"a traceback after {signum.name}: {text[-500:]}")
     finally:
         for process in family:
             if process.is_running():  # psutil knows a number that another process has got by now
