@@ -17,6 +17,7 @@ from nascore.frameworks.darts_pt import DARTSPT as DARTSPT
 from nascore.frameworks.drnas import DrNAS as DrNAS
 from nascore.frameworks.dsnas import DSNAS as DSNAS
 from nascore.frameworks.dsnas_released import ReleasedDSNAS as ReleasedDSNAS
+from nascore.frameworks.enas import ENAS as ENAS
 from nascore.frameworks.fairdarts import FairDARTS as FairDARTS
 from nascore.frameworks.gaea import GAEA as GAEA
 from nascore.frameworks.gdas import GDAS as GDAS

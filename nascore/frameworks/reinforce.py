@@ -41,11 +41,15 @@ class REINFORCE(Framework):
     def state(self) -> dict[str, Tensor]:
         return {"baseline": torch.tensor(torch.nan)}  # no loss seen yet
 
+    def loss(self, context: Context) -> Tensor:
+        """L, whose mean over the samples is minimised, ()."""
+        return context.loss
+
     def cost(self, context: Context) -> Tensor:
-        loss, baseline = context.loss, context.state["baseline"]
+        loss, baseline = self.loss(context), context.state["baseline"]
         return (loss - torch.where(baseline.isnan(), loss, baseline)) * context.mask.weight
 
     def next_state(self, context: Context) -> dict[str, Tensor]:
-        loss, baseline = context.loss, context.state["baseline"]
+        loss, baseline = self.loss(context), context.state["baseline"]
         before = torch.where(baseline.isnan(), loss, baseline)
         return {"baseline": self.decay * before + (1 - self.decay) * loss}
