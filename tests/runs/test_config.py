@@ -96,7 +96,7 @@ def test_bilevel_halves_the_training_set_by_default():
         ),
         (
             {"compile": True},
-            "compile=True with framework='dsnas'.* It is for darts, .*snas",
+            "compile=True with framework='dsnas'.* It is for .*darts",
         ),
         (
             {"order": 2, "framework": "darts", "level": "bi", "compile": True},
