@@ -326,10 +326,10 @@ def evolution(run: Run, epochs: Sequence[int]) -> Figure:
 
 def final_wirings(runs: Sequence[Run]) -> Figure:
     """The wirings that some searches end with."""
-    return _grid([(run, run.config.epochs, f"seed {run.config.seed}") for run in runs], columns=2)
+    return _grid([(run, None, f"seed {run.config.seed}") for run in runs], columns=2)
 
 
-def _grid(wirings: Sequence[tuple[Run, int, str]], columns: int) -> Figure:
+def _grid(wirings: Sequence[tuple[Run, int | None, str]], columns: int) -> Figure:
     columns = min(columns, len(wirings))
     rows = -(-len(wirings) // columns)
     width = 4.7 if columns < 3 else 3.3
@@ -338,7 +338,7 @@ def _grid(wirings: Sequence[tuple[Run, int, str]], columns: int) -> Figure:
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (run, epoch, title) in zip(axes.flat, wirings, strict=False):
-        if run.active_edges.sel(epoch=epoch).isnull():
+        if run.active_edges.sel(epoch=run.last_epoch if epoch is None else epoch).isnull():
             ax.text(0.5, 0.5, "diverged", ha="center")
         else:
             wiring(run, epoch, ax)
@@ -346,14 +346,15 @@ def _grid(wirings: Sequence[tuple[Run, int, str]], columns: int) -> Figure:
     return figure
 
 
-def wiring(run: Run, epoch: int, ax: Axes | None = None) -> Axes:
-    """The wiring after an epoch.
+def wiring(run: Run, epoch: int | None, ax: Axes | None = None) -> Axes:
+    """The wiring after an epoch; None for the final one, which the framework may have chosen.
 
     An edge is as wide as the probability of its most probable operation, which it names; it is
     faint and dashed if that operation is `none`.
     """
+    names = (run.wiring if epoch is None else run.wiring_at(epoch)).operations
+    epoch = run.last_epoch if epoch is None else epoch
     best = run.history.probability.sel(epoch=epoch).max("operation").values
-    names = run.wiring_at(epoch).operations
     pairs = zip(names, best, strict=True)
     looks = [(1.0, True) if name == "none" else (0.5 + 4 * float(p), False) for name, p in pairs]
     ax = _draw(run.config.space, ax, looks, names)
