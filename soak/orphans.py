@@ -16,8 +16,8 @@ from soak.slow import TRACE
 from soak.trials import Attack
 
 ROOT = Path(__file__).parents[1]
-SECONDS = {signal.SIGKILL: 2.0, signal.SIGTERM: 5.0, signal.SIGINT: 5.0}
-"""How long the processes may take to end, by the signal that the sweep's process gets."""
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SECONDS = 5.0  # that the processes may take to write their checkpoints, and to end
 
 SCRIPT = """
 import json, sys
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int, list[str]]:
     """One sweep over four searches with two workers; its own process gets a signal."""
-    signum = list(SECONDS)[number % len(SECONDS)]
+    signum = SIGNALS[number % len(SIGNALS)]
     trace, store = folder / "trace", folder / "store"
     trace.mkdir()
     configs = [config("soak.slow:Slow", epochs=40, seed=seed) for seed in range(4)]
@@ -58,9 +58,9 @@ def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int,
         time.sleep(chance.uniform(0, 2))
         family += family[0].children(recursive=True)
         parent.send_signal(signum)
-        left = _alive_after(family, parent, SECONDS[signum])
+        left = _alive_after(family, parent, SECONDS)
         count = f"{len(left)} of {len(family)} processes"
-        failures = [f"{count} run {SECONDS[signum]:.0f} s after {signum.name}"] if left else []
+        failures = [f"{count} run {SECONDS:.0f} s after {signum.name}"] if left else []
         if "Traceback" in (text := (folder / "output").read_text()):
             failures.append(f"a traceback after {signum.name}: {text[-500:]}")
     finally:
