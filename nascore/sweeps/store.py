@@ -95,11 +95,6 @@ class RunStore:
         with _held(self.path(config).with_suffix(".lock"), wait) as ours:
             yield ours
 
-    def written(self, config: SearchConfig) -> int | None:
-        """When the record of a config was written here, in ns; None if there is none."""
-        with suppress(FileNotFoundError):
-            return self.path(config).stat().st_mtime_ns
-
     def clean(self) -> None:
         """Removes what killed processes left: parts of files, locks, checkpoints beside a record.
 
