@@ -216,8 +216,9 @@ WRONG_CALLS = {
     "build_operation(3)": lambda: build_operation(3, 4),
     "OPERATIONS[3]": lambda: nascore.engine.OPERATIONS[3],
     # evidence
-    "run_experiment(many)": lambda: EXPERIMENTS.run_experiment("picture", seeds=10**8),
-    "run_experiment(store)": lambda: EXPERIMENTS.run_experiment("picture", store=3),
+    "run_experiment(3)": lambda: EXPERIMENTS.run_experiment(3),
+    "run_experiment(store)": lambda: EXPERIMENTS.run_experiment({}, store=3),
+    "configs_of(many)": lambda: EXPERIMENTS.configs_of("picture", "smoke", seeds=10**8),
     "configs_of(profile)": lambda: EXPERIMENTS.configs_of("picture", []),
     "experiment(seeds=3)": lambda: EXPERIMENTS.experiment({}, seeds=3),
     "claim('X')": lambda: EXPERIMENTS.claim("X")(len),

@@ -3,16 +3,14 @@
 import logging
 import os
 import re
-import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 import nbformat
-from jupyter_client import AsyncKernelManager
+import psutil
 from nbclient.exceptions import DeadKernelError
 
 from nascore import errors
@@ -22,23 +20,11 @@ PART = ".part.ipynb"
 """How a copy's name ends while its notebook is executed."""
 
 
-class Kernel(AsyncKernelManager):
-    """A notebook's kernel. It ends by itself, within a second or so, when this process is gone."""
-
-    started: ClassVar[WeakSet] = WeakSet()
-
-    def __init__(self, **settings: Any):
-        super().__init__(**settings)
-        self.started.add(self)
-
-
 def kill_kernels() -> None:
-    """Kills every kernel of this process with what it started; their notebooks fail at once."""
-    for kernel in list(Kernel.started):
-        process = getattr(kernel.provisioner, "process", None)
-        if process is not None and process.poll() is None:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.killpg(process.pid, signal.SIGKILL)
+    """Kills every process that this one has started: the notebooks of its kernels fail at once."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            process.kill()
 
 
 class CellError(RuntimeError):
@@ -73,7 +59,6 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
             cwd=str(notebook.parent),
             progress_bar=False,
             kernel_name="python3",
-            kernel_manager_class=Kernel,
             coalesce_streams=True,  # a progress bar as a terminal shows it in the end
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )

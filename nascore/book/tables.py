@@ -10,6 +10,7 @@ import pandas
 
 from nascore.evidence.claims import Arms, Claim
 from nascore.evidence.verdicts import CLAIMS, Verdict, in_order, judge
+from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
 
 RUNS = "nascore_runs"
@@ -103,7 +104,7 @@ class VerdictBox:
 
     Arguments:
         claim: its name.
-        arms: the runs of its experiment.
+        arms: the runs of its experiment; empty if it needs none.
         profile: of the page; `smoke` decides nothing.
         arm: whose config is shown, by default that of the first one.
     """
@@ -112,27 +113,29 @@ class VerdictBox:
         self.claim = CLAIMS[claim]
         self.evidence = self.claim.measure(arms)
         self.verdict = judge(self.claim, self.evidence)
-        self.config = arms[arm or next(iter(arms))][0].config
+        self.setting = _setting(arms[arm or next(iter(arms))][0].config) if arms else []
         self.profile = profile
 
     def _repr_html_(self) -> str:
-        claim, config, verdict = self.claim, self.config, self.verdict
-        size = config.image_size
-        height, width = size if isinstance(size, tuple) else (size, size)
-        size = f" at {height}x{width}" if size else ""
-        cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")
-        steps = config.epochs * (config.sizes["train"] // config.batch_size)
-        facts = [config.framework, config.dataset + size, cells, f"{steps:,} steps"]
+        claim, verdict = self.claim, self.verdict
         word, numbers = verdict.verdict, _numbers(verdict)
         if self.profile == "smoke":
             word, numbers = "no verdict", "profile smoke only shows that everything runs"
         who = "The paper says" if claim.family == "book" and claim.id[0] in "PA" else "We say"
         lines = {who: claim.says, "We see": verdict.why, "Why": claim.because}
         body = "".join(f"<p><b>{k}.</b> {html.escape(v)}</p>" for k, v in lines.items() if v)
-        setting = html.escape(" · ".join([*facts, f"{verdict.n} seeds"]))
+        setting = html.escape(" · ".join([*self.setting, f"{verdict.n} seeds"]))
         word = f'<strong class="{_css(word)}">{claim.id}: {word}</strong>'
         setting += f"<br>{html.escape(numbers)}"
         return f'<div class="verdict-box"><p>{word}</p><p>{setting}</p>{body}</div>'
+
+
+def _setting(config: SearchConfig) -> list[str]:
+    size = config.image_size
+    size = f" at {'x'.join(map(str, np.broadcast_to(size, 2)))}" if size else ""
+    cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")
+    steps = config.epochs * (config.sizes["train"] // config.batch_size)
+    return [config.framework, config.dataset + size, cells, f"{steps:,} steps"]
 
 
 def _css(verdict: str) -> str:

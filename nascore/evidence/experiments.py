@@ -254,25 +254,21 @@ def searches(
 
 @checked
 def run_experiment(
-    configs: Configs | str,
-    profile: str = "laptop",
+    configs: Configs,
     *,
     store: RunStore | str | Path = "runs",
     workers: int = 2,
     progress: bool = True,
-    **selection: Any,
 ) -> dict[str, list[Run]]:
-    """Runs an experiment, or loads what the store or the book has of it.
+    """Runs the searches of an experiment, or loads those that the store or the book has.
 
     Returns the runs of each arm, by seed.
 
     Arguments:
-        configs: what ``configs_of`` returns; or its first argument, followed by its others.
+        configs: as from ``configs_of``.
         store: where records are kept. With a folder, those that come with the book are found, too.
         workers: processes at a time.
     """
-    if isinstance(configs, str):
-        configs = configs_of(configs, profile, **selection)
     runs = iter(sweep(flat(configs), store=open_store(store), workers=workers, progress=progress))
     return {arm: [next(runs) for _ in several] for arm, several in configs.items()}
 

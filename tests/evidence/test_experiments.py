@@ -171,7 +171,8 @@ SHORT = "training_opportunity"  # two arms of one cell
 
 def run_short(store, **arguments):
     """Its searches of a second, here."""
-    return run_experiment(SHORT, "smoke", store=store, workers=0, progress=False, **arguments)
+    configs = configs_of(SHORT, "smoke", **arguments)
+    return run_experiment(configs, store=store, workers=0, progress=False)
 
 
 @pytest.mark.slow
@@ -222,14 +223,14 @@ def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("pictur",), "unknown experiment 'pictur'. Did you mean 'picture'"),
+        (("pictur", "laptop"), "unknown experiment 'pictur'. Did you mean 'picture'"),
         (("picture", "labtop"), "unknown profile 'labtop'. Did you mean 'laptop'"),
-        (("no_module_has_this_name:mine",), "no module 'no_module_has_this_name'"),
+        (("no_module_has_this_name:mine", "laptop"), "no module 'no_module_has_this_name'"),
     ],
 )
 def test_unknown_names(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        run_experiment(*arguments)
+        configs_of(*arguments)
 
 
 def test_searches_leave_out_experiments_without_the_profile():
@@ -243,9 +244,9 @@ def test_searches_leave_out_experiments_without_the_profile():
 
 def test_impossible_settings():
     with pytest.raises(ConfigError, match="seeds=0"):
-        run_experiment("picture", seeds=0)
+        configs_of("picture", "laptop", seeds=0)
     with pytest.raises(ConfigError, match="unknown config field 'epoch'"):
-        run_experiment("picture", changes={"epoch": 3})
+        configs_of("picture", "laptop", changes={"epoch": 3})
 
 
 TINY = {"dataset": "synthetic", "train_examples": 96, "cells": 1, "channels": 4, "epochs": 1}
@@ -270,9 +271,8 @@ def own(monkeypatch):
 def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatch):
     (tmp_path / "own_experiments.py").write_text(MINE % TINY)
     monkeypatch.syspath_prepend(tmp_path)
-    runs = run_experiment(
-        "own_experiments:mine", "smoke", store=tmp_path / "r", workers=0, progress=False
-    )
+    arms = configs_of("own_experiments:mine", "smoke")
+    runs = run_experiment(arms, store=tmp_path / "r", workers=0, progress=False)
     assert {arm: [run.config.seed for run in there] for arm, there in runs.items()} == {
         "one cell": [0, 1],
         "two cells": [0, 1],
@@ -281,7 +281,7 @@ def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatc
     assert configs_of("mine", "smoke") == configs_of("own_experiments:mine", "smoke")
     assert load_experiment("mine", "published", RunStore(tmp_path / "r")) is None
     with pytest.raises(ConfigError, match="unknown profile 'laptop'.* Allowed: smoke"):
-        run_experiment("mine", "laptop")
+        configs_of("mine", "laptop")
     with pytest.raises(ConfigError, match="plain': decorate it with @experiment"):
         configs_of("own_experiments:plain", "smoke")
 
