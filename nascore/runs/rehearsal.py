@@ -5,6 +5,7 @@ from torch import Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.random import own_global_randomness
+from nascore.engine.space import Wiring
 from nascore.errors import ConfigError
 from nascore.frameworks.base import LEARNERS
 from nascore.plugins import failure
@@ -13,7 +14,7 @@ from nascore.runs.config import SearchConfig
 
 
 def rehearse(config: SearchConfig) -> None:
-    """Runs two epochs of one step each, the first and the last, on four small random images.
+    """Runs the first and the last epoch, of one step each, and the choice on four random images.
 
     Raises ConfigError: which of the framework's methods fails, and on which line; or what is wrong
     with what it returns.
@@ -40,6 +41,8 @@ def rehearse(config: SearchConfig) -> None:
                 search.epochs_done = epoch - 1
                 check(search)
                 search.epoch()
+            if not isinstance(wiring := search.choose(), Wiring | None):
+                raise ConfigError(f"choose returns {type(wiring).__name__}, not a Wiring.")
     except ConfigError as error:
         raise ConfigError(f"framework {name}: {error}") from None
     except Exception as error:  # a framework of one's own is any code

@@ -34,8 +34,12 @@ def test_the_choice_is_the_wiring_and_is_recorded(chooser, tiny, tmp_path):
     assert Run.load(run.save(tmp_path / "run.nc")).wiring == run.wiring
 
 
-def test_a_finished_search_chooses_the_same_again(chooser, tiny, tmp_path):
-    config, file = tiny.replace(framework=chooser), tmp_path / "checkpoint"
+@pytest.mark.parametrize("kind", ["chooser", "darts-pt"])
+def test_a_finished_search_chooses_the_same_again(kind, chooser, tiny, tmp_path):
+    """Also by random numbers, and after steps of theta on random crops."""
+    config = tiny.replace(framework=chooser if kind == "chooser" else "darts-pt", augment=True)
+    config = config.replace(framework_options={} if kind == "chooser" else {"tuning": 1})
+    file = tmp_path / "checkpoint"
     chosen = [search(config, progress=False, checkpoint=file).chosen for _ in range(3)]
     assert len(set(chosen)) == 1 and chosen[0] is not None
     assert search(config.replace(seed=1), progress=False).chosen != chosen[0]

@@ -51,6 +51,14 @@ MISTAKES = {
         {"draw": lambda self, context: context.alpha.softmax(dim=1)},
         "draw returns Tensor, not a Mask",
     ),
+    "a choice that is no wiring": (
+        {"choose": lambda self, search, batches: ["none"] * 5},
+        "choose returns list, not a Wiring",
+    ),
+    "a slip in the choice": (
+        {"choose": lambda self, search, batches: search.acuracy()},
+        "fails, line .*: AttributeError: 'Search'",
+    ),
     "old signature": (
         {"draw": lambda self, alpha, generator: None},
         "fails, TypeError: .*generator",
