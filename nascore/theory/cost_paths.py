@@ -24,7 +24,6 @@ class PathSplit:
 
     Arguments:
         space: the nodes and edges.
-        mask: the draw of Z that it was measured for.
         incoming: sum of Z dL/dZ on the edges into a node, (cells, intermediate nodes).
         output: <dL/dx_j by the output edge, x_j>, (cells, intermediate nodes); 0 for a node that is
             no output.
@@ -32,32 +31,25 @@ class PathSplit:
     """
 
     space: SearchSpace
-    mask: Mask
     incoming: Tensor
     output: Tensor
     through: Tensor
 
     def path(self, edge: Edge | str, operation: str | None = None) -> Tensor:
-        """The cost that one edge, such as (2, 3) or "(2,3)", passes to its source, (cells,).
+        """The cost that an edge, such as (2, 3) or "(2,3)", passes to its source, (cells,).
 
-        Raises ConfigError if there is no such edge or operation, or if the operation is left out
-        in a dense mask, where a path is not defined by its edges alone.
+        By one operation, or by all that run. Raises ConfigError if there is no such edge or
+        operation.
         """
-        edge = parse_edge(edge)
-        name = f"edge {edge_name(edge)}"
-        if edge not in self.space.edges:
-            own = " ".join(map(edge_name, self.space.edges))
-            raise ConfigError(f"{name} is not one of this cell's edges: {own}.")
-        e = self.space.edges.index(edge)
-        running = [self.space.operations[k] for k in self.mask.running(self.space)[e]]
-        if operation is None and self.mask.one_hot:
-            (operation,) = running
+        names = [edge_name(e) for e in self.space.edges]
+        if (name := edge_name(parse_edge(edge))) not in names:
+            raise ConfigError(unknown("edge", name, names))
+        by_operation = self.through[:, names.index(name)]
         if operation is None:
-            shared = f"the mask is dense: {len(running)} operations share {name}"
-            raise ConfigError(f"{shared}. Name one of them: {', '.join(running)}.")
-        if operation not in running:
-            raise ConfigError(f"{name}: {unknown('running operation', operation, running)}")
-        return self.through[:, e, self.space.operations.index(operation)]
+            return by_operation.sum(dim=1)
+        if operation not in self.space.operations:
+            raise ConfigError(unknown("operation", operation, self.space.operations))
+        return by_operation[:, self.space.operations.index(operation)]
 
 
 def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor) -> PathSplit:
@@ -101,4 +93,4 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
         for row, x, gradient in zip(output, outputs, gradients[len(readers) :], strict=True):
             per_channel = (gradient * x).sum(dim=(0, 2, 3))  # (C * output nodes,)
             row[where] = per_channel.view(len(where), -1).sum(dim=1)
-    return PathSplit(space, mask, incoming, output, through)
+    return PathSplit(space, incoming, output, through)
