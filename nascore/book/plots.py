@@ -75,8 +75,9 @@ def over_steps(
     """
     ax = ax or plt.gca()
     config = runs[0].config
-    steps = np.arange(config.epochs + 1) * (config.sizes["train"] // config.batch_size)
-    values = pandas.DataFrame({n: np.asarray(measure(run)) for n, run in enumerate(runs)}, steps)
+    series = {n: pandas.Series(np.asarray(measure(run))) for n, run in enumerate(runs)}
+    values = pandas.DataFrame(series)  # NaN where a search has stopped early
+    values.index *= config.sizes["train"] // config.batch_size
     values = values.rolling(smooth, center=True, min_periods=1).mean()  # (epochs + 1, seeds)
     (line,) = ax.plot(values.median(axis=1), label=label, lw=2.2, **style)
     if len(runs) > 1:

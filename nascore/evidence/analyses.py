@@ -20,7 +20,7 @@ def mean_cost(run: Run, share: float | None) -> xr.DataArray:
     Arguments:
         share: of the epochs, the last ones, in which each step counts once; None is epoch 0.
     """
-    last = run.config.epochs + 1
+    last = run.history.sizes["epoch"]
     epochs = slice(0, 1) if share is None else slice(last - max(1, round(share * (last - 1))), last)
     history = run.history.isel(epoch=epochs)
     steps = history.cost_count.sum("epoch")

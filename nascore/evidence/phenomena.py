@@ -40,13 +40,13 @@ def regrown_edges(run: Run) -> float:
 
 def regrown_in_reverse(run: Run) -> float:
     """R': the same if the updates of alpha had come in reversed order."""
-    return regrown(reordered(alpha_of(run), np.arange(run.config.epochs)[::-1]))
+    return regrown(reordered(alpha_of(run), np.arange(run.history.sizes["epoch"] - 1)[::-1]))
 
 
 def regrown_in_any_order(run: Run) -> float:
     """The same if they had come in an order that is drawn by the seed."""
     rng = np.random.default_rng(stream_seed(run.config.seed, "shuffle"))
-    return regrown(reordered(alpha_of(run), rng.permutation(run.config.epochs)))
+    return regrown(reordered(alpha_of(run), rng.permutation(run.history.sizes["epoch"] - 1)))
 
 
 def dropped_edges(run: Run) -> float:

@@ -20,6 +20,7 @@ from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch, unrolled_cost
 from nascore.errors import ConfigError, checked
 from nascore.frameworks.base import LEARNERS, Context
+from nascore.frameworks.dartsplus import ends_early
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS, load_splits
 from nascore.runs.datasets import DATASETS
@@ -132,6 +133,17 @@ class Search:
     def steps(self) -> int:
         """Steps of an epoch."""
         return len(self.splits["train"]) // self.config.batch_size
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last epoch is over, or the config's rule has ended the search early."""
+        rule = self.config.stop_at_skips, self.config.stop_when_stable
+        if self.epochs_done == self.config.epochs or rule == (None, None):
+            return self.epochs_done == self.config.epochs
+        probability = self.history.arrays["probability"][: self.epochs_done + 1]
+        modules = self.supernet.operations()
+        learnable = sorted({k for (*_, k), module in modules if [*module.parameters()]})
+        return ends_early(probability, self.space.operations, learnable, *rule)
 
     def batch(self, split: str = "train") -> Batch:
         """The next batch to learn from: images (B, channels, H, W) and labels (B,)."""

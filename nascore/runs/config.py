@@ -114,6 +114,12 @@ class SearchConfig(BaseModel):
     )
 
     epochs: _up_to(10**6) = _field(150, "Passes over the training set.")
+    stop_at_skips: PositiveInt | None = _field(
+        None, "End early once so many edges would be a skip connection, as in DARTS+: 2."
+    )
+    stop_when_stable: PositiveInt | None = _field(
+        None, "End early once so many epochs left the ranking of learnable operations as it was."
+    )
     batch_size: _up_to(10**6, least=2) = _field(96, "Examples in a batch.")
     lr: PositiveFloat = _field(0.025, "Learning rate of theta (SGD), at the start.")
     lr_min: NonNegativeFloat = _field(0.001, "Learning rate of theta at the end of the cosine.")

@@ -39,7 +39,9 @@ def search(
 ) -> Run:
     """Searches a wiring.
 
-    A search that meets a NaN ends there, and its record stays NaN from that epoch on.
+    A search that meets a NaN ends there, and its record stays NaN from that epoch on. One that its
+    config ends early, by ``stop_at_skips`` or ``stop_when_stable``, is whole: its last epoch is its
+    record's last.
 
     Arguments:
         config: every setting.
@@ -80,7 +82,10 @@ def search(
         stop = stop or contexts.enter_context(stop_on_signals())
         wiring = _finish(one, maker, progress, checkpoint, stop)
         chosen = None if wiring is None else str(wiring)
-        return Run(config, one.history.to_xarray(), maker.provenance(), chosen)
+        history = one.history.to_xarray()
+        if one.ended:
+            history = history.isel(epoch=slice(one.epochs_done + 1))
+        return Run(config, history, maker.provenance(), chosen)
 
 
 def _finish(
@@ -113,7 +118,8 @@ def _finish(
         save_or_stop()
 
     with bar:
-        for epoch in range(one.epochs_done + 1, epochs + 1):
+        while not one.ended:
+            epoch = one.epochs_done + 1
             bar.set_description(f"epoch {epoch}/{epochs}")
             one.epoch(tick)
             loss, cost, active = one.history.latest(epoch, one.alpha_split)
@@ -121,7 +127,7 @@ def _finish(
             bar.set_postfix_str(f"loss {loss:.3f}, L-H {cost:+.3f}, {edges}")
             if math.isnan(loss + active):
                 return None
-            save_or_stop(last=epoch == epochs)
+            save_or_stop(last=one.ended)
         return one.choose()
 
 

@@ -54,7 +54,7 @@ class Run:
         """The wiring that was chosen; without a choice, the most probable one at the end."""
         if self.chosen is not None:
             return Wiring.from_text(self.config.space, self.chosen)
-        return self.wiring_at(self.config.epochs)
+        return self.wiring_at(self._end)
 
     @checked
     def wiring_at(self, epoch: int) -> Wiring:
@@ -63,8 +63,8 @@ class Run:
         In an exact tie, as before any learning with uniform masks, `none` comes last.
         Raises RecordError if alpha has diverged by then.
         """
-        if not 0 <= epoch <= self.config.epochs:
-            raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {self.config.epochs}.")
+        if not 0 <= epoch <= self._end:
+            raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {self._end}.")
         probability = self.history.probability.sel(epoch=epoch)
         if probability.isnull().any():
             raise RecordError(f"run {self.config.hash} has no wiring at epoch {epoch}: diverged.")
@@ -79,8 +79,14 @@ class Run:
 
     @property
     def last_epoch(self) -> int:
-        """The epoch in which the search ended: before the config's last one if it met a NaN."""
+        """The epoch in which the search ended: before the config's last one if it met a NaN, or if
+        the config told it to stop early."""
         return int(np.isfinite(self.history.seconds.values).sum()) - 1
+
+    @property
+    def _end(self) -> int:
+        """The last epoch of the history."""
+        return self.history.sizes["epoch"] - 1
 
     @cached_property
     def none_probability(self) -> xr.DataArray:
@@ -124,7 +130,7 @@ class Run:
         split = "train" if self.config.level == "single" else "search"
         curves = (self.mean_loss, self.output_cost, self.accuracy)
         columns = [curve.sel(split=split).values for curve in curves]
-        for n in np.unique(np.linspace(0, self.config.epochs, 6).round().astype(int)):
+        for n in np.unique(np.linspace(0, self._end, 6).round().astype(int)):
             loss, cost, accuracy = (column[n] for column in columns)
             active = f"{self.active_edges.values[n]:12.0f}"
             lines.append(f"  {n:5d}  {loss:6.3f}  {cost:+6.3f}  {accuracy:8.3f}  {active}")
@@ -197,6 +203,7 @@ def _read_config(file: h5py.File) -> SearchConfig:
 def _read_history(file: h5py.File, config: SearchConfig) -> xr.Dataset:
     """The history of an open record, with what its framework recorded besides VARIABLES."""
     history = History(config.space, epochs=config.epochs, cells=config.cells)
+    history.coordinates["epoch"] = file["epoch"][()]  # fewer, if the search stopped early
     for name in VARIABLES:
         history.arrays[name] = file[name][()]
     dataset = history.to_xarray()
