@@ -339,7 +339,7 @@ def _grid(wirings: Sequence[tuple[Run, int | None, str]], columns: int) -> Figur
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (run, epoch, title) in zip(axes.flat, wirings, strict=False):
-        if run.active_edges.sel(epoch=run.last_epoch if epoch is None else epoch).isnull():
+        if run.active_edges[-1 if epoch is None else epoch].isnull():
             ax.text(0.5, 0.5, "diverged", ha="center")
         else:
             wiring(run, epoch, ax)
