@@ -81,7 +81,7 @@ def test_on_a_cluster_no_folder_is_shared_and_the_bits_are_the_same(traced, clus
     """Slices are short here, so that every search goes there and back with its checkpoint."""
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
     address, store = cluster.scheduler_address, RunStore(tmp_path / "store")
-    runs = sweep(configs, store=store, scheduler=address, slice_seconds=1, progress=False)
+    runs = sweep(configs, store=store, scheduler=address, slice_seconds=2, progress=False)
     assert len({pid for pid, seed in traced.trace() if seed == 0}) > 1  # several slices
     there = traced.trace()
     assert same_as_here(runs)
@@ -94,7 +94,7 @@ def test_on_a_cluster_no_folder_is_shared_and_the_bits_are_the_same(traced, clus
 def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_for):
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
     sweeping = traced.start(
-        configs, scheduler=cluster.scheduler_address, slice_seconds=1, store=tmp_path
+        configs, scheduler=cluster.scheduler_address, slice_seconds=2, store=tmp_path
     )
     wait_for(lambda: list(tmp_path.glob("*.checkpoint")))
 
@@ -107,7 +107,7 @@ def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_f
     searching, worker = wait_for(family)
     worker.kill()
     wait_for(lambda: not searching.is_running())
-    _, said = sweeping.communicate(timeout=300)
+    _, said = sweeping.communicate(timeout=600)
     assert sweeping.returncode == 0, said
     steps = len(traced.trace())
     assert same_as_here(sweep(configs, store=tmp_path, progress=False))
@@ -120,7 +120,7 @@ def test_a_scheduler_that_is_gone_ends_the_sweep_which_goes_on_later(
 ):
     scheduler, _ = dask("scheduler"), dask("worker", "--no-nanny", "--nthreads", "2")
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
-    sweeping = traced.start(configs, scheduler=dask.address, slice_seconds=1, store=tmp_path)
+    sweeping = traced.start(configs, scheduler=dask.address, slice_seconds=2, store=tmp_path)
     wait_for(lambda: len(list(tmp_path.glob("*.checkpoint"))) == 2)
     scheduler.kill()
     said = sweeping.communicate(timeout=60)[1]
@@ -135,7 +135,7 @@ def test_a_scheduler_that_is_gone_ends_the_sweep_which_goes_on_later(
 def test_an_interrupted_client_goes_on_from_its_store(traced, cluster, tmp_path, wait_for):
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
     sweeping = traced.start(
-        configs, scheduler=cluster.scheduler_address, slice_seconds=1, store=tmp_path
+        configs, scheduler=cluster.scheduler_address, slice_seconds=2, store=tmp_path
     )
     wait_for(lambda: len(list(tmp_path.glob("*.checkpoint"))) == 2)
     sweeping.send_signal(signal.SIGINT)
@@ -177,7 +177,7 @@ def test_searches_go_where_the_resources_are(traced, dask, tmp_path, wait_for):
     pid = wait_for(traced.trace)[0][0]
     assert psutil.Process(pid).ppid() == having.pid
     assert psutil.Process(without.pid).children() == []
-    sweeping.communicate(timeout=300)
+    sweeping.communicate(timeout=600)
     assert sweeping.returncode == 0
 
 
