@@ -20,7 +20,7 @@ import torch
 from cases import CASES
 from measure import process
 
-from nascore.runs.provenance import maker
+from nascore.runs.provenance import Maker
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 def machine(device: torch.device) -> dict:
     """The device, and the versions of what runs on it."""
-    known = maker(device)
+    (known,) = Maker(device).parts()
     wanted = ("nascore", "commit", "torch", "python", "system", "device")
     return {**{name: known[name] for name in wanted}, "cores": os.cpu_count()}
 
