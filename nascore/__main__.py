@@ -69,10 +69,10 @@ def _search(
 
     The options below --option are the fields of SearchConfig. "none" switches off what may be None.
     """
-    given = {name: _value(name, text) for name, text in fields.items() if text is not None}
+    settings = {name: _value(name, text) for name, text in fields.items() if text is not None}
     if option:
-        given["framework_options"] = _settings("--option", option)
-    config = SearchConfig(**given)
+        settings["framework_options"] = _settings("--option", option)
+    config = SearchConfig(**settings)
     from nascore.runs.loop import search
     from nascore.sweeps.parallel import advance
     from nascore.sweeps.store import RunStore
@@ -169,8 +169,8 @@ def sweep(
     configs = searches(profile, names, seeds, changes)
     if store is None:
         try:
-            own = "book/records" if profile == "published" else "notebooks/runs"
-            store = project_root() / own
+            folder = "book/records" if profile == "published" else "notebooks/runs"
+            store = project_root() / folder
         except ConfigError:
             store = Path("runs")
     resources = _settings("--resource", resource)
@@ -276,7 +276,7 @@ def pages(
         typer.echo(path)
 
 
-MENDABLE = (ConfigError, DataError, RecordError, OSError, MemoryError, RuntimeError)
+USER_ERRORS = (ConfigError, DataError, RecordError, OSError, MemoryError, RuntimeError)
 """Errors of the user or of the machine. Any other one is a mistake of ours, with its traceback."""
 
 
@@ -296,7 +296,7 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # the command line itself is wrong
             _fail(f"Error: {error.format_message()}", 2)
-        if not isinstance(error, MENDABLE):
+        if not isinstance(error, USER_ERRORS):
             raise
         if isinstance(error, SweepError):  # a line for each search that failed
             typer.echo(f"Error: {error}", err=True)

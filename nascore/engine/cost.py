@@ -44,8 +44,10 @@ def pull_back(score: Tensor, cost: Tensor, parameters: Sequence[Tensor]) -> tupl
     if score.requires_grad:
         gradients = torch.autograd.grad(score, parameters, grad_outputs=cost, allow_unused=True)
     if all(gradient is None for gradient in gradients):
-        what = "the score does not depend on alpha, so no cost can reach it"
-        raise ConfigError(f"{what}. Compute it from alpha, without detach() or no_grad().")
+        raise ConfigError(
+            "the score does not depend on alpha, so no cost can reach it. "
+            "Compute it from alpha, without detach() or no_grad()."
+        )
     return tuple(
         torch.zeros_like(parameter) if gradient is None else gradient
         for parameter, gradient in zip(parameters, gradients, strict=True)

@@ -90,7 +90,7 @@ def _build(registry: Registry, name: str, channels: int, *norm: Norm) -> nn.Modu
 def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
     """Raises ConfigError unless a plug-in makes what keeps a shape. Random draws leave no trace."""
     x = torch.ones(2, channels, 8, 8)
-    given = f"an input of shape {tuple(x.shape)}"
+    an_input = f"an input of shape {tuple(x.shape)}"
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             module = plugin(channels, *norm)
@@ -99,12 +99,12 @@ def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
         raise
     except Exception as error:  # the plug-in is any code
         why = failure(plugin, error)
-        raise ConfigError(f"{what} fails for channels={channels} and {given}: {why}") from error
+        raise ConfigError(f"{what} fails for channels={channels} and {an_input}: {why}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{what} makes no torch.nn.Module, but {module!r}.")
     if getattr(y, "shape", None) != x.shape:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise ConfigError(f"{what} makes {shape} of {given}: it must keep the shape.")
+        raise ConfigError(f"{what} makes {shape} of {an_input}: it must keep the shape.")
 
 
 class Weighted(nn.Module):

@@ -220,13 +220,13 @@ class Wiring:
         >>> Wiring.from_text(SearchSpace.simplified(), "(0,1) skip_connect").active_edges
         ((0, 1),)
         """
-        given = {}
+        chosen = {}
         for part in filter(str.strip, text.split(";")):
             edge, _, name = part.strip().rpartition(" ")
-            given[parse_edge(edge)] = name
-        for edge in set(given) - set(space.edges):
+            chosen[parse_edge(edge)] = name
+        for edge in set(chosen) - set(space.edges):
             raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges.")
-        return cls(space, tuple(given.get(edge, "none") for edge in space.edges))
+        return cls(space, tuple(chosen.get(edge, "none") for edge in space.edges))
 
     def to_graph(self) -> "networkx.DiGraph":
         """All nodes of the cell and its active edges, with ``operation`` on each edge."""

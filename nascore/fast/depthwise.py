@@ -1,6 +1,6 @@
 """Depthwise convolutions on a CPU, where torch's gradients of wide and dilated kernels are slow.
 
-The same function as torch's, in another order of sums; benchmarks/README.md says what it gains.
+The same function as torch's, in another order of sums; the page on speed says what it gains.
 """
 
 import torch

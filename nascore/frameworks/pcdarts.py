@@ -87,5 +87,5 @@ def build_partial(name: str, channels: int, norm: str, share: int) -> nn.Module:
             raise ConfigError(f"give a number that {share} divides, or another share.")
         return Partial(build_operation(name, channels // share, norm), share)
     except ConfigError as error:
-        what = f"channels={channels} for operations on 1/{share} of them"
-        raise ConfigError(f"{what}: {error}") from None
+        part = f"channels={channels} for operations on 1/{share} of them"
+        raise ConfigError(f"{part}: {error}") from None

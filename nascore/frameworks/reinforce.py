@@ -4,14 +4,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from nascore.engine.mask import Mask
-from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, framework
+from nascore.frameworks.dsnas import DSNAS
 
 
 @framework("reinforce")
-class REINFORCE(Framework):
-    """Discrete, with a global reward: the same loss meets the score on every edge.
+class REINFORCE(DSNAS):
+    """DSNAS with a global reward: the same loss meets the score on every edge.
 
     dE[L]/dalpha = E[(L - b) dlog p(Z)/dalpha] for any b that the present mask has no part in. Here
     b starts as the first loss and then follows: b <- decay b + (1 - decay) L after each step.
@@ -32,11 +31,6 @@ class REINFORCE(Framework):
         gradient="(L - b) (delta_km - p_m), k the sampled one, b a moving average of L",
         source="Zoph and Le, 2017 (arXiv:1611.01578)",
     )
-
-    def draw(self, context: Context) -> Mask:
-        """A one-hot sample Z of p = softmax(alpha) and s = log p, each (edges, operations)."""
-        score = context.alpha.log_softmax(dim=1)
-        return Mask.sample((score.detach() + gumbel(score, context.generator)).argmax(dim=1), score)
 
     def state(self) -> dict[str, Tensor]:
         return {"baseline": torch.tensor(torch.nan)}  # no loss seen yet

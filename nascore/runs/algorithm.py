@@ -143,6 +143,9 @@ class Search:
         probability = self.history.arrays["probability"][: self.epochs_done + 1]
         modules = self.supernet.operations()
         learnable = sorted({k for (*_, k), module in modules if [*module.parameters()]})
+        if self.config.stop_when_stable and not learnable:
+            value = f"stop_when_stable={self.config.stop_when_stable}"
+            raise ConfigError(f"{value}: no operation has weights, so there is nothing to rank.")
         return ends_early(probability, self.space.operations, learnable, *rule)
 
     def batch(self, split: str = "train") -> Batch:

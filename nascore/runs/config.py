@@ -343,6 +343,9 @@ def _mistakes(config: SearchConfig) -> Iterator[str]:
     if config.lr_min > config.lr:
         yield f"lr_min={config.lr_min} is above lr={config.lr}: the rate only falls."
 
+    if config.stop_at_skips and "skip_connect" not in config.operations:
+        yield f"stop_at_skips={config.stop_at_skips} without skip_connect among the operations."
+
     held_out = config.level == "bi" and config.search_set == "held out"
     for name in ("search_set", "search_order") if config.level == "single" else ():
         if name in config.changes:

@@ -54,7 +54,8 @@ def search(
         stop: is asked after every step; the search stops once it says True. None listens to Ctrl-C
             and SIGTERM.
 
-    On a CPU, the process keeps the memory that the search has freed.
+    On a CPU, the process keeps the memory that the search has freed. Searches in threads of one
+    process take turns, for they share the global random streams.
 
     Returns the run. Raises ConfigError, DataError or RecordError before any work starts,
     MemoryError if memory runs out, and Interrupted if it is told to stop: then the checkpoint holds

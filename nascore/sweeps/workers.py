@@ -175,7 +175,7 @@ def cluster(
                 raise SweepError(message) from None
             if run is not None:
                 return run
-            if after == before:  # it has met a NaN, and no more of it is kept
+            if after == before:  # a slice that is too short for a checkpoint
                 seconds = math.inf
             else:
                 with whole_file(checkpoint) as part:

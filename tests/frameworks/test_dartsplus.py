@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nascore import Run, search
-from nascore.errors import Interrupted
+from nascore.errors import ConfigError, Interrupted
 from nascore.frameworks.dartsplus import ends_early
 
 NAMES = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
@@ -103,3 +103,11 @@ def test_a_search_ends_in_the_epoch_that_meets_the_rule(settings, rule, tiny, wh
 def test_a_config_without_a_rule_has_the_address_that_it_had(tiny):
     assert "stop" not in tiny.address
     assert "stop_at_skips" in tiny.replace(stop_at_skips=2).address
+
+
+def test_a_rule_that_could_do_nothing_is_refused(tiny):
+    with pytest.raises(ConfigError, match="stop_at_skips=2 without skip_connect"):
+        tiny.replace(stop_at_skips=2, operations=["none", "sep_conv_3x3"])
+    pools = tiny.replace(stop_when_stable=2, operations=["none", "skip_connect", "max_pool_3x3"])
+    with pytest.raises(ConfigError, match="stop_when_stable=2: no operation has weights"):
+        search(pools, progress=False)
