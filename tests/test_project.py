@@ -33,10 +33,38 @@ def test_one_address_of_the_repository():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     url = config["repository"]["url"]
     assert project["urls"]["Repository"] == url
-    for path in (ROOT / "README.md", *NOTEBOOKS):
+    for path in (ROOT / "README.md", ROOT / "CITATION.cff", *NOTEBOOKS):
         found = re.findall(r"https://github\.com/[\w.-]+/[\w.-]+", path.read_text())
         examples = {"https://github.com/you/fork"}
         assert {address.removesuffix(".git") for address in found} - examples == {url}
+
+
+def test_one_version_and_licence():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changes = re.findall(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert citation["version"] == changes[0] == project["version"]
+    assert citation["license"] == project["license"] == "MIT"
+    assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2009.01272"
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_runs_targets_of_the_makefile(path):
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    steps = [
+        step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]
+    ]
+    made = [step["run"].split()[1] for step in steps if step.get("run", "").startswith("make ")]
+    assert made and set(made) <= set(targets)
+
+
+def test_the_oldest_python_is_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    assert f">={jobs['test']['strategy']['matrix']['python'][0]}" == project["requires-python"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
