@@ -18,7 +18,7 @@ TEST := $(RUN) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorde
 .PHONY: book test quick long soak lint format repository clean
 
 book: $(READY)
-	$(RUN) -m nascore book --profile $(PROFILE)
+	$(RUN) -m book.builder build --profile $(PROFILE)
 
 test: $(READY)
 	$(TEST) -m "not long"

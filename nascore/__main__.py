@@ -1,11 +1,10 @@
-"""The command line: python -m nascore search, show, sweep, runs, book."""
+"""The command line: python -m nascore search, show, sweep, runs, judge."""
 
 import inspect
 import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,10 @@ import typer
 from nascore.errors import (
     ConfigError,
     DataError,
-    Interrupted,
     RecordError,
     SweepError,
     one_line,
     shown,
-    unknown,
 )
 from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable_file, project_root
@@ -71,7 +68,7 @@ def _search(
     """
     settings = {name: _value(name, text) for name, text in fields.items() if text is not None}
     if option:
-        settings["framework_options"] = _settings("--option", option)
+        settings["framework_options"] = parse_settings("--option", option)
     config = SearchConfig(**settings)
     from nascore.runs.loop import search
     from nascore.sweeps.parallel import advance
@@ -113,7 +110,7 @@ def _json(text: str) -> Any:
         return text
 
 
-def _settings(
+def parse_settings(
     flag: str,
     texts: list[str] | None,
     value: Callable[[str, str], Any] = lambda name, text: _json(text),
@@ -165,7 +162,7 @@ def sweep(
     from nascore.sweeps.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
-    changes = _settings("--set", set_, _value)
+    changes = parse_settings("--set", set_, _value)
     configs = searches(profile, names, seeds, changes)
     if store is None:
         try:
@@ -173,7 +170,7 @@ def sweep(
             store = project_root() / folder
         except ConfigError:
             store = Path("runs")
-    resources = _settings("--resource", resource)
+    resources = parse_settings("--resource", resource)
     sweep(
         configs,
         store=store,
@@ -236,58 +233,18 @@ def _folders(store: Path | None) -> list[Path]:
     return [Path(os.path.relpath(folder)) for folder in folders if folder.exists()]
 
 
-@app.command()
-def book(
-    profile: Profile = "laptop",
-    only: Annotated[list[str] | None, typer.Option(help="Only this notebook; repeatable.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A parameter of the notebooks, name=value; repeatable."),
-    ] = None,
-) -> None:
-    """Executes the notebooks and builds the book."""
-    from nascore.book.build import build_book
-
-    if profile not in PROFILES:
-        raise ConfigError(unknown("profile", profile, PROFILES))
-    parameters = _settings("--set", set_)
-    for number in (signal.SIGINT, signal.SIGTERM):  # until this process ends
-        signal.signal(number, _interrupt_book)
-    start = time.perf_counter()
-    page = build_book(project_root(), profile, only or (), parameters)
-    minutes, seconds = divmod(round(time.perf_counter() - start), 60)
-    typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
-
-
-def _interrupt_book(signum: int, frame: object) -> NoReturn:
-    kept = "Searches that have ended are kept: the same command goes on from there."
-    raise Interrupted(f"Interrupted. {kept}", signum)
-
-
-@app.command()
-def pages(
-    picture: Annotated[bool, typer.Option("--picture", help="Also its figure.")] = False,
-) -> None:
-    """Writes what README and book take from claims, profiles and the book's records."""
-    from nascore.book.pages import draw_picture, write_pages
-
-    root = project_root()
-    for path in write_pages(root) + [draw_picture(root)] * picture:
-        typer.echo(path)
-
-
 USER_ERRORS = (ConfigError, DataError, RecordError, OSError, MemoryError, RuntimeError)
 """Errors of the user or of the machine. Any other one is a mistake of ours, with its traceback."""
 
 
-def main() -> None:
-    """Runs a command. What the user can mend is one line, and the exit code 2.
+def main(app: typer.Typer = app, program: str = "python -m nascore") -> None:
+    """Runs a command of an app. What the user can mend is one line, and the exit code 2.
 
     What a signal stopped ends in one line, too, and in 128 + the number of the signal.
     """
     command = typer.main.get_command(app)
     try:
-        with command.make_context("python -m nascore", sys.argv[1:] or ["--help"]) as context:
+        with command.make_context(program, sys.argv[1:] or ["--help"]) as context:
             command.invoke(context)
     except typer.Exit as done:
         sys.exit(done.exit_code)

@@ -14,8 +14,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from book.builder.build import book_notebooks
 from nascore import RunStore
-from nascore.book.build import book_notebooks
 from nascore.evidence.experiments import EXPERIMENTS, configs_of, flat, searches
 from nascore.evidence.verdicts import CLAIMS, in_order, scorecard, verdicts
 
@@ -66,7 +66,7 @@ def site(tmp_path_factory):
     ignore = shutil.ignore_patterns("_executed", "runs", ".ipynb_checkpoints", "__pycache__")
     for name in ("book", "notebooks", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
-    command = [sys.executable, "-m", "nascore", "book", "--profile", "smoke"]
+    command = [sys.executable, "-m", "book.builder", "build", "--profile", "smoke"]
     result = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
     assert "The book is built" in result.stdout

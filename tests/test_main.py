@@ -1,8 +1,6 @@
 """The command line."""
 
-import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,10 +107,6 @@ def test_lists_and_json(run_command, capsys, tmp_path):
         (["search", "--epochs", "many"], "epochs='many': input should be a valid integer"),
         (["search", "--output-nodes", "2,a"], "output_nodes.1='a': input should be"),
         (["show", "nothing.nc"], "no such file"),
-        (["book", "--profile", "labtop"], "Did you mean 'laptop'"),
-        (["book"], "no _config.yml"),
-        (["book", "--set", "lr"], "write it like --set lr=0.1"),
-        (["pages"], "no _config.yml"),
         (["runs"], "runs: No such file or directory. Give a folder of records."),
     ],
 )
@@ -120,72 +114,6 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
     assert run_command(*words) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("lr=-1", "growing.ipynb: lr=-1 is no PositiveFloat|None: input should be greater than 0."),
-        ("lr=1e999", "growing.ipynb: lr=inf is no"),
-        ("lr=", "growing.ipynb: lr='' is no"),
-        (f"lr={'[' * 100_000}", "growing.ipynb: lr='[[["),
-        ("=3", "growing.ipynb: unknown parameter ''"),
-        ("lr", "--set 'lr': write it like --set lr=0.1"),
-        ("framework=dart", "growing.ipynb: unknown framework 'dart'. Did you mean 'darts'?"),
-    ],
-    ids=lambda text: text[:12],
-)
-def test_a_bad_value_of_set_is_one_line_before_any_work(
-    run_command, capsys, monkeypatch, text, message
-):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("nascore.book.build.sweep", lambda *a, **k: pytest.fail("a search"))
-    monkeypatch.setattr("nascore.book.build.execute", lambda *a, **k: pytest.fail("a kernel"))
-    assert run_command("book", "--only", "growing", "--set", text) == 2
-    output = capsys.readouterr()
-    assert output.err.startswith(f"Error: {message}") and output.err.count("\n") == 1
-    assert output.out == ""
-
-
-def test_a_parameter_is_given_once(run_command, capsys):
-    assert run_command("book", "--set", "lr=1", "--set", "lr=2") == 2
-    assert "--set lr=1 --set lr=2: give each name once" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["book", "pages"])
-def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch, tmp_path, command):
-    for name in ("_config.yml", "_toc.yml"):
-        (tmp_path / name).touch()
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "book/page")
-
-    for work in ("build.build_book", "pages.write_pages"):
-        monkeypatch.setattr(f"nascore.book.{work}", full)
-    assert run_command(command) == 2
-    error = capsys.readouterr().err
-    assert error == "Error: [Errno 28] No space left on device: 'book/page'\n"
-
-
-def test_book_passes_parameters_on(run_command, monkeypatch, tmp_path):
-    from nascore.book import build as bookbuild
-
-    for name in ("_config.yml", "_toc.yml"):
-        (tmp_path / name).touch()
-    given = []
-    monkeypatch.setattr(bookbuild, "build_book", lambda *a: given.append(a) or tmp_path)
-    words = [
-        "--profile",
-        "smoke",
-        "--only",
-        "growing",
-        "--set",
-        "lr=0.1",
-        "--set",
-        "framework=snas",
-    ]
-    assert run_command("book", *words) == 0
-    assert given == [(tmp_path, "smoke", ["growing"], {"lr": 0.1, "framework": "snas"})]
 
 
 def test_help_needs_no_torch():

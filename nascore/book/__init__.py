@@ -1,4 +1,4 @@
-"""The book: figures and tables, executing notebooks, building pages."""
+"""The figures and tables of the book."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,8 @@
-"""Tables as HTML: verdicts, the runs behind a page, the execution record, the scorecard."""
+"""Tables as HTML: verdicts, the runs behind a page, the scorecard."""
 
 import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas
 
@@ -41,9 +39,9 @@ class RunTable:
         )
         columns = {name: _listed for name in ("seeds", "config hashes")}
         columns["seconds"] = lambda seconds: round(seconds.sum())
-        columns |= {name: _distinct for name in ("nascore", "torch", "device")}
+        columns |= {name: distinct for name in ("nascore", "torch", "device")}
         table = runs.groupby("arm", sort=False).agg(columns).reset_index()
-        shown = {"text/plain": f"{len(runs)} runs", "text/html": _html(table)}
+        shown = {"text/plain": f"{len(runs)} runs", "text/html": to_html(table)}
         return shown, {RUNS: self.rows}
 
 
@@ -51,50 +49,12 @@ def _listed(values: pandas.Series) -> str:
     return ", ".join(map(str, values))
 
 
-def _distinct(values: pandas.Series) -> str:
+def distinct(values: pandas.Series) -> str:
     return ", ".join(sorted(set(map(str, values))))
 
 
-def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
-    """Writes the tables of the page "Execution record" from executed notebooks."""
-    notebooks, rows = [], []
-    for path in copies:
-        executed, name = nbformat.read(path, as_version=4), path.stem.replace("_", " ")
-        outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-        used = [row for o in outputs for row in o.get("metadata", {}).get(RUNS, [])]
-        rows += [{**row, "used in": f"{name}: {row['arm']}"} for row in used]
-        papermill = executed.metadata.papermill
-        notebooks.append(
-            {
-                "notebook": name,
-                "profile": papermill.parameters.get("profile", ""),
-                "seconds": round(papermill.duration),
-                "executed": papermill.start_time[:16].replace("T", " "),
-                "runs": len(used),
-            }
-        )
-    versions = ["nascore", "commit", "torch", "python", "system", "device"]
-    columns = ["hash", "used in", "wall_seconds", "peak_memory_mib", "config", *versions]
-    runs = pandas.DataFrame(rows, columns=columns)
-    made = {"what": versions, "value": [_distinct(runs[name]) for name in versions]}
-    used_in = runs.groupby("hash", sort=False)["used in"].agg("; ".join)
-    runs = runs.drop_duplicates("hash").set_index("hash").assign(**{"used in": used_in})
-    config = [", ".join(f"{n}={v!r}" for n, v in changes.items()) for changes in runs.config]
-    names = {"wall_seconds": "seconds", "peak_memory_mib": "MiB"}
-    runs = runs.assign(config=config).round({"wall_seconds": 1}).rename(columns=names)
-    shown = ["hash", "used in", "seconds", "MiB", "commit", "config"]
-    tables = {
-        "Notebooks": pandas.DataFrame(notebooks),
-        "Versions and device": pandas.DataFrame(made),
-        "Runs": runs.reset_index()[shown],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "execution_record.md"
-    path.write_text("".join(f"## {title}\n\n{_html(t)}\n\n" for title, t in tables.items()))
-    return path
-
-
-def _html(table: pandas.DataFrame) -> str:
+def to_html(table: pandas.DataFrame) -> str:
+    """A table of the book, whatever the width of its cells."""
     with pandas.option_context("display.max_colwidth", None):
         return table.to_html(classes="record", index=False, border=0)
 

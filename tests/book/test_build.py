@@ -13,9 +13,9 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
+from book.builder import build as bookbuild
+from book.builder.execute import CellError
 from nascore import folders
-from nascore.book import build as bookbuild
-from nascore.book.execute import CellError
 from nascore.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def book_command(root):
     """Starts the command; the package is the one that is tested."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "nascore", "book", "--only", "page", "--set", "lr=2.5"],
+        [sys.executable, "-m", "book.builder", "build", "--only", "page", "--set", "lr=2.5"],
         cwd=root,
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,

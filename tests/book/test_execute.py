@@ -7,7 +7,7 @@ import pytest
 from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from nascore.book.execute import CellError, execute
+from book.builder.execute import CellError, execute
 
 PARAMETERS = 'profile = "smoke"  # type: Profile'
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}

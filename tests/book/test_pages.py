@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from nascore.book import pages
+from book.builder import pages
 from nascore.errors import ConfigError
 from nascore.evidence import CLAIMS, Evidence, claim
 
@@ -25,7 +25,7 @@ def project(tmp_path):
 
 
 def test_the_committed_pages_are_what_the_code_writes():
-    """Otherwise run `python -m nascore pages`."""
+    """Otherwise run `python -m book.builder pages`."""
     for path, text in pages.pages(ROOT).items():
         assert path.read_text() == text, path.name
 

@@ -6,8 +6,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from nascore.book.build import book_notebooks
-from nascore.book.parameters import check_parameters, parameter_types
+from book.builder.build import book_notebooks
+from book.builder.parameters import check_parameters, parameter_types
 from nascore.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from book.builder.execution_record import write_execution_record
 from nascore import Run, search
-from nascore.book.tables import RunTable, VerdictBox, scorecard_table, write_execution_record
+from nascore.book.tables import RunTable, VerdictBox, scorecard_table
 from nascore.evidence import CLAIMS, Evidence, claim, judge
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from nascore.book.execute import PART, CellError, execute, kill_kernels
-from nascore.book.parameters import check_parameters
-from nascore.book.tables import write_execution_record
+from book.builder.execute import PART, CellError, execute, kill_kernels
+from book.builder.execution_record import write_execution_record
+from book.builder.parameters import check_parameters
 from nascore.errors import ConfigError, unknown
 from nascore.evidence.experiments import searches
 from nascore.folders import ensure_writable, shipped_records

@@ -1,0 +1,1 @@
+"""Builds the book: executes its notebooks, writes what its pages take from records, runs Sphinx."""
