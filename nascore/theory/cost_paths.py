@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nascore.engine.mask import Mask
-from nascore.engine.space import Edge, SearchSpace, edge_name, parse_edge
+from nascore.engine.space import Edge, SearchSpace, parse_edge
 from nascore.engine.supernet import Supernet
-from nascore.errors import ConfigError, unknown
 
 
 @dataclass(frozen=True)
@@ -35,21 +34,9 @@ class PathSplit:
     output: Tensor
     through: Tensor
 
-    def path(self, edge: Edge | str, operation: str | None = None) -> Tensor:
-        """The cost that an edge, such as (2, 3) or "(2,3)", passes to its source, (cells,).
-
-        By one operation, or by all that run. Raises ConfigError if there is no such edge or
-        operation.
-        """
-        names = [edge_name(e) for e in self.space.edges]
-        if (name := edge_name(parse_edge(edge))) not in names:
-            raise ConfigError(unknown("edge", name, names))
-        by_operation = self.through[:, names.index(name)]
-        if operation is None:
-            return by_operation.sum(dim=1)
-        if operation not in self.space.operations:
-            raise ConfigError(unknown("operation", operation, self.space.operations))
-        return by_operation[:, self.space.operations.index(operation)]
+    def path(self, edge: Edge | str) -> Tensor:
+        """The cost that an edge, such as (2, 3) or "(2,3)", passes to its source, (cells,)."""
+        return self.through[:, self.space.edges.index(parse_edge(edge))].sum(dim=1)
 
 
 def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor) -> PathSplit:
@@ -60,8 +47,8 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
     Images (B, channels, H, W), labels (B,).
     """
     z, space = mask.per_cell(len(supernet.cells)), supernet.space
-    readers: dict[tuple[int, int, int], Tensor] = {}  # what each operation reads, by its place
-    outputs: list[Tensor] = []  # of each cell
+    readers = {}  # what each operation reads, by its place: (cell, edge, operation)
+    outputs = []  # of each cell
 
     def read(place, module, inputs):
         if not torch.is_grad_enabled():  # a gradient-only operation teaches its source nothing
@@ -86,8 +73,7 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
             through[place] = (gradient * x).sum()
         cost = (mask.weight * slope).sum(dim=2)  # (cells, edges)
         incoming = cost.new_zeros(len(cost), space.nodes)
-        for e, (_, j) in enumerate(space.edges):
-            incoming[:, j - space.inputs] += cost[:, e]
+        incoming.index_add_(1, torch.tensor([j - space.inputs for _, j in space.edges]), cost)
         output = torch.zeros_like(incoming)
         where = [j - space.inputs for j in space.output_nodes]
         for row, x, gradient in zip(output, outputs, gradients[len(readers) :], strict=True):

@@ -26,18 +26,14 @@ DEPTHS = (1, 2, 3)
 
 
 def learning_time(a: float, depth: int, strength: float, start: float) -> float:
-    """The time at which a chain of D = depth layers has learned a mode up to ``a``.
+    """The time at which a chain of D = depth layers has learned a mode from ``start`` up to ``a``.
 
-    Raises ConfigError for another depth, or a start that is not below the strength.
-
-    Arguments:
-        a: strength reached, from ``start`` up to, not including, ``strength``.
-        strength: singular value s of the target.
-        start: initial strength of the mode, above 0 (for depth 1, also 0).
+    The strength s is the singular value of the target; ``a`` is below it. Raises ConfigError for a
+    depth that is not in DEPTHS, or a start that is not between 0 and the strength.
     """
     if depth not in DEPTHS:
         raise ConfigError(f"depth={depth}: the closed form is written out for {DEPTHS}.")
-    if not (0 < start or (start == 0 and depth == 1)) or start >= strength:
+    if not 0 < start < strength:
         pair = f"start={start} with strength={strength}"
         raise ConfigError(f"{pair}: a mode starts above 0 and below its strength.")
     s = strength
@@ -59,8 +55,6 @@ def learning_curve(times: Sequence[float], depth: int, strength: float, start: f
     """The strength a(t) of a mode at some times: ``learning_time``, inverted."""
 
     def at(time: float) -> float:
-        if time <= 0:
-            return start
         end = strength * (1 - 1e-15)
         if learning_time(end, depth, strength, start) <= time:
             return strength
@@ -74,12 +68,9 @@ def train_chain(
 ) -> np.ndarray:
     """Trains linear chains of square matrices, one for each generator, and watches their modes.
 
-    Returns the strengths of the modes, (steps + 1, chains, modes).
-
-    Arguments:
-        strengths: singular values of the target, whose singular vectors are drawn at random.
-        start: initial strength of every mode.
-        lr: learning rate. Gradient descent follows the closed form up to an error of its order.
+    The target has these strengths as singular values, and random singular vectors; every mode
+    starts with the strength ``start``. Gradient descent follows the closed form up to an error of
+    the order of lr. Returns the strengths of the modes, (steps + 1, chains, modes).
     """
     frames = _frames(len(strengths), depth + 1, *rngs)
     layers = [_layer(left, right, start ** (1 / depth)) for right, left in pairwise(frames)]
@@ -125,10 +116,10 @@ def train_pair(
     """Trains a wide and a deep path to the same node, as in the simplified cell, made linear.
 
     Node 1 is ``a x``, node 2 is ``b x + c (node 1)``, and the output ``v (node 2)``: edges (0,1),
-    (0,2), (1,2) and the output edge of node 2. The paths are 3-2-0 and 3-2-1-0.
+    (0,2), (1,2) and the output edge of node 2. The paths are 3-2-0 and 3-2-1-0. Every mode starts
+    with the weight ``start`` in each of the four matrices; the rest is as for ``train_chain``.
 
-    Returns the weights `a`, `b`, `c`, `v` mode by mode, each (steps + 1, modes). Arguments as for
-    ``train_chain``; ``start`` is the initial weight of every mode in each of the four matrices.
+    Returns the weights `a`, `b`, `c`, `v` mode by mode, each (steps + 1, modes).
     """
     x, node1, node2, y = _frames(len(strengths), 4, rng)
     ends = {"a": (node1, x), "b": (node2, x), "c": (node2, node1), "v": (y, node2)}

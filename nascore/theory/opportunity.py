@@ -21,8 +21,6 @@ from nascore.engine.space import SearchSpace
 from nascore.engine.supernet import Supernet
 from nascore.errors import ConfigError
 
-LARGEST = 20  # most edges for which all patterns of active edges are listed: a million of them
-
 
 def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int = 1) -> np.ndarray:
     """The exact probability that each operation receives a gradient, (cells, edges, operations).
@@ -32,19 +30,13 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
         P(i, j, k) = p_k(i, j) P(node i is reached) P(node j leads on to the output),
 
     where the two events rest on different edges. An earlier cell must also be read by a later one
-    that leads on. The probabilities are summed over all patterns of active edges. `none` has 0:
-    there is nothing to train.
+    that leads on. The probabilities p, (edges, operations), are summed over all patterns of active
+    edges. `none` has 0: there is nothing to train.
 
-    Arguments:
-        probability: of each operation on each edge, (edges, operations).
-        cells: number of cells in a row.
-
-    Raises ConfigError for a cell with more than LARGEST edges.
+    Raises ConfigError for a cell with more than 20 edges: these have a million patterns.
     """
-    if len(space.edges) > LARGEST:
-        raise ConfigError(
-            f"{len(space.edges)} edges: all patterns are listed only up to {LARGEST}."
-        )
+    if len(space.edges) > 20:
+        raise ConfigError(f"{len(space.edges)} edges: all patterns are listed only up to 20.")
     probability = np.where(np.array(space.operations) == "none", 0.0, probability)
     some = probability.sum(axis=1)  # P(the edge is active), (edges,)
     active = np.array(list(product([False, True], repeat=len(space.edges))))  # (patterns, edges)
@@ -77,9 +69,8 @@ def count_trained(
     """In how many of so many sampled masks each operation did receive a gradient.
 
     A mask is a one-hot sample of softmax(alpha), alpha (edges, operations), -inf where an edge may
-    not take an operation. An operation counts if
-    the loss of images (B, channels, H, W) and labels (B,) has a nonzero gradient on what it
-    computed. Returns counts, (cells, edges, operations).
+    not take an operation. An operation counts if the loss of images (B, channels, H, W) and labels
+    (B,) has a nonzero gradient on what it computed. Returns counts, (cells, edges, operations).
     """
     log_p = alpha.detach().log_softmax(dim=1)
     counts = torch.zeros(len(supernet.cells), *alpha.shape)

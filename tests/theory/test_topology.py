@@ -3,15 +3,7 @@ import numpy as np
 import pytest
 
 from nascore import SearchSpace, Wiring
-from nascore.theory.topology import (
-    FAMILIES,
-    chance,
-    depth,
-    intermediate_edges,
-    mean_path_length,
-    random_wirings,
-    width,
-)
+from nascore.theory.topology import chance, depth, intermediate_edges, mean_path_length, width
 
 MINIMAL, NORMAL = SearchSpace.minimal(), SearchSpace.normal()
 
@@ -79,20 +71,3 @@ def test_chance_is_every_wiring_with_as_many_edges():
     assert len(chance(three, depth)) == 364
     removed = SearchSpace(allowed={"(2,3)": ["none"]})
     assert len(chance(Wiring.from_text(removed, "(0,2) skip_connect; (0,3) none"), depth)) == 4
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("space", [MINIMAL, NORMAL], ids=["minimal", "normal"])
-def test_random_wirings(family, space):
-    for edges in range(len(space.edges) + 1):
-        wirings = random_wirings(space, edges, family, 5, seed=3)
-        assert [len(wiring.active_edges) for wiring in wirings] == [edges] * 5
-        assert wirings == random_wirings(space, edges, family, 5, seed=3)
-    drawn = random_wirings(space, 3, family, 200)
-    assert len(set(drawn)) >= 3
-
-
-def test_erdos_renyi_agrees_with_all_wirings():
-    drawn = [depth(w) for w in random_wirings(MINIMAL, 3, "Erdos-Renyi", 2000)]
-    exact = chance(random_wirings(MINIMAL, 3, "Erdos-Renyi", 1)[0], depth).mean()
-    assert np.mean(drawn) == pytest.approx(exact, abs=4 * 0.5 / np.sqrt(2000))
