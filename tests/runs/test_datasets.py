@@ -4,21 +4,15 @@ import importlib
 import io
 import linecache
 import pickle
-import socket
 import struct
 import sys
 import tarfile
-import warnings
+import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from nascore import RunStore, SearchConfig, search, sweep
@@ -38,234 +32,105 @@ def registered(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A data folder of the test's own, and no copy of a dataset anywhere else."""
+    """A data folder of the test's own, no copy of a dataset anywhere else, and no network."""
     monkeypatch.setenv("NASCORE_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("NASCORE_MIRROR", raising=False)
     monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:1/"])
+    for kind in (CIFAR10, CIFAR100):
+        monkeypatch.setattr(kind, "url", "http://127.0.0.1:1/")
     return tmp_path
 
 
-def idx(array):
-    head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.astype(np.uint8).tobytes()
-
-
-def images_and_labels(n=20):
-    generator = np.random.default_rng(0)
-    return generator.integers(0, 256, (n, 28, 28)), generator.integers(0, 10, n)
-
-
-def write_fashion_mnist(folder, suffix=".gz"):
-    """Twenty images and labels, whose MD5 sums are those that ``small`` expects."""
+def write_fashion_mnist(folder, suffix=""):
+    """Twenty images and labels as IDX files, in torchvision's four files; returns them."""
     folder.mkdir(parents=True)
-    images, labels = images_and_labels()
-    for name, array in zip(datasets.FASHION_MNIST, (images, labels), strict=True):
-        raw = idx(array)
-        (folder / (name + suffix)).write_bytes(gzip.compress(raw) if suffix else raw)
+    generator = np.random.default_rng(0)
+    images, labels = generator.integers(0, 256, (20, 28, 28)), generator.integers(0, 10, 20)
+    for part in ("train", "t10k"):
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            shape = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            raw = shape + array.astype(np.uint8).tobytes()
+            path = folder / f"{part}-{name}-ubyte{suffix}"
+            path.write_bytes(gzip.compress(raw) if suffix else raw)
     return images, labels
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Fashion-MNIST with twenty images."""
-    sums = [hashlib.md5(idx(array)).hexdigest() for array in images_and_labels()]
-    names = zip(datasets.FASHION_MNIST, sums, strict=True)
-    monkeypatch.setattr(datasets, "FASHION_MNIST", dict(names))
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("where", ["data/FashionMNIST/raw", "debian"])
-@pytest.mark.usefixtures("small")
-def test_fashion_mnist_on_disk_and_one_changed_pixel(folder, where, suffix):
-    """The shape is as it should be, and nothing but the MD5 sum tells."""
+def test_fashion_mnist_on_disk(folder, where):
+    suffix = ".gz" if where == "debian" else ""
     images, labels = write_fashion_mnist(folder / where, suffix)
     read_images, read_labels = DATASETS["fashion-mnist"].read()
     assert (read_images[:, 0] == images).all() and (read_labels == labels).all()
     with pytest.raises(DataError, match=r"images of shape \(20, 1, 28, 28\) instead of"):
         DATASETS["fashion-mnist"].load()
-    images[3, 14, 14] ^= 1
     path = folder / where / f"train-images-idx3-ubyte{suffix}"
-    path.write_bytes(gzip.compress(idx(images)) if suffix else idx(images))
-    with pytest.raises(DataError, match=f"{path} is damaged: .* MD5 sum .*Delete it"):
-        DATASETS["fashion-mnist"].read()
-
-
-@pytest.mark.usefixtures("small")
-def test_the_data_folder_comes_first(folder):
-    write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw")
-    (folder / "debian").mkdir()
-    for name in datasets.FASHION_MNIST:
-        (folder / "debian" / name).touch()
-    assert len(DATASETS["fashion-mnist"].read()[0]) == 20
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"not gzip at all", lambda raw: b""]
-)
-def test_a_damaged_file_is_named_and_not_half_read(folder, damage):
-    write_fashion_mnist(folder / "debian")
-    path = folder / "debian" / "train-images-idx3-ubyte.gz"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is damaged.*Delete it"):
-        DATASETS["fashion-mnist"].read()
+    raw = path.read_bytes()
+    for damaged in (raw[: len(raw) // 2], b"not an image at all", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="cannot be read|instead of") as error:
+            DATASETS["fashion-mnist"].load()
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's package of Fashion-MNIST is not here")
-def test_debians_files_have_the_sums_of_the_originals(monkeypatch):
+def test_debians_fashion_mnist(monkeypatch):
     monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", DEBIAN)
     images, labels = DATASETS["fashion-mnist"].load()
     assert images.shape == (60_000, 1, 28, 28) and labels.bincount().tolist() == [6000] * 10
+    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+    assert digest == "1f243a60b4b748a44c48b9a6f6907be2a08bee3e4e226f0e86fbde8e147b745a"
 
 
-@pytest.fixture
-def mirror(folder, small, monkeypatch):
-    """A host of Fashion-MNIST: its address, its folder, and what was asked for.
-
-    Its first answer is wrong.
-    """
-    asked = []
-
-    class Handler(SimpleHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            if len(asked) == 1:
-                return self.send_error(503)
-            return super().do_GET()
-
-        def log_message(self, *args):
-            pass
-
-    write_fashion_mnist(folder / "mirror")
-    sums = [
-        (path.name, hashlib.md5(path.read_bytes()).hexdigest())
-        for path in (folder / "mirror").iterdir()
-    ]
+def test_an_archive_in_the_folder_is_unpacked(folder, monkeypatch):
+    images, _ = write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw", ".gz")
+    archives = (folder / "data").rglob("*.gz")
+    sums = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in archives]
     monkeypatch.setattr(FashionMNIST, "resources", sums)
-    handler = partial(Handler, directory=folder / "mirror")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setenv("NASCORE_MIRROR", address)
-        yield SimpleNamespace(folder=folder / "mirror", asked=asked)
-        server.shutdown()
+    assert (DATASETS["fashion-mnist"].read()[0][:, 0] == images).all()
 
 
-def test_a_download_is_tried_again_and_not_made_twice(mirror, monkeypatch):
-    """By two at once, who then have the same files."""
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_two_at_once_download_once(folder, monkeypatch):
+    downloads = []
+
+    def download(self):
+        if not self._check_exists():
+            downloads.append(self)
+            time.sleep(0.2)
+            write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw")
+
+    monkeypatch.setattr(FashionMNIST, "download", download)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda name: DATASETS[name].read(), ["fashion-mnist"] * 2)
-    assert (first[0] == second[0]).all() and len(first[0]) == 20
-    assert len(mirror.asked) == len(datasets.FASHION_MNIST) + 1
-
-
-def test_a_download_with_a_wrong_sum_leaves_nothing(mirror, folder, monkeypatch):
-    monkeypatch.setattr(datasets, "RETRIES", 0)
-    monkeypatch.setenv("NASCORE_MIRROR", str(mirror.folder))  # a local folder will do
-    path = mirror.folder / "train-labels-idx1-ubyte.gz"
-    raw = path.read_bytes()
-    path.write_bytes(raw[:-1])
-    with pytest.raises(DataError, match=rf"cannot download .*{path.name}.*does not match.*MIRROR"):
-        DATASETS["fashion-mnist"].read()
-    kept = {path.name for path in (folder / "data").rglob("*") if path.is_file()}
-    assert kept == {".lock", "train-images-idx3-ubyte.gz"}
-    path.write_bytes(raw)
-    assert len(DATASETS["fashion-mnist"].read()[1]) == 20 and not mirror.asked
-
-
-def entries(folder):
-    return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
-
-
-@pytest.mark.usefixtures("small")
-def test_nothing_is_written_where_everything_is_there(folder, monkeypatch):
-    """A folder that may only be read will do."""
-    write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw", "")
-    write_cifar(folder / "mirror", CIFAR10, monkeypatch)
-    with tarfile.open(folder / "mirror" / CIFAR10.filename) as tar:
-        tar.extractall(folder / "data", filter="data")
-    before = entries(folder / "data")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision and pickle disagree about an align flag
-        for name in ("fashion-mnist", "cifar10"):
-            DATASETS[name].read()
-    assert entries(folder / "data") == before
+    assert (first[0] == second[0]).all() and len(first[0]) == 20 and len(downloads) == 1
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
-def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch, name):
-    write_fashion_mnist(folder / "data" / "FashionMNIST" / "raw")
-
-    def refuse(*args, **named):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(datasets.Path, "read_bytes", refuse)
-    monkeypatch.setattr(CIFAR10, "__init__", refuse)
-    with pytest.raises(DataError, match=f"{folder}/data.*Permission denied"):
-        DATASETS[name].read()
+def test_without_a_network_it_says_what_to_do(folder, name):
+    with pytest.raises(DataError, match="refused.*elsewhere, and set NASCORE_DATA to") as error:
+        DATASETS[name].load()
+    assert "\n" not in str(error.value) and str(folder / "data") in str(error.value)
 
 
-def test_a_home_that_is_nobodys_is_named(monkeypatch):
-    monkeypatch.setenv("NASCORE_DATA", "~no_such_user/x")
-    with pytest.raises(DataError, match="NASCORE_DATA='~no_such_user/x'.*Write the whole path"):
-        DATASETS["cifar10"].read()
+def test_a_data_folder_that_cannot_be_made(folder, monkeypatch):
+    (folder / "file").write_text("")
+    for path, why in ((str(folder / "file" / "data"), "NASCORE_DATA"), ("~no_such_user/x", "home")):
+        monkeypatch.setenv("NASCORE_DATA", path)
+        with pytest.raises(DataError, match=why):
+            DATASETS["fashion-mnist"].load()
 
 
-@pytest.fixture
-def silent():
-    """The address of a host that accepts a connection and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
-def test_a_mirror_that_never_answers_times_out(folder, monkeypatch, silent, name):
-    monkeypatch.setattr(datasets, "TIMEOUT", 0.2)
-    monkeypatch.setattr(datasets, "RETRIES", 0)
-    monkeypatch.setenv("NASCORE_MIRROR", silent)
-    with pytest.raises(DataError, match="timed out.*set NASCORE_MIRROR"):
-        DATASETS[name].read()
-    (lock,) = (folder / "data").rglob(".lock")
-    with FileLock(lock, timeout=0):
-        pass  # it is free again
-
-
-@pytest.mark.parametrize(
-    "mirror",
-    ["http://[", "nowhere://x", "http://127.0.0.1:1", "http://127.0.0.1:99999", "/", "~nobody"],
-)
-def test_a_mirror_that_is_none_is_one_message(monkeypatch, mirror):
-    monkeypatch.setattr(datasets, "RETRIES", 0)
-    monkeypatch.setenv("NASCORE_MIRROR", mirror)
-    with pytest.raises(DataError, match="set NASCORE_MIRROR to an address or folder") as error:
-        DATASETS["cifar10"].read()
-    assert "\n" not in str(error.value)
-
-
-def test_who_waits_for_another_process_waits_not_for_ever(folder, monkeypatch):
-    monkeypatch.setattr(datasets, "LOCK_TIMEOUT", 0.2)
-    (folder / "data").mkdir()
-    with FileLock(folder / "data" / ".lock"), pytest.raises(DataError, match=r"/\.lock' could not"):
-        DATASETS["cifar10"].read()
-
-
-def write_cifar(mirror, base, monkeypatch):
+def write_cifar(folder, base, monkeypatch):
     """An archive in CIFAR's own format, three images a file, whose MD5 sums torchvision expects."""
-    mirror.mkdir()
+    folder.mkdir()
     generator, files, expected = np.random.default_rng(0), {}, []
-    names = {
-        "train_list": [name for name, _ in base.train_list],
-        "test_list": [name for name, _ in base.test_list],
-    }
     key = "labels" if base is CIFAR10 else "fine_labels"
-    for name in names["train_list"] + names["test_list"]:
+    for name, _ in base.train_list + base.test_list:
         pixels = generator.integers(0, 256, (3, 3072), dtype=np.uint8)
         files[name] = pickle.dumps({"data": pixels, key: [0, 1, 2]})
-        if name in names["train_list"]:
-            expected.append(pixels.reshape(3, 3, 32, 32))
+        expected.append(pixels.reshape(3, 3, 32, 32))
     meta = base.meta["filename"]
     files[meta] = pickle.dumps({base.meta["key"]: ["a", "b", "c"]})
-    with tarfile.open(mirror / base.filename, "w:gz") as tar:
+    with tarfile.open(folder / base.filename, "w:gz") as tar:
         for name, raw in files.items():
             entry = tarfile.TarInfo(f"{base.base_folder}/{name}")
             entry.size = len(raw)
@@ -274,42 +139,26 @@ def write_cifar(mirror, base, monkeypatch):
     def md5(raw):
         return hashlib.md5(raw).hexdigest()
 
-    monkeypatch.setattr(base, "tgz_md5", md5((mirror / base.filename).read_bytes()))
-    for name, listed in names.items():
-        monkeypatch.setattr(base, name, [[file, md5(files[file])] for file in listed])
+    monkeypatch.setattr(base, "tgz_md5", md5((folder / base.filename).read_bytes()))
+    for names in ("train_list", "test_list"):
+        sums = [[name, md5(files[name])] for name, _ in getattr(base, names)]
+        monkeypatch.setattr(base, names, sums)
     monkeypatch.setattr(base, "meta", {**base.meta, "md5": md5(files[meta])})
-    monkeypatch.setenv("NASCORE_MIRROR", str(mirror))
-    return np.concatenate(expected)
+    return np.concatenate(expected[: len(base.train_list)])
 
 
+@pytest.mark.filterwarnings("ignore")  # torchvision and pickle disagree about an align flag
 @pytest.mark.parametrize("name, base", [("cifar10", CIFAR10), ("cifar100", CIFAR100)])
-def test_cifar_from_a_local_archive(folder, monkeypatch, name, base):
-    expected = write_cifar(folder / "mirror", base, monkeypatch)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision and pickle disagree about an align flag
-        images, labels = DATASETS[name].read()
+def test_cifar(folder, monkeypatch, name, base):
+    """Unpacked if need be, also in place of a damaged file; else the folder may be read-only."""
+    expected = write_cifar(folder / "data", base, monkeypatch)
+    images, labels = DATASETS[name].read()
     assert (images == expected).all()
     assert labels.tolist() == [0, 1, 2] * (len(expected) // 3)
-
-
-def test_a_damaged_cifar_folder_is_unpacked_again(folder, monkeypatch):
-    """And where that does not help, it says what to do."""
-    write_cifar(folder / "mirror", CIFAR10, monkeypatch)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision and pickle disagree about an align flag
-        images, _ = DATASETS["cifar10"].read()
-        (folder / "data" / CIFAR10.base_folder / "data_batch_1").write_bytes(b"x")
-        assert (DATASETS["cifar10"].read()[0] == images).all()
-    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", "0" * 32]])
-    with pytest.raises(DataError, match=r"cannot download cifar-10-python.*NASCORE_MIRROR"):
-        DATASETS["cifar10"].read()
-
-
-def test_a_data_folder_that_cannot_be_written(folder, monkeypatch):
-    (folder / "file").write_text("")
-    monkeypatch.setenv("NASCORE_DATA", str(folder / "file" / "data"))
-    with pytest.raises(DataError, match="cannot write to .*NASCORE_DATA"):
-        DATASETS["fashion-mnist"].read()
+    (folder / "data" / base.base_folder / base.train_list[0][0]).write_bytes(b"x")
+    assert (DATASETS[name].read()[0] == expected).all()
+    monkeypatch.setattr(datasets, "FileLock", lambda path: pytest.fail("the folder is written to"))
+    assert (DATASETS[name].read()[0] == expected).all()
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
@@ -332,15 +181,11 @@ def labels_of(*labels, dtype=np.int64):
 @pytest.mark.parametrize(
     "returned, found",
     [
-        (images_of(), "ndarray instead of a tuple of images and labels"),
         ((images_of((6, 8, 8)), labels_of()), r"images of shape \(6, 8, 8\) instead of \(6, 1, h"),
         ((images_of((5, 1, 8, 8)), labels_of()), r"images of shape \(5, 1, 8, 8\) instead of"),
-        ((images_of((6, 1, 0, 8)), labels_of()), r"images of shape \(6, 1, 0, 8\) instead of"),
-        ((images_of(dtype=np.int64), labels_of()), "images of type int64 instead of uint8 or"),
         ((images_of() + np.nan, labels_of()), "pixels that are infinite or NaN instead"),
-        ((images_of(dtype="f8") + 1e300, labels_of()), "pixels that are infinite or NaN instead"),
-        ((images_of(), labels_of(0, 1)), r"labels of shape \(2,\) instead of \(6,\)"),
-        ((images_of(), labels_of(dtype=float)), "labels of type float64 instead of integers"),
+        ((images_of(), labels_of(0, 1)), r"labels of shape \(2,\), int64 instead of \(6,\)"),
+        ((images_of(), labels_of(dtype=float)), "labels of shape .*float64 instead of .*integers"),
         ((images_of(), labels_of(1, 2, 3, 1, 2, 3)), "labels from 1 to 3 instead of .* 0 to 2"),
         ((images_of(), labels_of(0, 1, 2, 0, 1, -1)), "labels from -1 to 2 instead of .* 0 to 2"),
     ],
@@ -356,8 +201,8 @@ def test_what_a_dataset_returns_is_checked(returned, found):
         load_splits(SearchConfig(dataset="mine", batch_size=2), "cpu")
 
 
-@pytest.mark.parametrize("dtype", ["u1", "f2", ">f4"])
-def test_a_dataset_may_return_any_layout_of_bytes_or_floats(dtype):
+@pytest.mark.parametrize("dtype", ["u1", "f2", ">f4", "i8"])
+def test_a_dataset_may_return_any_layout_of_numbers(dtype):
     """Also mirrored arrays and those that must not be written, such as files mapped to memory."""
     images = np.arange(6 * 12).reshape(6, 1, 3, 4).astype(dtype)[..., ::-1]
     images.flags.writeable = False
@@ -374,7 +219,7 @@ def test_a_dataset_may_return_any_layout_of_bytes_or_floats(dtype):
 def test_what_is_stated_of_a_dataset_is_checked(wrong):
     ((name, value),) = wrong.items()
     stated = {"examples": 6, "classes": 3, "channels": 1} | wrong
-    with pytest.raises(ConfigError, match=f"{name}={value}.*(positive integers|violates)"):
+    with pytest.raises(ConfigError, match=f"{name}={value}.*(at least 1|violates)"):
         dataset("mine", **stated)(lambda: None)
 
 
@@ -458,3 +303,6 @@ def test_a_dataset_that_fails_names_its_line():
 
     with pytest.raises(DataError, match=r"'fails' cannot be read, line \d+ of .*: IndexError: pop"):
         DATASETS["fails"].load()
+    alone = dataset("alone", examples=4, classes=2, channels=1)(images_of)
+    with pytest.raises(DataError, match=r"'alone' cannot be read, ValueError: .*unpack"):
+        alone.load()
