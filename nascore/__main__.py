@@ -20,7 +20,6 @@ from nascore.errors import (
     one_line,
     shown,
 )
-from nascore.evidence.profiles import PROFILES
 from nascore.folders import ensure_writable_file, project_root
 from nascore.runs.config import SearchConfig
 
@@ -30,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Profile = Annotated[str, typer.Option(help=", ".join(PROFILES))]
+Profile = Annotated[str, typer.Option(help="smoke, laptop, published or paper.")]
 
 
 def _with_fields(command):

@@ -20,8 +20,6 @@ def public_names(package: str, file: str) -> tuple[Callable, Callable, list[str]
     def find(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        if home[name] == package:  # a module of the package
-            return import_module(f"{package}.{name}")
         return getattr(import_module(home[name]), name)
 
     return find, lambda: sorted(home), sorted(home)

@@ -15,6 +15,7 @@ from nascore.errors import ConfigError, Interrupted, RecordError
 from nascore.frameworks import make_framework
 from nascore.runs import dataset
 from nascore.runs.algorithm import Search
+from nascore.runs.history import History
 
 TINY = "search --dataset synthetic --cells 1 --channels 4 --batch-size 32 --epochs 1 --no-augment"
 LONG, DIGITS = "x" * 300, "9" * 400
@@ -234,7 +235,7 @@ def test_a_wrong_call_is_a_config_error(folder, wrong):
 
 
 def test_a_run_says_what_is_wrong(folder, monkeypatch):
-    run = Run(CONFIG, nascore.runs.History(SPACE, epochs=150, cells=8).to_xarray(), {})
+    run = Run(CONFIG, History(SPACE, epochs=150, cells=8).to_xarray(), {})
     for wrong in (lambda: run.save(3), lambda: run.wiring_at("end"), lambda: run.wiring_at(151)):
         with pytest.raises(ConfigError):
             wrong()

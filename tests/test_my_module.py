@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from nascore import SearchConfig, SearchSpace, search
-from nascore.engine import OPERATIONS, build_norm, build_operation, pull_back
+from nascore.engine import OPERATIONS, build_operation, pull_back
 from nascore.engine.mask import Mask
+from nascore.engine.operations import build_norm
 from nascore.evidence import CLAIMS, EXPERIMENTS, configs_of, judge, run_experiment
 from nascore.frameworks import DARTS, Context
 from nascore.runs import DATASETS

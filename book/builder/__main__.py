@@ -8,7 +8,6 @@ import typer
 
 from nascore.__main__ import Profile, main, parse_settings
 from nascore.errors import ConfigError, Interrupted, unknown
-from nascore.evidence.profiles import PROFILES
 from nascore.folders import project_root
 
 app = typer.Typer(help="Builds the book.", add_completion=False, pretty_exceptions_enable=False)
@@ -25,6 +24,7 @@ def build(
 ) -> None:
     """Executes the notebooks and builds the book."""
     from book.builder.build import build_book
+    from nascore.evidence.profiles import PROFILES
 
     if profile not in PROFILES:
         raise ConfigError(unknown("profile", profile, PROFILES))

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nascore.errors import ConfigError, RecordError
-
-# The claims register themselves: importing their modules is what fills CLAIMS.
-from nascore.evidence import analyses, phenomena  # noqa: F401
 from nascore.evidence.claims import CLAIMS, Claim, Evidence
 from nascore.evidence.experiments import EXPERIMENTS, load_experiment, searches
 from nascore.evidence.profiles import PROFILES

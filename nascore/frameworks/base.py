@@ -208,7 +208,7 @@ def _wrong(plugin: Any) -> str | None:
     return None
 
 
-FRAMEWORKS = Registry("framework", _wrong, home="nascore.frameworks")
+FRAMEWORKS = Registry("framework", _wrong)
 """The frameworks by the name that a config gives, each in a file of its own."""
 
 
