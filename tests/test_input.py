@@ -223,7 +223,6 @@ WRONG_CALLS = {
     "configs_of(profile)": lambda: EXPERIMENTS.configs_of("picture", []),
     "experiment(seeds=3)": lambda: EXPERIMENTS.experiment({}, seeds=3),
     "claim('X')": lambda: EXPERIMENTS.claim("X")(len),
-    "picture('smoke', 'two')": lambda: EXPERIMENTS.EXPERIMENTS["picture"]("smoke", "two"),
 }
 
 
@@ -247,7 +246,7 @@ def test_an_experiment_that_returns_no_configs_is_named():
         return [base]
 
     with pytest.raises(ConfigError, match="experiment 'mine' returns .*a config for each arm"):
-        mine("smoke")
+        EXPERIMENTS.configs_of("mine", "smoke")
 
 
 def test_numbers_of_numpy_are_numbers():

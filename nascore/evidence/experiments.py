@@ -5,8 +5,7 @@ two experiments need is run once. An experiment of your own is a decorated funct
 or in a module that is found as "module:name".
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import wraps
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,14 @@ from nascore.sweeps.store import RunStore
 Configs = dict[str, list[SearchConfig]]
 """The searches of an experiment: for each arm, a config for each seed."""
 
+Experiment = Callable[..., dict[str, SearchConfig]]
+"""From a config, and the name of its profile if it asks for that, to a config for each arm."""
+
 ONE = "one level"
 TWO = "two levels"
 ONE_OF_FEWER = "one level, fewer examples"
 NOT_HELD_OUT = "two levels, nothing held out"
 """The arms of `picture`."""
-
-MOST_SEEDS = 10_000
 
 EXPERIMENTS = Registry(
     "experiment",
@@ -43,20 +43,16 @@ EXPERIMENTS = Registry(
 
 @checked
 def experiment(
-    settings: Mapping[str, Mapping[str, Any]],
-    *,
-    seeds: Mapping[str, int] = profiles.SEEDS,
-    **fixed: Any,
-) -> Callable[[Callable[..., dict[str, SearchConfig]]], Callable[..., Configs]]:
+    settings: Mapping[str, Mapping[str, Any]], *, seeds: Mapping[str, int] = profiles.SEEDS
+) -> Callable[[Experiment], Experiment]:
     """Registers the decorated function, which turns one config into one for each arm, by its name.
 
     A second argument of the function, if it has one, is the name of the profile. Every arm gets the
-    seed of the config and those that follow it.
+    seed of its config and those that follow it.
 
     Arguments:
         settings: fields of SearchConfig by profile, such as those of nascore.evidence.profiles.
         seeds: number of seeds in each arm, by profile.
-        fixed: fields that make the experiment what it is; to change them is an error.
 
     Raises ConfigError for settings of a profile without a number of seeds.
     """
@@ -64,29 +60,9 @@ def experiment(
         if profile not in seeds:
             raise ConfigError(f"seeds={dict(seeds)}: say how many for profile {profile!r}.")
 
-    def add(arms: Callable[..., dict[str, SearchConfig]]) -> Callable[..., Configs]:
-        @wraps(arms)
-        @checked
-        def configs(profile: str, number: int | None = None, /, **changes: Any) -> Configs:
-            if profile not in settings:
-                raise ConfigError(unknown("profile", profile, settings))
-            if number is not None and not 1 <= number <= MOST_SEEDS:
-                raise ConfigError(f"seeds={shown(number)}: give a number from 1 to {MOST_SEEDS}.")
-            name = f"experiment {arms.__name__!r}"
-            wanted = SearchConfig(**{**settings[profile], **changes})
-            base = SearchConfig(**{**settings[profile], **changes, **fixed})
-            made = arms(base, *[profile][: len(signature(arms).parameters) - 1])
-            if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
-                raise ConfigError(f"{name} returns {shown(made)}, not a config for each arm.")
-            for field in set(changes) & set(SearchConfig.model_fields):
-                if all(getattr(c, field) != getattr(wanted, field) for c in made.values()):
-                    change = f"{field}={changes[field]!r}"
-                    raise ConfigError(f"{change}: {name} sets {field} itself. Leave it out.")
-            numbers = range(number or seeds[profile])
-            return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in made.items()}
-
-        configs.arms, configs.settings = arms, settings
-        return EXPERIMENTS.register(arms.__name__)(configs)
+    def add(arms: Experiment) -> Experiment:
+        arms.settings, arms.seeds = settings, seeds
+        return EXPERIMENTS.register(arms.__name__)(arms)
 
     return add
 
@@ -107,9 +83,10 @@ def picture(base, profile):
     }
 
 
-@experiment(profiles.IN_DARTS, framework="darts", level="bi")
-def picture_in_darts(two):
+@experiment(profiles.IN_DARTS)
+def picture_in_darts(base):
     """P3 where the paper saw it."""
+    two = base.replace(framework="darts", level="bi")
     return {
         TWO: two,
         NOT_HELD_OUT: two.replace(search_set="train", search_examples=None),
@@ -117,25 +94,24 @@ def picture_in_darts(two):
     }
 
 
-@experiment(profiles.UNIFORM, freeze_alpha=True)
-def cost_at_init_and_convergence(uniform):
+@experiment(profiles.UNIFORM)
+def cost_at_init_and_convergence(base):
     """A1: the cost under uniform masks, from theta's initialisation to near its convergence."""
-    return {"uniform masks": uniform}
+    return {"uniform masks": base.replace(freeze_alpha=True)}
 
 
-@experiment(profiles.UNIFORM, freeze_alpha=True)
+@experiment(profiles.UNIFORM)
 def right_and_wrong(base, profile):
     """A5: two levels under uniform masks, with a search set that is held out, and with none."""
-    arms = picture.arms(base, profile)
+    arms = picture(base.replace(freeze_alpha=True), profile)
     return {arm: arms[arm] for arm in (TWO, NOT_HELD_OUT)}
 
 
-CHAIN = {"output_nodes": [3], "allowed": {"(0,2)": ["none"], "(0,3)": ["none"]}}
-
-
-@experiment(profiles.UNIFORM, freeze_alpha=True, **CHAIN)
-def training_opportunity(free):
+@experiment(profiles.UNIFORM)
+def training_opportunity(base):
     """A6: edge (1,3) against the chain (1,2), (2,3), whose first operation is free or fixed."""
+    only_chain = {"(0,2)": ["none"], "(0,3)": ["none"]}
+    free = base.replace(freeze_alpha=True, output_nodes=[3], allowed=only_chain)
     fixed = free.replace(allowed={**free.allowed, "(1,2)": ["sep_conv_5x5"]})
     return {"free": free, "fixed": fixed}
 
@@ -146,9 +122,10 @@ def more_cells(base):
     return {f"{cells} cells": base.replace(cells=cells) for cells in (2, 4)}
 
 
-@experiment(profiles.SMALL, seeds=profiles.FEWER_SEEDS, freeze_alpha=True)
+@experiment(profiles.SMALL, seeds=profiles.FEWER_SEEDS)
 def path_cost(base):
     """A3: the cost that passes an intermediate edge, with and without skip_connect on it."""
+    base = base.replace(freeze_alpha=True)
     others = [name for name in base.operations if name != "skip_connect"]
     inner = {edge_name(edge): others for edge in base.space.intermediate_edges}
     return {"with skip_connect": base, "without": base.replace(allowed=inner)}
@@ -157,7 +134,7 @@ def path_cost(base):
 @experiment(profiles.ELSEWHERE, seeds=profiles.FEWER_SEEDS)
 def elsewhere(base, profile):
     """No claim: the first two arms of the picture in other frameworks, cells and code."""
-    arms = picture.arms(base, profile)
+    arms = picture(base, profile)
     one, two = arms[ONE], arms[TWO]
     released = {"framework": "dsnas-released", "decay_unsampled": True, "stem_affine": True}
     snas = SearchConfig(**profiles.IN_DARTS[profile]).replace(framework="snas", seed=base.seed)
@@ -178,7 +155,7 @@ def elsewhere(base, profile):
 @experiment(profiles.ELSEWHERE, seeds=profiles.FEWER_SEEDS)
 def label_noise(base, profile):
     """No claim: the picture's search on two levels with a share of all labels replaced."""
-    two = picture.arms(base, profile)[TWO]
+    two = picture(base, profile)[TWO]
     return {f"noise {share}": two.replace(label_noise=share) for share in (0.2, 0.4)}
 
 
@@ -208,6 +185,25 @@ def tried_first(first):
     }
 
 
+def _configs(name: str, profile: str, seeds: int | None, changes: Mapping[str, Any]) -> Configs:
+    """See ``configs_of``; a change to None counts."""
+    arms = EXPERIMENTS[name]
+    if profile not in arms.settings:
+        raise ConfigError(unknown("profile", profile, arms.settings))
+    if seeds is not None and not 1 <= seeds <= 10_000:
+        raise ConfigError(f"seeds={shown(seeds)}: give a number from 1 to 10,000.")
+    base = SearchConfig(**{**arms.settings[profile], **changes})
+    made = arms(base, profile) if len(signature(arms).parameters) > 1 else arms(base)
+    if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
+        raise ConfigError(f"experiment {name!r} returns {shown(made)}, not a config for each arm.")
+    for field, value in changes.items():
+        if all(getattr(config, field) != getattr(base, field) for config in made.values()):
+            itself = f"experiment {name!r} sets it itself. Leave it out."
+            raise ConfigError(f"{field}={value!r}: {itself}")
+    numbers = range(seeds or arms.seeds[profile])
+    return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in made.items()}
+
+
 @checked
 def configs_of(
     name: str,
@@ -217,11 +213,9 @@ def configs_of(
     changes: Mapping[str, Any] | None = None,
     arms: Collection[str] | None = None,
 ) -> Configs:
-    """The searches of an experiment, arm by arm.
+    """The searches of an experiment of the package, or of your own ("module:name"), arm by arm.
 
     Arguments:
-        name: a key of EXPERIMENTS, or "module:name" of your own.
-        profile: one that the experiment has settings for.
         seeds: number of seeds in each arm; None takes the profile's.
         changes: fields of SearchConfig that override the profile; None values are left out.
         arms: those to return, in this order; None returns all.
@@ -229,16 +223,13 @@ def configs_of(
     Raises ConfigError for an unknown name or an impossible setting.
     """
     changes = {field: value for field, value in (changes or {}).items() if value is not None}
-    configs = EXPERIMENTS[name](profile, seeds, **changes)
-    for arm in arms or ():
-        if arm not in configs:
-            raise ConfigError(unknown("arm", arm, configs))
-    return configs if arms is None else {arm: configs[arm] for arm in arms}
+    configs = _configs(name, profile, seeds, changes)
+    return {arm: configs[arm] for arm in arms or configs}
 
 
 def searches(
     profile: str,
-    names: Iterable[str] = tuple(EXPERIMENTS),
+    names: Sequence[str] = tuple(EXPERIMENTS),
     seeds: int | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> list[SearchConfig]:
@@ -246,9 +237,8 @@ def searches(
 
     Raises ConfigError if none has it. Arguments: see ``configs_of``; but None in changes counts.
     """
-    names = list(names)
     have = [name for name in names if profile in EXPERIMENTS[name].settings] or names[:1]
-    arms = (EXPERIMENTS[name](profile, seeds, **(changes or {})) for name in have)
+    arms = [_configs(name, profile, seeds, changes or {}) for name in have]
     return [config for configs in arms for config in flat(configs)]
 
 
@@ -260,14 +250,9 @@ def run_experiment(
     workers: int = 2,
     progress: bool = True,
 ) -> dict[str, list[Run]]:
-    """Runs the searches of an experiment, or loads those that the store or the book has.
+    """Runs the searches of ``configs_of``, or loads those that the store or the book has.
 
-    Returns the runs of each arm, by seed.
-
-    Arguments:
-        configs: as from ``configs_of``.
-        store: where records are kept. With a folder, those that come with the book are found, too.
-        workers: processes at a time.
+    Returns the runs of each arm, by seed. So many ``workers`` are processes at a time.
     """
     runs = iter(sweep(flat(configs), store=open_store(store), workers=workers, progress=progress))
     return {arm: [next(runs) for _ in several] for arm, several in configs.items()}
@@ -280,9 +265,9 @@ def open_store(store: RunStore | str | Path) -> RunStore:
 
 @checked
 def recorded(name: str, store: RunStore | str | Path = "runs") -> dict[str, list[Run]]:
-    """The runs of an experiment that come with the book, or that a store has: none is made.
+    """The runs of an experiment in the profile `published`, arm by arm: none is made.
 
-    Returns the runs of each arm, by seed. Raises RecordError if one is missing.
+    Raises RecordError if neither the book nor the store has one.
     """
     arms = load_experiment(name, "published", open_store(store))
     if arms is None:
@@ -296,12 +281,11 @@ def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[
 
     The profile's seeds, and those that follow them as far as all arms have them.
     """
-    configs = EXPERIMENTS[name]
-    if profile not in configs.settings:
+    if profile not in EXPERIMENTS[name].settings:
         return None
-    arms = configs(profile)
+    arms = configs_of(name, profile)
     seeds = max(map(len, arms.values()))
-    while store.has(flat(more := configs(profile, seeds + 1))):
+    while store.has(flat(more := configs_of(name, profile, seeds=seeds + 1))):
         arms, seeds = more, seeds + 1
     runs = {arm: [store.get(config) for config in configs] for arm, configs in arms.items()}
     return None if None in flat(runs) else runs

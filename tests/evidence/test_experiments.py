@@ -156,13 +156,13 @@ def test_only_the_chain_is_left_in_the_training_opportunity():
 
 
 def test_changes_override_the_profile_and_reach_every_arm():
-    arms = EXPERIMENTS["training_opportunity"]("laptop", 2, epochs=7, seed=5)
+    arms = configs_of("training_opportunity", "laptop", seeds=2, changes={"epochs": 7, "seed": 5})
     assert all(config.epochs == 7 for configs in arms.values() for config in configs)
     assert [config.seed for config in arms["fixed"]] == [5, 6]
 
 
 def test_the_paper_profile_is_the_authors_protocol():
-    (config, *_) = EXPERIMENTS["picture"]("paper")[ONE]
+    (config, *_) = configs_of("picture", "paper")[ONE]
     assert config.changes == {}
 
 
@@ -253,7 +253,7 @@ TINY = {"dataset": "synthetic", "train_examples": 96, "cells": 1, "channels": 4,
 MINE = """
 from nascore.evidence import experiment
 
-@experiment({"smoke": %r}, seeds={"smoke": 2}, framework="snas")
+@experiment({"smoke": %r}, seeds={"smoke": 2})
 def mine(base):
     return {"one cell": base, "two cells": base.replace(cells=2)}
 
@@ -277,7 +277,6 @@ def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatc
         "one cell": [0, 1],
         "two cells": [0, 1],
     }
-    assert runs["two cells"][0].config.framework == "snas"
     assert configs_of("mine", "smoke") == configs_of("own_experiments:mine", "smoke")
     assert load_experiment("mine", "published", RunStore(tmp_path / "r")) is None
     with pytest.raises(ConfigError, match="unknown profile 'laptop'.* Allowed: smoke"):
@@ -287,15 +286,14 @@ def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatc
 
 
 def test_an_experiment_of_a_notebook_is_found_by_its_name(own):
-    @experiment({"laptop": TINY}, level="single")
+    @experiment({"laptop": TINY})
     def mine(base):
         return {"batch": base, "none": base.replace(norm="none")}
 
     arms = configs_of("mine", "laptop", seeds=4, changes={"epochs": 3, "seed": 7})
     assert [config.seed for config in arms["none"]] == [7, 8, 9, 10]
     assert {config.epochs for config in flat(arms)} == {3}
-    assert {config.level for config in flat(arms)} == {"single"}
-    assert len(mine("laptop")["batch"]) == SEEDS["laptop"]
+    assert len(configs_of("mine", "laptop")["batch"]) == SEEDS["laptop"]
 
 
 def test_settings_without_a_number_of_seeds(own):
@@ -312,9 +310,9 @@ def test_settings_without_a_number_of_seeds(own):
     ],
 )
 def test_a_change_that_would_do_nothing_is_refused(name, field, value):
-    with pytest.raises(ConfigError, match=f"experiment '{name}' sets {field} itself"):
-        EXPERIMENTS[name]("smoke", **{field: value})
-    assert EXPERIMENTS[name]("smoke", channels=8)  # and any other one is taken
+    with pytest.raises(ConfigError, match=f"{field}=.*: experiment '{name}' sets it itself"):
+        configs_of(name, "smoke", changes={field: value})
+    assert configs_of(name, "smoke", changes={"channels": 8})  # and any other one is taken
 
 
 def test_an_experiment_may_ask_for_the_profile(own):
@@ -322,4 +320,5 @@ def test_an_experiment_may_ask_for_the_profile(own):
     def mine(base, profile):
         return {profile: base}
 
-    assert list(mine("smoke")) == ["smoke"] and list(mine("paper")) == ["paper"]
+    for profile in ("smoke", "paper"):
+        assert list(configs_of("mine", profile)) == [profile]
