@@ -106,7 +106,7 @@ def test_lists_and_json(run_command, capsys, tmp_path):
         (["search", "--allowed", "{"], "is not JSON"),
         (["search", "--epochs", "many"], "epochs='many': input should be a valid integer"),
         (["search", "--output-nodes", "2,a"], "output_nodes.1='a': input should be"),
-        (["show", "nothing.nc"], "no such file"),
+        (["show", "nothing.nc"], "there is no file"),
         (["runs"], "runs: No such file or directory. Give a folder of records."),
     ],
 )

@@ -1,29 +1,23 @@
-"""Checkpoints: the whole state of a search in one file, which is right or refused.
+"""Checkpoints: the whole state of a search in one sealed file, which is right or refused."""
 
-A file holds the SHA-256 of what follows it, and what follows is torch's format.
-"""
-
-import hashlib
 import io
 from pathlib import Path
 
 import torch
 
-from nascore.errors import RecordError
+from nascore.errors import DamagedRecord, RecordError
 from nascore.folders import whole_file
 from nascore.runs.algorithm import Search
 from nascore.runs.provenance import Maker
-
-DIGEST = hashlib.sha256().digest_size  # bytes
+from nascore.runs.seal import check_seal, seal
 
 
 def save(path: str | Path, search: Search, maker: Maker) -> None:
     """Writes the state of a search and who made it."""
     state = {"address": search.config.address, "parts": maker.parts(), **search.state_dict()}
-    content = io.BytesIO()
-    torch.save(state, content)
     with whole_file(Path(path)) as part:
-        part.write_bytes(hashlib.sha256(content.getbuffer()).digest() + content.getvalue())
+        torch.save(state, part)
+        seal(part)
 
 
 def load(path: str | Path, search: Search, threads: int | None = None) -> list[dict]:
@@ -40,13 +34,10 @@ def load(path: str | Path, search: Search, threads: int | None = None) -> list[d
     another number of threads than asked for.
     """
     try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from None
-    digest, content = raw[:DIGEST], raw[DIGEST:]
-    if hashlib.sha256(content).digest() != digest:
-        raise RecordError(f"{path} is not a whole checkpoint. Delete it to start anew.")
-    state = torch.load(io.BytesIO(content), map_location=search.device, weights_only=True)
+        content = io.BytesIO(check_seal(Path(path)))
+    except DamagedRecord as error:
+        raise RecordError(f"{error} Delete it to start anew.") from None
+    state = torch.load(content, map_location=search.device, weights_only=True)
     if wrong := _misfit(state, search, threads):
         raise RecordError(f"{path}: {wrong}. Delete it to start anew.")
     if search.device.type == "cpu":
@@ -60,12 +51,10 @@ def _misfit(state: dict, search: Search, threads: int | None) -> str | None:
     if state["address"] != search.config.address:
         return "it belongs to another config"
     made, here = state["parts"][-1], Maker(search.device).parts()[-1]
-    for name in ("code", "torch"):
-        if made[name] != here[name]:
-            return f"it was made by other code ({name} {made[name]}, here {here[name]})"
-    kinds = [part["device"].split()[0] for part in (made, here)]
-    if kinds[0] != kinds[1]:
-        return f"it was made on another kind of device ({kinds[0]}, here {kinds[1]})"
-    if kinds[0] == "cpu" and threads not in (None, made["threads"]):
+    for name in ("code", "torch", "device"):
+        before, now = (part[name].split()[0] for part in (made, here))  # the device's kind
+        if before != now:
+            return f"it was made with another {name} ({before}, here {now})"
+    if search.device.type == "cpu" and threads not in (None, made["threads"]):
         return f"it was made with {made['threads']} thread(s), and {threads} is asked for"
     return None

@@ -17,12 +17,6 @@ from nascore.fast.memory import peak_memory
 
 PACKAGE = Path(__file__).parents[1]
 
-PROVENANCE = (
-    *("nascore", "commit", "code", "torch", "python", "system", "device", "threads"),
-    *("started", "wall_seconds", "peak_memory_mib", "parts"),
-)
-"""What every record says of how it was made."""
-
 
 class Maker:
     """Keeps account of how a run is made, from now on, in this process.
@@ -37,9 +31,10 @@ class Maker:
 
     def parts(self) -> list[dict[str, Any]]:
         """What made each part, when and how long. Equal makers make equal bits."""
-        threads, cuda = torch.get_num_threads(), self.device.type == "cuda"
-        host = f"{platform.machine()}, {threads} thread(s)"
-        name = torch.cuda.get_device_name(self.device) if cuda else host
+        threads = torch.get_num_threads()
+        name = f"{platform.machine()}, {threads} thread(s)"
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
         part = {
             "nascore": version("nascore"),
             "commit": commit(),
@@ -55,10 +50,9 @@ class Maker:
         return [*self.before, part]
 
     def provenance(self) -> dict[str, Any]:
-        """How the run was made, as in a record.
+        """How the run was made, as in a record: its last part, but start and time of all of them.
 
-        That is the maker of its last part, when the first one started, the time of all of them, the
-        peak memory of this process, and what each part was made by.
+        The peak memory is that of this process.
         """
         parts, cuda = self.parts(), self.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated(self.device) if cuda else peak_memory()
@@ -73,10 +67,7 @@ class Maker:
 
 @cache
 def code() -> str:
-    """Twelve hexadecimal digits of the source that computes a search.
-
-    Of the book, of theorems and claims nothing is in it: they look at runs, and make none.
-    """
+    """Twelve hexadecimal digits of the source that computes a search, not of what reads runs."""
     digest = hashlib.sha256()
     for folder in ("fast", "engine", "frameworks", "runs"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):

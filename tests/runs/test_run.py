@@ -55,7 +55,7 @@ def test_a_truncated_record_is_named(run, tmp_path, keep):
     path = run.save(tmp_path / "run.nc")
     raw = path.read_bytes()
     path.write_bytes(raw[: int(keep * len(raw)) if keep < 1 else keep])
-    with pytest.raises(RecordError, match=r"run.nc is not a whole record"):
+    with pytest.raises(RecordError, match=r"run.nc is not whole"):
         Run.load(path)
 
 
@@ -68,7 +68,7 @@ def test_an_exact_tie_goes_to_an_edge(run):
 
 def test_a_record_that_another_program_wrote_again_is_refused(run, tmp_path):
     path = rewritten(run.save(tmp_path / "run.nc"), lambda record: None)
-    with pytest.raises(DamagedRecord, match="run.nc is not a whole record .*no SHA-256 is at its"):
+    with pytest.raises(DamagedRecord, match="run.nc is not whole: no SHA-256 is at its"):
         Run.load(path)
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_file_or_cannot_be_read_is_not_called_damaged(run, tmp_path, 
     pipe = tmp_path / "pipe.nc"
     os.mkfifo(pipe)
     for path in (tmp_path, pipe):
-        with pytest.raises(RecordError, match="is not a file"):
+        with pytest.raises(RecordError, match="there is no file"):
             Run.load(path)
     path = run.save(tmp_path / "run.nc")
 
@@ -123,7 +123,7 @@ def test_a_record_of_another_version_is_not_called_damaged(run, tmp_path, change
 
 
 def test_a_missing_record(tmp_path):
-    with pytest.raises(RecordError, match="no such file"):
+    with pytest.raises(RecordError, match="there is no file"):
         Run.load(tmp_path / "run.nc")
 
 

@@ -127,7 +127,7 @@ def test_a_damaged_record_is_named_and_its_search_made_again(tiny, tmp_path):
     store.clean()
     assert store.checkpoint(tiny).exists()  # its record is not whole
     store.checkpoint(tiny).unlink()
-    with pytest.warns(UserWarning, match="not a whole record.*counts as missing"):
+    with pytest.warns(UserWarning, match="not whole.*counts as missing"):
         (run,) = sweep([tiny], store=store, workers=0, progress=False)
     assert store.get(tiny).history.identical(run.history)
     assert {path.suffix for path in tmp_path.iterdir()} == {".nc"}

@@ -31,7 +31,7 @@ def test_a_damaged_record_is_named_and_counts_as_missing(run, tmp_path):
     with pytest.warns(UserWarning) as warnings:
         assert store.get(run.config) is None  # neither ours nor the shipped one
     for kept, warning in zip((store, shipped), warnings, strict=True):
-        assert str(warning.message).startswith(f"{kept.path(run.config)} is not a whole record")
+        assert str(warning.message).startswith(f"{kept.path(run.config)} is not whole")
     with pytest.warns(UserWarning, match="It counts as missing"):
         assert list(store) == []
     shipped.put(run)
@@ -44,7 +44,7 @@ def test_a_damaged_record_is_named_and_counts_as_missing(run, tmp_path):
 def test_a_record_that_cannot_be_read_stays_where_it_is(run, tmp_path):
     store = RunStore(tmp_path)
     store.path(run.config).mkdir()
-    with pytest.raises(RecordError, match="is not a file"):
+    with pytest.raises(RecordError, match="there is no file"):
         store.get(run.config)
     assert store.path(run.config).exists()
 
