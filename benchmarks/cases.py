@@ -180,7 +180,7 @@ def bookkeeping(device: str, count: int) -> dict:
 
         steps = {
             "whole step": whole_step(setup),
-            "statistics": partial(collected.update, "train", seen, batch[1]),
+            "statistics": partial(collected.update, "train", seen),
             "history": write,
             "data": setup.batch,
         }

@@ -27,20 +27,16 @@ from nascore.runs.datasets import DATASETS
 from nascore.runs.history import History
 from nascore.runs.statistics import EpochStatistics, StepResult
 
+# Purposes of random numbers: batches of two splits, masks to learn from and to watch, the choice.
 STREAMS = ("train", "search", "mask", "watch", "choose")
-"""Purposes of random numbers: order of the batches of two splits, masks to learn from, masks to
-watch, the final choice."""
 
 
 class Search:
     """A search in progress: data, supernet, framework, what is learned, random streams.
 
     Everything random comes from streams of the config's seed, one for each purpose, and theta and
-    alpha are initialised on the CPU: every device starts from the same numbers.
-
-    Arguments:
-        config: every setting.
-        dtype: of images, theta and alpha; float64 where small differences matter.
+    alpha are initialised on the CPU: every device starts from the same numbers. Images, theta and
+    alpha are of one dtype; float64 is for where small differences matter.
 
     Raises ConfigError or DataError.
 
@@ -86,7 +82,7 @@ class Search:
             split: self.splits[split].batches(
                 config.batch_size, self.streams[split], config.augment, anew and split == "search"
             )
-            for split in (("train",) if config.level == "single" else ("search", "train"))
+            for split in dict.fromkeys([self.alpha_split, "train"])
         }
         self.statistics = EpochStatistics(self.space, config.cells, device)
         self.history = History(
@@ -137,16 +133,15 @@ class Search:
     @property
     def ended(self) -> bool:
         """Whether the last epoch is over, or the config's rule has ended the search early."""
-        rule = self.config.stop_at_skips, self.config.stop_when_stable
-        if self.epochs_done == self.config.epochs or rule == (None, None):
-            return self.epochs_done == self.config.epochs
-        probability = self.history.arrays["probability"][: self.epochs_done + 1]
+        skips, stable = self.config.stop_at_skips, self.config.stop_when_stable
         modules = self.supernet.operations()
         learnable = sorted({k for (*_, k), module in modules if [*module.parameters()]})
-        if self.config.stop_when_stable and not learnable:
-            value = f"stop_when_stable={self.config.stop_when_stable}"
+        if stable and not learnable:
+            value = f"stop_when_stable={stable}"
             raise ConfigError(f"{value}: no operation has weights, so there is nothing to rank.")
-        return ends_early(probability, self.space.operations, learnable, *rule)
+        probability = self.history.arrays["probability"][: self.epochs_done + 1]
+        early = ends_early(probability, self.space.operations, learnable, skips, stable)
+        return early or self.epochs_done == self.config.epochs
 
     def batch(self, split: str = "train") -> Batch:
         """The next batch to learn from: images (B, channels, H, W) and labels (B,)."""
@@ -216,28 +211,25 @@ class Search:
                 penalty.backward(inputs=learned)
             self._descend(self.alpha_optimiser, learned, self.config.arch_grad_clip)
             self.state = dict(self.framework.next_state(now))
-        return StepResult(mask, logits, cost, output_cost)
+        return StepResult(mask, logits, labels, cost, output_cost)
 
     def one_level(self, learns: Collection[str]) -> None:
         """Theta and alpha learn from the same batch of the training set."""
         batch = self.batch("train")
         if self.framework.separate and len(learns) == 2:
-            self._record("train", batch, self.step(batch, ["alpha"]))
+            self.statistics.update("train", self.step(batch, ["alpha"]))
             self.step(batch, ["theta"], measure=False)
         else:
-            self._record("train", batch, self.step(batch, learns))
+            self.statistics.update("train", self.step(batch, learns))
 
     def two_levels(self, learns: Collection[str]) -> None:
         """Alpha learns from a batch of the search set, then theta from one of the training set."""
         search, train = self.batch("search"), self.batch("train") if "theta" in learns else None
         alpha = [name for name in learns if name == "alpha"]
         ahead = train if alpha and self.config.order == 2 else None
-        self._record("search", search, self.step(search, alpha, ahead=ahead))
+        self.statistics.update("search", self.step(search, alpha, ahead=ahead))
         if train is not None:
-            self._record("train", train, self.step(train, ["theta"], measure=False))
-
-    def _record(self, split: str, batch: Batch, result: StepResult) -> None:
-        self.statistics.update(split, result, batch[1])
+            self.statistics.update("train", self.step(train, ["theta"], measure=False))
 
     def epoch(self, tick: Callable[[], None] = lambda: None) -> None:
         """The next epoch, or what is left of it: one pass over the training set.
@@ -271,7 +263,8 @@ class Search:
         """Evaluates all examples of a split, of which there may be none; nothing learns."""
         for batch in self.chunks(split) if len(self.splits[split]) else ():
             measure = split == self.alpha_split
-            self._record(split, batch, self.step(batch, [], measure=measure, stream="watch"))
+            result = self.step(batch, [], measure=measure, stream="watch")
+            self.statistics.update(split, result)
 
     def _write(self, number: int) -> None:
         """Ends an epoch: moves what was seen in it into the history."""

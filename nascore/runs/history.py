@@ -77,9 +77,8 @@ class History:
         for name, (dims, *_) in extra.items():
             if name in VARIABLES or name in self.coordinates:
                 raise ConfigError(f"{name!r} is in every history already. Choose another name.")
-            for dim in dims:
-                if dim not in self.coordinates:
-                    raise ConfigError(f"{name}: " + unknown("dimension", dim, self.coordinates))
+            for dim in set(dims) - set(self.coordinates):
+                raise ConfigError(f"{name}: " + unknown("dimension", dim, self.coordinates))
         self.variables = {**VARIABLES, **extra}
         self.arrays = {}
         for name, (dims, dtype, _, _) in self.variables.items():
@@ -94,19 +93,6 @@ class History:
         where = epoch if split is None else (epoch, SPLITS.index(split))
         for name, value in values.items():
             torch.from_numpy(self.arrays[name])[where] = torch.as_tensor(value).detach()
-
-    def latest(self, epoch: int, split: str) -> tuple[float, float, float]:
-        """Three numbers of one epoch that tell how the search goes, as a Run has them.
-
-        Returns the loss and L - H, means over the split's examples in nats, and the number of
-        edges whose most probable operation is not `none`. NaN is what has diverged.
-        """
-        where = {"epoch": epoch, "split": SPLITS.index(split)}
-        now = self.to_xarray()
-        loss, entropy, examples = (now[name][where] for name in ("loss", "entropy", "examples"))
-        values = loss, loss.copy(data=loss.values - entropy.values)
-        loss, output_cost = (over_outcomes(value, examples).item() for value in values)
-        return loss, output_cost, count_active(now.probability[epoch]).item()
 
     def to_xarray(self) -> xr.Dataset:
         """The whole history as a Dataset that shares its arrays, with names and units."""
@@ -132,7 +118,7 @@ def over_outcomes(values: xr.DataArray, examples: xr.DataArray) -> xr.DataArray:
 def most_probable(probability: xr.DataArray) -> np.ndarray:
     """The index of every edge's operation, (..., edge). In an exact tie, `none` comes last."""
     none = probability.operation.values == "none"
-    return (np.nan_to_num(probability.values.astype("f8"), nan=-1) - 1e-12 * none).argmax(axis=-1)
+    return (probability.values.astype("f8") - 1e-12 * none).argmax(axis=-1)
 
 
 def count_active(probability: xr.DataArray) -> xr.DataArray:
@@ -144,6 +130,5 @@ def count_active(probability: xr.DataArray) -> xr.DataArray:
 
 def probability_of_none(probability: xr.DataArray) -> xr.DataArray:
     """p(none), (..., edge); 0 if `none` is not a candidate, NaN where alpha has diverged."""
-    values, none = probability.values, probability.operation.values == "none"
-    p = np.where(np.isnan(values).any(axis=-1), np.nan, values[..., none].sum(axis=-1))
-    return probability.isel(operation=0, drop=True).copy(data=p)
+    none = probability.operation == "none"
+    return probability.where(none, 0 * probability).sum("operation", skipna=False)

@@ -65,9 +65,10 @@ def search(
     >>> search(config, progress=False).wiring.active_edges
     ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
     """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads={threads}: give at least 1.")
     with ExitStack() as contexts:
-        contexts.enter_context(_kernels(config.deterministic))
-        contexts.enter_context(_threads(threads))
+        contexts.enter_context(_torch_settings(threads, config.deterministic))
         contexts.enter_context(_memory_errors(config))
         if ":" in config.framework:
             rehearse(config)
@@ -104,15 +105,19 @@ def _finish(
     done = max(one.epochs_done, 0) * one.steps + one.steps_done
     bar = tqdm(total=epochs * one.steps, initial=done, disable=not progress, unit="step")
 
-    def save_or_stop(last: bool = False) -> None:
+    def save_or_stop() -> None:
         nonlocal saved
         asked = stop()
         due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
-        if checkpoint is not None and (due or asked or last):
+        if checkpoint is not None and (due or asked):
             checkpoints.save(checkpoint, one, maker)
             saved = time.monotonic()
         if asked:
-            raise Interrupted(_where(one, checkpoint), getattr(stop, "first", signal.SIGINT))
+            advice = f"Search again to go on from {checkpoint}."
+            if checkpoint is None:
+                advice = "No checkpoint was asked for: the search starts anew next time."
+            where = f"stopped in epoch {one.epochs_done + 1} of {epochs}. {advice}"
+            raise Interrupted(where, getattr(stop, "first", signal.SIGINT))
 
     def tick() -> None:
         bar.update()
@@ -123,21 +128,17 @@ def _finish(
             epoch = one.epochs_done + 1
             bar.set_description(f"epoch {epoch}/{epochs}")
             one.epoch(tick)
-            loss, cost, active = one.history.latest(epoch, one.alpha_split)
+            history = one.history.to_xarray().sel(epoch=epoch, split=one.alpha_split)
+            now = Run(one.config, history, {})  # of this epoch and this split alone
+            loss, active = now.mean_loss.item(), now.active_edges.item()
             edges = f"active edges {active:.0f}/{len(one.space.edges)}"
-            bar.set_postfix_str(f"loss {loss:.3f}, L-H {cost:+.3f}, {edges}")
+            bar.set_postfix_str(f"loss {loss:.3f}, L-H {now.output_cost.item():+.3f}, {edges}")
             if math.isnan(loss + active):
                 return None
-            save_or_stop(last=one.ended)
+            save_or_stop()
+        if checkpoint is not None:
+            checkpoints.save(checkpoint, one, maker)
         return one.choose()
-
-
-def _where(one: Search, checkpoint: str | Path | None) -> str:
-    """What a search says that was told to stop."""
-    where = f"stopped in epoch {one.epochs_done + 1} of {one.config.epochs}"
-    if checkpoint is None:
-        return f"{where}. No checkpoint was asked for: the search starts anew next time."
-    return f"{where}. Search again to go on from {checkpoint}."
 
 
 @contextmanager
@@ -154,29 +155,17 @@ def _memory_errors(config: SearchConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """So many threads of torch, None for as many as there are; afterwards the caller's again."""
+def _torch_settings(threads: int | None, deterministic: bool) -> Iterator[None]:
+    """Threads and deterministic kernels of torch, if asked for; afterwards the caller's again."""
     before = torch.get_num_threads()
-    if number is not None:
-        if number < 1:
-            raise ConfigError(f"threads={number}: give at least 1.")
-        torch.set_num_threads(number)
+    change = deterministic and not torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads or before)
+    if change:  # it takes torch a second
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _kernels(deterministic: bool) -> Iterator[None]:
-    """Deterministic kernels while a search runs, if asked for, and the caller's setting after."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if not deterministic or before:  # to set it takes torch a second
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
+        if change:
+            torch.use_deterministic_algorithms(False)

@@ -17,18 +17,13 @@ class StepResult(NamedTuple):
 
     mask: Mask
     logits: Tensor  # (B, classes)
+    labels: Tensor  # (B,)
     cost: Tensor | None  # the local cost, (cells, edges, operations); None if it was not measured
     output_cost: Tensor | None  # of the output edges of each cell, (cells,); None likewise
 
 
 class EpochStatistics(nn.Module):
-    """Means over the steps of one epoch. A module, so that a state dict holds its buffers.
-
-    Arguments:
-        space: the search space.
-        cells: number of cells.
-        device: where the numbers are kept.
-    """
+    """Means over the steps of one epoch. A module, so that a state dict holds its buffers."""
 
     def __init__(self, space: SearchSpace, cells: int, device: torch.device):
         super().__init__()
@@ -45,13 +40,12 @@ class EpochStatistics(nn.Module):
         for buffer in self.buffers():
             buffer.zero_()
 
-    def update(self, split: str, result: StepResult, labels: Tensor) -> None:
-        """Adds a step on a batch of a split, with labels (B,)."""
-        loss, entropy = loss_and_entropy(result.logits.detach(), labels)
-        right = (result.logits.argmax(dim=1) == labels).to(loss.dtype)
+    def update(self, split: str, result: StepResult) -> None:
+        """Adds a step on a batch of a split."""
+        loss, entropy = loss_and_entropy(result.logits.detach(), result.labels)
+        right = (result.logits.argmax(dim=1) == result.labels).to(loss.dtype)
         values = torch.stack([loss, entropy, torch.ones_like(loss)])  # (3, B)
-        by_outcome = values @ torch.stack([right, 1 - right], dim=1)
-        self.outcomes[SPLITS.index(split)] += by_outcome
+        self.outcomes[SPLITS.index(split)] += values @ torch.stack([right, 1 - right], dim=1)
         if result.cost is None:
             return
         drawn = result.mask.seen(self.space).to(result.cost.dtype)  # (edges, operations)
@@ -59,8 +53,8 @@ class EpochStatistics(nn.Module):
         deviation = (result.cost - self.mean) * drawn  # Welford's update: float32 is enough
         self.mean += deviation / self.count.clamp(min=1)
         self.squares += deviation * (result.cost - self.mean)
-        self.output_cost += result.output_cost * len(labels)
-        self.examples += len(labels)
+        self.output_cost += result.output_cost * len(right)
+        self.examples += len(right)
 
     def write(self, history: History, epoch: int) -> None:
         """Moves everything to the host, into an epoch of a history: NaN where nothing was seen."""

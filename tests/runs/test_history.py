@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from nascore import Run, SearchSpace
+from nascore import SearchSpace
 from nascore.errors import ConfigError
 from nascore.runs.history import VARIABLES, History
 
@@ -74,24 +74,3 @@ def test_values_are_stored_as_the_types_of_the_schema():
     for name, (_, dtype, _, _) in VARIABLES.items():
         assert history.arrays[name].dtype == dtype
     assert np.isnan(history.arrays["alpha"][0]).all()
-
-
-def test_the_latest_numbers_are_those_of_a_run(run):
-    """Also for a split without examples, an exact tie, and an epoch that diverged."""
-    config = run.config
-    history = History(config.space, epochs=config.epochs, cells=config.cells)
-    for name, array in history.arrays.items():
-        array[...] = run.history[name]
-    history.arrays["probability"][1] = 1 / 8
-    history.arrays["probability"][2, 0] = np.nan
-    history.arrays["loss"][2] = np.nan
-    history.arrays["entropy"][2, 0] = np.inf
-    same = Run(config, history.to_xarray(), {})
-    for epoch in range(3):
-        for split in ("train", "search", "valid"):
-            row = {"epoch": epoch, "split": split}
-            expected = same.mean_loss.sel(row), same.output_cost.sel(row), same.active_edges[epoch]
-            np.testing.assert_array_equal(history.latest(epoch, split), expected)
-    assert np.isfinite(history.latest(0, "search")).all()
-    assert history.latest(1, "train")[2] == 5
-    assert np.isnan(history.latest(2, "train")).all()

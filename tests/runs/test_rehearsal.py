@@ -112,11 +112,11 @@ MISTAKES = {
     ),
     "another name": (
         remembering(lambda seen: {"sen": seen}),
-        r"next_state returns \['sen'\], but state",
+        r"next_state returns {'sen': .*}, but state has {'seen': ",
     ),
     "another type": (
         remembering(lambda seen: {"seen": seen + 0.5}),
-        r"next_state returns 'seen' as \(\) of torch.float32, state as \(\) of torch.int64",
+        r"next_state returns .*'\(\) of torch.float32'}, but state has .*'\(\) of torch.int64'}",
     ),
     "misspelt record": (
         {"recorded": {"betta": (("epoch", "edge"), "f4", "weight", "1")}},

@@ -13,7 +13,7 @@ LOGITS, LABELS = torch.tensor([[2.0, 0], [2, 0], [0, 1]]), torch.tensor([0, 1, 1
 
 
 def written(*updates):
-    """The arrays of a history in whose epoch 1 the steps were seen: (split, seen, labels)."""
+    """The arrays of a history in whose epoch 1 the steps were seen: (split, result)."""
     statistics = EpochStatistics(SPACE, 2, torch.device("cpu"))
     for update in updates:
         statistics.update(*update)
@@ -25,7 +25,7 @@ def written(*updates):
 def measured(cost, output_cost, operations, labels):
     """A step that drew one operation on each edge."""
     mask = Mask.sample(torch.tensor(operations), torch.zeros(5, 8))
-    return "train", StepResult(mask, torch.zeros(len(labels), 2), cost, output_cost), labels
+    return "train", StepResult(mask, torch.zeros(len(labels), 2), labels, cost, output_cost)
 
 
 def test_statistics_of_costs_equal_those_of_the_listed_costs():
@@ -59,9 +59,8 @@ def test_output_costs_of_batches_are_weighed_by_their_examples():
 def test_outcomes_are_split_by_right_and_wrong():
     """Also where no cost was measured; what saw no example is NaN."""
     mask = Mask.sample(torch.ones(5, dtype=torch.long), torch.zeros(5, 8))
-    parts = (slice(2), slice(2, 3))
-    results = [StepResult(mask, LOGITS[p], None, None) for p in parts]
-    result = written(*(("search", r, LABELS[p]) for r, p in zip(results, parts, strict=True)))
+    results = [StepResult(mask, LOGITS[p], LABELS[p], None, None) for p in (slice(2), slice(2, 3))]
+    result = written(*(("search", r) for r in results))
     loss, entropy = loss_and_entropy(LOGITS, LABELS)
     assert result["examples"].tolist() == [[0, 0], [2, 1], [0, 0]]
     for name, values in (("loss", loss), ("entropy", entropy)):
