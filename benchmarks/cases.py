@@ -36,7 +36,7 @@ def setup_at(size: int = 32, batch: int = BATCH, **settings) -> Search:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2 * batch, 3, size, size, generator=generator).numpy()
     labels = torch.arange(2 * batch).remainder(CLASSES).numpy()
-    add = dataset("benchmark", examples=2 * batch, classes=CLASSES, channels=3, replace=True)
+    add = dataset("benchmark", examples=2 * batch, classes=CLASSES, channels=3)
     add(lambda: (images, labels))
     still = {"arch_lr": 1e-12, "lr": 1e-6, "lr_min": 0, "batch_size": batch, "augment": False}
     return Search(SearchConfig(**{**still, "dataset": "benchmark", **settings}))

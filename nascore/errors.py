@@ -3,14 +3,14 @@
 import inspect
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from beartype import BeartypeConf, BeartypeViolationVerbosity, FrozenDict, beartype
+from pydantic import ValidationError
 
 T = TypeVar("T", bound=Callable)
 LONGEST = 200  # characters of a value in a message
@@ -77,14 +77,18 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
 
 
-def explain(error: Mapping[str, Any], kind: str, known: Iterable[str]) -> str:
-    """One line for one of ``ValidationError.errors()``, whose fields are the known ones."""
-    if error["type"] == "value_error":  # raised by a validator of this package
-        return str(error["ctx"]["error"])
-    name = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return unknown(kind, name, known)
-    return f"{name}={shown(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}."
+def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
+    """A line for each mistake that pydantic found in a model, whose fields are the known ones."""
+    lines = []
+    for wrong in error.errors():
+        name, message = ".".join(map(str, wrong["loc"])), wrong["msg"]
+        if wrong["type"] == "value_error":  # raised by a validator of this package
+            lines.append(str(wrong["ctx"]["error"]))
+        elif wrong["type"] == "extra_forbidden":
+            lines.append(unknown(kind, name, known))
+        else:
+            lines.append(f"{name}={shown(wrong['input'])}: {message[0].lower()}{message[1:]}.")
+    return "\n".join(lines)
 
 
 TYPES = BeartypeConf(
@@ -104,18 +108,7 @@ def checked(target: T) -> T:
     Traceback (most recent call last):
     nascore.errors.ConfigError: Function nascore.errors.grow() parameter edges='all' violates ...
     """
-    if inspect.isclass(target):
-        target.__init__ = checked(target.__init__)
-        return target
-    typed, signature = beartype(conf=TYPES)(target), inspect.signature(target)
-
-    @wraps(target)
-    def call(*args: Any, **named: Any) -> Any:
-        try:
-            signature.bind(*args, **named)
-        except TypeError as error:
-            names = ", ".join(signature.parameters)
-            raise ConfigError(f"{target.__qualname__}({names}): {error}.") from None
-        return typed(*args, **named)
-
-    return call
+    if not inspect.isclass(target):
+        return beartype(target, conf=TYPES)
+    target.__init__ = beartype(target.__init__, conf=TYPES)
+    return target

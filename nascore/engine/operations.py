@@ -17,24 +17,23 @@ from torch import Tensor, nn
 from nascore.engine.space import OPERATIONS
 from nascore.errors import ConfigError, checked
 from nascore.fast.depthwise import Depthwise
-from nascore.plugins import Registry, failure, is_built_in, needs_to_be_callable
+from nascore.plugins import Registry, failure, is_built_in
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation for so many channels."""
 
-NORMS = Registry("norm", needs_to_be_callable)
+NORMS = Registry("norm")
 """The normalisations that follow every convolution and pool, by name."""
 
 
-@checked
-def operation(name: str, *, replace: bool = False) -> Callable:
+def operation(name: str) -> Callable:
     """Makes an operation of a class or function ``(channels, norm) -> module``.
 
     The module maps (B, channels, H, W) to the same shape; ``norm(channels)`` is the normalisation
     that the config asks for. A ``forward(x, z)`` may take the weight z along; one without z has its
     result multiplied by it.
 
-    Raises ConfigError if the name is in use and not to be replaced.
+    Raises ConfigError if the name is in use.
 
     >>> @operation("conv_7x7")
     ... def conv_7x7(channels, norm):
@@ -43,11 +42,10 @@ def operation(name: str, *, replace: bool = False) -> Callable:
     >>> build_operation("conv_7x7", channels=4)(torch.zeros(2, 4, 8, 8)).shape
     torch.Size([2, 4, 8, 8])
     """
-    return OPERATIONS.register(name, replace=replace)
+    return OPERATIONS.register(name)
 
 
-@checked
-def normalisation(name: str, *, replace: bool = False) -> Callable:
+def normalisation(name: str) -> Callable:
     """Makes a normalisation of a class or function ``channels -> module``, as ``operation`` does.
 
     It raises ConfigError for channels that it cannot take.
@@ -56,7 +54,7 @@ def normalisation(name: str, *, replace: bool = False) -> Callable:
     ... def affine(channels):
     ...     return nn.BatchNorm2d(channels, track_running_stats=False)
     """
-    return NORMS.register(name, replace=replace)
+    return NORMS.register(name)
 
 
 @checked

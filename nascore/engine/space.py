@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nascore.errors import ConfigError, checked, shown, unknown
-from nascore.plugins import Registry, needs_to_be_callable
+from nascore.plugins import Registry
 
 if TYPE_CHECKING:
     import networkx
@@ -32,7 +32,7 @@ CANDIDATES = (
 
 MOST_NODES = 64  # intermediate ones; two thousand edges
 
-OPERATIONS = Registry("operation", needs_to_be_callable)
+OPERATIONS = Registry("operation")
 """Each operation that computes something, by name; operations.py and plug-ins fill it."""
 
 

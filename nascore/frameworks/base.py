@@ -212,11 +212,10 @@ FRAMEWORKS = Registry("framework", _wrong)
 """The frameworks by the name that a config gives, each in a file of its own."""
 
 
-@checked
-def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
+def framework(name: str) -> Callable[[type], type]:
     """Decorates a class, so that ``SearchConfig(framework=name)`` finds it.
 
-    Raises ConfigError if the class is no framework, or the name is in use and not to be replaced.
+    Raises ConfigError if the class is no framework, or the name is in use.
 
     >>> @framework("lottery")
     ... class Lottery(Framework):
@@ -228,7 +227,7 @@ def framework(name: str, *, replace: bool = False) -> Callable[[type], type]:
     >>> Lottery(luck=2)
     Lottery(luck=2.0)
     """
-    return FRAMEWORKS.register(name, replace=replace)
+    return FRAMEWORKS.register(name)
 
 
 @checked
@@ -238,5 +237,5 @@ def make_framework(name: str, **options: Any) -> Framework:
     try:
         return kind(**options)
     except ValidationError as error:
-        lines = [explain(wrong, "option", kind.model_fields) for wrong in error.errors()]
-        raise ConfigError(f"framework {name!r}: " + "\n".join(lines)) from None
+        wrong = explain(error, "option", kind.model_fields)
+        raise ConfigError(f"framework {name!r}: {wrong}") from None

@@ -34,8 +34,8 @@ from nascore.engine.space import (
     operation_name,
     parse_edge,
 )
-from nascore.errors import ConfigError, checked, explain, shown, unknown
-from nascore.plugins import Registry, twelve_digits
+from nascore.errors import ConfigError, explain, shown, unknown
+from nascore.plugins import Registry, source_digest, twelve_digits
 
 if TYPE_CHECKING:
     from nascore.frameworks import Framework
@@ -148,7 +148,6 @@ class SearchConfig(BaseModel):
 
     _recorded: dict[str, Any] | None = PrivateAttr(None)  # the meaning, if it is of a record
 
-    @checked
     def __init__(self, **fields: Any):
         with _every_mistake_named():
             super().__init__(**_by_name(fields))
@@ -211,7 +210,6 @@ class SearchConfig(BaseModel):
             search = (left - train if train else left // 2) if held_out else 0
         return {"train": train or left - search, "search": search, "valid": valid}
 
-    @checked
     def replace(self, **changes: Any) -> "SearchConfig":
         """A copy with some fields changed, checked like a new one.
 
@@ -251,7 +249,7 @@ class SearchConfig(BaseModel):
         """
         if self._recorded is not None:
             return self._recorded
-        sources = {name: registry.digest(name) for name, registry in self.plug_ins.items()}
+        sources = {name: source_digest(registry[name]) for name, registry in self.plug_ins.items()}
         dataset = _registries()["dataset"][self.dataset]
         return {"sources": sources, "examples": dataset.examples, "classes": dataset.classes}
 
@@ -296,8 +294,7 @@ def _every_mistake_named() -> Iterator[None]:
         yield
     except ValidationError as error:
         known = SearchConfig.model_fields
-        lines = [explain(wrong, "config field", known) for wrong in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
+        raise ConfigError(explain(error, "config field", known)) from None
 
 
 def _by_name(fields: dict[str, Any]) -> dict[str, Any]:

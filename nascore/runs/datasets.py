@@ -93,17 +93,14 @@ DATASETS = Registry("dataset", _not_a_dataset)
 
 @checked
 def dataset(
-    name: str, *, examples: int, classes: int, channels: int, replace: bool = False
+    name: str, *, examples: int, classes: int, channels: int
 ) -> Callable[[Callable[[], Arrays]], Dataset]:
     """Makes a dataset of a function that reads it, and registers it under a name.
 
     Every search calls the function once. In a module of your own, the dataset is known as
     ``SearchConfig(dataset="module:name")``. The address of a run holds a digest of its module's
-    source, not of the files that it reads: give other data another name.
-
-    Arguments:
-        examples, classes, channels, and what the function returns: see Dataset.
-        replace: take the name over from another dataset.
+    source, not of the files that it reads: give other data another name. Arguments, and what the
+    function returns: see Dataset.
 
     >>> from nascore import SearchConfig
     >>> @dataset("stripes", examples=128, classes=2, channels=1)
@@ -118,7 +115,7 @@ def dataset(
 
     def add(read: Callable[[], Arrays]) -> Dataset:
         made = Dataset(name, examples, classes, channels, read)
-        return DATASETS.register(name, replace=replace)(made)
+        return DATASETS.register(name)(made)
 
     return add
 
