@@ -18,26 +18,16 @@ Arms = Mapping[str, Sequence[Run]]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the runs of an experiment say of a claim.
-
-    Arguments:
-        effect: one number a seed; NaN where a run diverged.
-        why: what was measured, in words.
-        p: of the test; None if the claim is checked.
-        control: the control, one number a seed; empty without one.
-        met: True where the additional conditions of the claim hold.
-        testable: True where the precondition holds: the cause that the claim names can act.
-        values: what was measured, by name, one number a seed.
-    """
+    """What the runs of an experiment say of a claim; a number for each seed, NaN if it diverged."""
 
     seeds: Sequence[int]
     effect: np.ndarray
-    why: str
-    p: float | None = None
-    control: Sequence[float] = ()
-    met: bool = True
-    testable: bool = True
-    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    why: str  # what was measured, in words
+    p: float | None = None  # of the test; None if the claim is checked
+    control: Sequence[float] = ()  # empty without one
+    met: bool = True  # whether the additional conditions of the claim hold
+    testable: bool = True  # whether the precondition holds: the cause that it names can act
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)  # what was measured, by name
 
     def table(self) -> pandas.DataFrame:
         """The values as text, a row for each and a column for each seed."""
@@ -61,42 +51,26 @@ Measure = Callable[[Arms], Evidence]
 @checked
 @dataclass(frozen=True)
 class Claim:
-    """A claim and what decides it.
-
-    Arguments:
-        says: the claim, in our reading if it is the paper's.
-        short: the same in a line, for tables.
-        because: why it should hold, in a few sentences, for a page that tells it.
-        experiment: whose runs decide it, a key of EXPERIMENTS; None if it needs no runs.
-        effect, test, control: each seed's number, what decides, and the control, in words.
-        precondition: without which the claim is not tested, in words; empty if there is none.
-        measure: from the experiment's runs to the evidence.
-        family: the claims that p is corrected for together.
-        bar: least mean effect that counts; of a checked claim, the largest residual allowed.
-        unit: of the effect.
-        tested: by a test across seeds; else checked against the bar.
-        chapter: the notebook that shows the runs, if there is one.
-    """
+    """A claim and what decides it."""
 
     id: str
-    says: str
-    short: str
-    experiment: str | None
-    effect: str
-    test: str
-    control: str
-    measure: Measure
-    family: str
-    because: str = ""
-    precondition: str = ""
-    bar: float = 0.0
-    unit: str = "nat"
-    tested: bool = True
-    chapter: str | None = None
+    says: str  # the claim, in our reading if it is the paper's
+    short: str  # the same in a line, for tables
+    experiment: str | None  # whose runs decide it, a key of EXPERIMENTS; None if it needs no runs
+    effect: str  # the number of each seed, in words
+    test: str  # what decides, in words
+    control: str  # in words
+    measure: Measure  # from the experiment's runs to the evidence
+    family: str  # the claims that p is corrected for together
+    because: str = ""  # why it should hold, in a few sentences, for a page that tells it
+    precondition: str = ""  # without which the claim is not tested, in words
+    bar: float = 0.0  # least mean effect that counts; of a checked claim, the largest residual
+    unit: str = "nat"  # of the effect
+    tested: bool = True  # by a test across seeds; else checked against the bar
+    chapter: str | None = None  # the notebook that shows the runs
 
     @property
-    def __wrapped__(self) -> Measure:
-        """Where the claim was written: a registry looks there."""
+    def __wrapped__(self) -> Measure:  # a registry looks there for where the claim was written
         return self.measure
 
     @property

@@ -19,31 +19,19 @@ from nascore.sweeps.store import RunStore
 
 ROUNDING = 1e-9  # a mean of shares such as 0.4 may be just below it
 
-DECIDING = [profile for profile in reversed(PROFILES) if profile != "smoke"]
-"""The profiles whose verdicts count, the largest first."""
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a claim.
-
-    Arguments:
-        effect: mean over the n seeds; of a checked claim, the largest residual.
-        interval: 95 percent interval of the mean; of a checked claim, from 0 to the effect.
-        p: corrected for the number of tested claims in the family; None if the claim is checked.
-        verdict: supported, not supported, undecided or not tested here; holds or fails if checked.
-        why: what was measured, in words.
-        control: mean of the control; NaN without one.
-    """
+    """What came of a claim."""
 
     claim: Claim
-    effect: float
-    interval: tuple[float, float]
-    p: float | None
+    effect: float  # mean over the n seeds; of a checked claim, the largest residual
+    interval: tuple[float, float]  # 95 percent, of the mean; of a checked claim, 0 to the effect
+    p: float | None  # corrected for the tested claims of the family; None if the claim is checked
     n: int
-    verdict: str
-    why: str
-    control: float
+    verdict: str  # supported, not supported, undecided, not tested here; if checked, holds or fails
+    why: str  # what was measured, in words
+    control: float  # its mean; NaN without one
 
     def __str__(self) -> str:
         text, (low, high) = f"**{self.claim.id}: {self.verdict}.** ", self.interval
@@ -93,18 +81,17 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
     if claim.experiment is None:
         return {"no records needed": judge(claim, claim.measure({}))}
     profiles = [p for p in EXPERIMENTS[claim.experiment].settings if p != "smoke"]
-    verdicts = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
-    verdicts = {profile: verdict for profile, verdict in verdicts.items() if verdict is not None}
-    if not verdicts:
-        wanted = {profile: searches(profile, [claim.experiment]) for profile in profiles}
-        here = {p: sum(store.has([c]) for c in configs) for p, configs in wanted.items()}
-        most = max(profiles, key=here.get)
+    found = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
+    found = {profile: verdict for profile, verdict in found.items() if verdict is not None}
+    if not found:
+        here = {p: [store.has([c]) for c in searches(p, [claim.experiment])] for p in profiles}
+        most = max(profiles, key=lambda profile: sum(here[profile]))
         raise RecordError(
-            f"claim {name!r} needs all {len(wanted[most])} records of {claim.experiment!r} in "
-            f"profile {most!r}, and {store.folder} has {here[most]}. Make them: python -m nascore "
-            f"sweep {claim.experiment} --profile {most} --store {store.folder}"
+            f"claim {name!r} needs all {len(here[most])} records of {claim.experiment!r} in "
+            f"profile {most!r}, and {store.folder} has {sum(here[most])}. Make them: python -m "
+            f"nascore sweep {claim.experiment} --profile {most} --store {store.folder}"
         )
-    return verdicts
+    return found
 
 
 def _verdict(claim: Claim, profile: str, store: RunStore) -> Verdict | None:
@@ -124,8 +111,9 @@ def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
 
 
 def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
-    """The verdicts of every deciding profile that has runs in a store, by profile."""
-    cards = {profile: verdicts(profile, store) for profile in DECIDING}
+    """The verdicts of every profile but `smoke` that has runs in a store, the largest first."""
+    deciding = [profile for profile in reversed(PROFILES) if profile != "smoke"]
+    cards = {profile: verdicts(profile, store) for profile in deciding}
     return {p: card for p, card in cards.items() if any(v.claim.experiment for v in card.values())}
 
 
