@@ -47,7 +47,8 @@ def pages(
     picture: Annotated[bool, typer.Option("--picture", help="Also its figure.")] = False,
 ) -> None:
     """Writes what README and book take from claims, profiles and the book's records."""
-    from book.builder.pages import draw_picture, write_pages
+    from book.builder.pages import write_pages
+    from book.builder.picture import draw_picture
 
     root = project_root()
     for path in write_pages(root) + [draw_picture(root)] * picture:

@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
-from nascore.book import plots
 from nascore.errors import ConfigError, unknown
 from nascore.evidence.claims import Claim
 from nascore.evidence.experiments import ONE, TWO, load_experiment
@@ -55,15 +54,6 @@ def _filled(page: str, blocks: Mapping[str, str]) -> str:
         return start + blocks[name]
 
     return BLOCK.sub(block, page)
-
-
-def draw_picture(root: Path) -> Path:
-    """Draws the picture of the first page and of README from the book's records."""
-    plots.set_style()
-    path = root / "book" / "figures" / "picture.png"
-    arms = load_experiment("picture", "published", RunStore(root / "book" / "records"))
-    plots.picture(arms).savefig(path, dpi=110, metadata={"Software": None})
-    return path
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -69,14 +68,6 @@ def test_the_first_page_tells_what_was_found(project):
         assert f"*We see* ({said}): " in text
     assert "keep 0.1 of 5 edges on average, and no edge at all in 7 of 8 seeds" in text
     assert text.count("*The paper says:*") == text.count("*Why:*") == 3
-
-
-@pytest.mark.slow
-def test_the_picture_is_drawn_from_the_records(tmp_path):
-    (tmp_path / "book" / "figures").mkdir(parents=True)
-    (tmp_path / "book" / "records").symlink_to(ROOT / "book" / "records")
-    drawn = plt.imread(pages.draw_picture(tmp_path))
-    assert drawn.shape == plt.imread(ROOT / "book" / "figures" / "picture.png").shape
 
 
 def test_an_unknown_block_is_named():

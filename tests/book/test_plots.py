@@ -4,7 +4,7 @@ import pytest
 
 from nascore import Run, SearchConfig, SearchSpace, search
 from nascore.book import plots
-from nascore.evidence import NOT_HELD_OUT, ONE_OF_FEWER, TWO, kept_edges, measured_cost, turn
+from nascore.evidence import measured_cost
 
 SEEDS = 3
 STEPS = [0, 2, 4]  # of two epochs
@@ -76,15 +76,15 @@ def test_a_thick_line_is_the_median_and_a_thin_one_a_seed(runs, axes):
 
 
 def test_a_single_run_is_one_line_and_points_may_be_means_of_epochs(runs, axes):
-    plots.over_steps(runs[:1], lambda run: [1.0, 2.0, 6.0], axes, smooth=3)
+    plots.over_steps(runs[:1], lambda run: [1.0, 2.0, 6.0], axes, parts=1)  # of two epochs
     (line,) = axes.lines
-    assert line.get_ydata() == pytest.approx([1.5, 3.0, 4.0])
+    assert line.get_ydata() == pytest.approx([1.0, 1.5, 4.0])
 
 
 def test_names_stand_behind_the_medians_and_apart(runs, axes):
-    for value in (1.0, 1.01, 3.0):
-        plots.over_steps(runs, lambda run, value=value: [0.0, 0.0, value], axes)
-    plots.label_lines(axes, ["low", "middle", "high"])
+    for name, value in (("low", 1.0), ("middle", 1.01), ("high", 3.0)):
+        plots.over_steps(runs, lambda run, value=value: [0.0, 0.0, value], axes, name)
+    plots.label_lines(axes)
     places = {text.get_text(): text.xy for text in axes.texts}
     assert {x for x, _ in places.values()} == {STEPS[-1]}
     assert places["low"][1] == 1.0 and places["high"][1] == 3.0
@@ -101,20 +101,14 @@ def test_none_probability_has_a_median_and_seeds_for_every_edge(runs, axes):
         assert np.allclose(line.get_ydata(), expected)
 
 
-def test_arms_and_splits_are_told_apart(runs, axes):
-    plots.output_cost({"one": runs, "two": runs}, ["train", "valid"], axes)
-    assert labels(axes) == ["one, train set", "one, valid set", "two, train set", "two, valid set"]
-    one, valid, two, _ = medians(axes)
-    assert one.get_linestyle() != valid.get_linestyle()
-    assert one.get_color() != two.get_color()
+def test_output_cost_is_that_of_a_split_or_of_what_alpha_learns_from(runs, axes):
+    plots.output_cost(runs, axes, "valid", label="valid set", color="red")
+    plots.output_cost(runs, axes)
+    valid, measured = medians(axes)
+    assert valid.get_label() == "valid set" and valid.get_color() == "red"
     expected = median(lambda run: run.output_cost.sel(split="valid"), runs)
     assert np.allclose(valid.get_ydata(), expected)
-
-
-def test_the_splits_of_one_arm_have_colours(runs, axes):
-    plots.output_cost({"one": runs}, ["train", "valid"], axes)
-    train, valid = medians(axes)
-    assert labels(axes) == ["train set", "valid set"] and train.get_color() != valid.get_color()
+    assert np.allclose(measured.get_ydata(), median(measured_cost, runs))
 
 
 def test_active_edges_are_those_that_are_not_dropped(runs, axes):
@@ -153,48 +147,14 @@ def test_edge_by_edge_has_every_edge_above_and_the_cost_below(runs):
     assert above.get_ylabel() == "p(none)" and below.get_ylabel() == "L − H  [nat]"
 
 
-def test_the_picture_has_each_arm_with_its_edges_its_cost_and_three_wirings(runs):
-    arms = {
-        NOT_HELD_OUT: [keeping(run, 5, 1, 3) for run in runs],
-        ONE_OF_FEWER: [keeping(run, 5, n, 4) for n, run in enumerate(runs)],
-        TWO: [keeping(run, 5, 2, n) for n, run in enumerate(runs)],
-    }
-    figure = plots.picture(arms)
-    cells, curves = figure.subfigs
-    assert [ax.get_title() for ax in cells.axes] == [
-        f"{name}: {np.mean([kept_edges(run)[at(run)] for run in arms[arm]]):.1f}"
-        for arm in (ONE_OF_FEWER, TWO, NOT_HELD_OUT)
-        for name, at in (
-            ("start", lambda run: 0),
-            ("turn", lambda run: turn(measured_cost(run))),
-            ("end", lambda run: -1),
-        )
-    ]
-    above, below = curves.axes[:3], curves.axes[3:]
-    titles = ["one level", "two levels", "two levels, nothing held out"]
-    assert [ax.get_title() for ax in above] == titles
-    ends = [line.get_ydata()[-1] for ax in above for line in medians(ax)]
-    assert ends == [4, 1, 3], "only one arm in each, in the order of the titles"
-    for ax, under, arm in zip(above, below, (ONE_OF_FEWER, TWO, NOT_HELD_OUT), strict=True):
-        (edges,), (cost,) = medians(ax), medians(under)
-        assert edges.get_color() == cost.get_color() and len(ax.lines) == 1 + SEEDS
-        assert np.allclose(edges.get_ydata(), median(kept_edges, arms[arm]))
-        assert np.allclose(cost.get_ydata(), median(measured_cost, arms[arm]))
-    assert len({medians(ax)[0].get_color() for ax in above}) == 3
-
-
-def widths(ax):
-    """Of the arrows of a cell's edges, without the links to its output."""
+def widths(ax, space):
+    """Of the arrow of each edge of a cell."""
     arrows = [patch for patch in ax.patches if hasattr(patch, "get_arrowstyle")]
-    return [arrow.get_linewidth() for arrow in arrows[-5:]]
-
-
-def test_a_wiring_of_the_picture_is_as_wide_as_the_share_that_keeps_it(runs):
-    some = [keeping(run, 5, 5, n + 2) for n, run in enumerate(runs)]  # 2, 3 and 4 edges
-    figure = plots.picture(dict.fromkeys((ONE_OF_FEWER, TWO, NOT_HELD_OUT), some))
-    found = np.array(widths(figure.subfigs[0].axes[2]))
-    assert found[0] == found[1] == max(found) and (np.diff(found[1:]) < 0).all()
-    assert (found[2] - found[4]) / (found[1] - found[4]) == pytest.approx(2 / 3)
+    edges = sorted(
+        [*space.edges, *((node, space.inputs + space.nodes) for node in space.output_nodes)]
+    )
+    found = dict(zip(edges, (arrow.get_linewidth() for arrow in arrows), strict=True))
+    return [found[edge] for edge in space.edges]
 
 
 @pytest.mark.parametrize("space", [SearchSpace.simplified(), SearchSpace.normal()])
@@ -204,10 +164,10 @@ def test_a_cell_shows_every_edge_and_output_link(space, axes):
     assert len(arrows) == len(space.edges) + space.nodes
 
 
-def test_a_removed_edge_is_faint(axes):
-    plots.cell(SearchSpace.minimal(), axes, removed=["(1,2)"])
-    found = widths(axes)
-    assert found.index(min(found)) == 1 and len(set(found)) == 2
+def test_an_edge_is_as_wide_as_its_share(axes):
+    space = SearchSpace.minimal()
+    plots.cell(space, axes, [1, 0, 0.5, 0.25, 1])
+    assert widths(axes, space) == [3.8, 0.8, pytest.approx(2.3), pytest.approx(1.55), 3.8]
 
 
 def test_a_wiring_names_its_operations_and_its_epoch(runs, axes):
@@ -262,11 +222,6 @@ def test_edge_cost_is_the_mean_over_operations(runs, axes):
     assert set(zero.get_ydata()) == {0}
 
 
-def test_wirings_in_a_grid(runs):
-    assert [ax.get_title() for ax in plots.evolution(runs[0], [0, 2]).axes] == [
-        "epoch 0",
-        "epoch 2",
-    ]
-    figure = plots.final_wirings([runs[0], diverging(runs[1])])
-    assert [ax.get_title() for ax in figure.axes] == ["seed 0", "seed 1"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["diverged"]
+def test_a_wiring_of_a_search_that_diverged_is_a_word(runs, axes):
+    plots.wiring(diverging(runs[1]), ax=axes)
+    assert [text.get_text() for text in axes.texts] == ["diverged"]
