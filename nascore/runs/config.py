@@ -6,35 +6,24 @@ at once.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
-    Tag,
     ValidationError,
-    ValidationInfo,
-    field_validator,
 )
 
-from nascore.engine.space import (
-    CANDIDATES,
-    MOST_NODES,
-    SearchSpace,
-    edge_name,
-    operation_name,
-    parse_edge,
-)
-from nascore.errors import ConfigError, explain, shown, unknown
+from nascore.engine.space import CANDIDATES, SearchSpace, edge_name, operation_name, parse_edge
+from nascore.errors import ConfigError, explain
 from nascore.plugins import Registry, source_digest, twelve_digits
 
 if TYPE_CHECKING:
@@ -42,18 +31,7 @@ if TYPE_CHECKING:
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-def _up_to(most: int, least: int = 1) -> Any:
-    """A whole number. What is far beyond any search is a mistake, and would take for ever."""
-    return Annotated[int, Field(ge=least, le=most)]
-
-
-Size = Annotated[
-    Annotated[_up_to(4096), Tag("number")]
-    | Annotated[tuple[_up_to(4096), _up_to(4096)], Tag("pair")],
-    Discriminator(lambda size: "pair" if isinstance(size, list | tuple) else "number"),
-]
+EdgeName = Annotated[str, BeforeValidator(lambda edge: edge_name(parse_edge(edge)))]
 
 
 def _field(default: Any, description: str) -> Any:
@@ -78,7 +56,7 @@ class SearchConfig(BaseModel):
     dataset: str = _field(
         "cifar10", "digits, fashion-mnist, cifar10, cifar100, synthetic (tests) or module:name."
     )
-    image_size: Size | None = _field(
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = _field(
         None, "Longer side, or [height, width]: images are pooled or padded to it. Default: native."
     )
     train_examples: PositiveInt | None = _field(
@@ -97,30 +75,30 @@ class SearchConfig(BaseModel):
     label_noise: Share = _field(0.0, "Share of all labels that are replaced by random ones.")
     augment: bool = _field(True, "Random crop (padding 4) and horizontal flip of training images.")
 
-    nodes: _up_to(MOST_NODES) = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
+    nodes: PositiveInt = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
     inputs: Literal[1, 2] = _field(2, "Input nodes of the cell; 1 in the simplified cell.")
     operations: tuple[str, ...] = _field(CANDIDATES, "Candidate operations, comma-separated.")
-    allowed: dict[str, tuple[str, ...]] = _field(
+    allowed: dict[EdgeName, tuple[str, ...]] = _field(
         {}, 'Operations that an edge may take, as JSON: {"(2,3)": ["none"]} removes it.'
     )
     output_nodes: tuple[int, ...] | None = _field(
         None, "Nodes whose concatenation is the cell's output, comma-separated. Default: all."
     )
-    cells: _up_to(1000) = _field(8, "Number of cells.")
-    channels: _up_to(4096) = _field(16, "Channels C of every node.")
+    cells: PositiveInt = _field(8, "Number of cells.")
+    channels: PositiveInt = _field(16, "Channels C of every node.")
     stem_affine: bool = _field(False, "Learn a scale and a shift in the stem's batch norm.")
     norm: str = _field(
         "batch", "batch, layer, group, none, instance (cannot learn) or module:name."
     )
 
-    epochs: _up_to(10**6) = _field(150, "Passes over the training set.")
+    epochs: PositiveInt = _field(150, "Passes over the training set.")
     stop_at_skips: PositiveInt | None = _field(
         None, "End early once so many edges would be a skip connection, as in DARTS+: 2."
     )
     stop_when_stable: PositiveInt | None = _field(
         None, "End early once so many epochs left the ranking of learnable operations as it was."
     )
-    batch_size: _up_to(10**6, least=2) = _field(96, "Examples in a batch.")
+    batch_size: Annotated[int, Field(ge=2)] = _field(96, "Examples in a batch.")
     lr: PositiveFloat = _field(0.025, "Learning rate of theta (SGD), at the start.")
     lr_min: NonNegativeFloat = _field(0.001, "Learning rate of theta at the end of the cosine.")
     momentum: Share = _field(0.9, "Momentum of theta.")
@@ -138,7 +116,7 @@ class SearchConfig(BaseModel):
     freeze_alpha: bool = _field(False, "Draw masks uniformly: alpha and its settings do nothing.")
     freeze_theta: bool = _field(False, "Keep theta as it was initialised.")
 
-    seed: _up_to(2**63 - 1, least=0) = _field(0, "Seed of everything random.")
+    seed: NonNegativeInt = _field(0, "Seed of everything random.")
     device: str = _field("auto", "auto, cpu, cuda, cuda:1, mps ...")
     deterministic: bool = _field(False, "Use only deterministic kernels on a GPU (slower).")
     channels_last: bool | None = _field(None, "Channels last in memory. Default: only on a CPU.")
@@ -149,13 +127,19 @@ class SearchConfig(BaseModel):
     _recorded: dict[str, Any] | None = PrivateAttr(None)  # the meaning, if it is of a record
 
     def __init__(self, **fields: Any):
-        with _every_mistake_named():
-            super().__init__(**_by_name(fields))
+        self._fill(_by_name(fields))
         for mistake in _mistakes(self):
             raise ConfigError(mistake)
 
+    def _fill(self, fields: dict[str, Any]) -> None:
+        """Validates each field by its type. Raises ConfigError with a line for each mistake."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ConfigError(explain(error, "config field", type(self).model_fields)) from None
+
     @classmethod
-    def from_record(cls, fields: Mapping[str, Any], meaning: dict[str, Any] | None) -> Self:
+    def from_record(cls, fields: dict[str, Any], meaning: dict[str, Any] | None) -> Self:
         """A config as a record holds it: nothing that it names is looked up, or need be here.
 
         Arguments:
@@ -164,31 +148,11 @@ class SearchConfig(BaseModel):
                 what comes with the package.
         """
         config = cls.__new__(cls)
-        with _every_mistake_named():
-            cls.__pydantic_validator__.validate_python(fields, self_instance=config)
+        config._fill(fields)
         if meaning is None and config.plug_ins:
             raise ConfigError(f"without a meaning of {', '.join(config.plug_ins)}.")
         config._recorded = meaning
         return config
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """True and False are no numbers."""
-        kind = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
-            raise ConfigError(f"{info.field_name}={value}: this is not a setting to switch.")
-        return value
-
-    @field_validator("allowed", mode="before")
-    @classmethod
-    def _edges_as_text(cls, allowed: Any) -> Any:
-        if not isinstance(allowed, Mapping):
-            return allowed
-        edges = {parse_edge(key): operations for key, operations in allowed.items()}
-        if len(edges) < len(allowed):
-            raise ConfigError(f"allowed names an edge twice: {', '.join(map(str, allowed))}.")
-        return {edge_name(edge): edges[edge] for edge in sorted(edges)}
 
     def make_framework(self) -> "Framework":
         from nascore.frameworks import make_framework
@@ -233,20 +197,13 @@ class SearchConfig(BaseModel):
     @property
     def plug_ins(self) -> dict[str, Registry]:
         """What is not of the package, by name, with the registry that finds it."""
-        plug_ins = {}
-        for field, registry in _registries().items():
-            names = getattr(self, field)
-            names = [names] if isinstance(names, str) else names
-            plug_ins |= {name: registry for name in names if ":" in name}
-        return plug_ins
+        names = {"framework": self.framework, "dataset": self.dataset, "norm": self.norm}
+        named = [*names.items(), *(("operations", name) for name in self.operations)]
+        return {name: _registries()[field] for field, name in named if ":" in name}
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What its names stand for, as a record keeps it.
-
-        That is the digest of each plug-in's source, and the dataset's numbers of examples and
-        classes.
-        """
+        """What its names stand for: digests of plug-ins, the dataset's size and classes."""
         if self._recorded is not None:
             return self._recorded
         sources = {name: source_digest(registry[name]) for name, registry in self.plug_ins.items()}
@@ -255,10 +212,7 @@ class SearchConfig(BaseModel):
 
     @property
     def address(self) -> str:
-        """What is searched, as JSON: all that tells this search from others.
-
-        The settings of the machine are no part of it; the source of every plug-in is.
-        """
+        """What is searched, as JSON, with the source of every plug-in and without the machine."""
         fields = {name: value for name, value in self.changes.items() if name not in _MACHINE}
         if sources := self.meaning["sources"]:
             fields["sources"] = sources
@@ -284,28 +238,16 @@ class SearchConfig(BaseModel):
 
 
 _MACHINE = ("device", "compile", "recompute", "channels_last", "deterministic")
-"""Settings that say how a search is computed, and do not change what is searched."""
-
-
-@contextmanager
-def _every_mistake_named() -> Iterator[None]:
-    """Turns a ValidationError into a ConfigError with a line for each field."""
-    try:
-        yield
-    except ValidationError as error:
-        known = SearchConfig.model_fields
-        raise ConfigError(explain(error, "config field", known)) from None
+"""Settings that say how a search is computed, not what is searched."""
 
 
 def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields with each plug-in by its full name, and a framework's options by theirs."""
+    """Fields with each plug-in by its full name, and with what the framework asks for."""
     from nascore.frameworks import Framework, make_framework
 
     registries = _registries()
     framework = fields.get("framework", SearchConfig.model_fields["framework"].default)
     options = fields.get("framework_options", {})
-    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise ConfigError(f"framework_options={shown(options)}: give names and values.")
     if isinstance(framework, Framework):
         if options:
             raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
@@ -313,14 +255,11 @@ def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
     name = registries["framework"].name_of(framework)
     made = make_framework(name, **options)
     options = made.model_dump(mode="json", exclude_defaults=True)
-    names, known = {"framework": name, "framework_options": options}, SearchConfig.model_fields
-    for field in made.settings.keys() - known.keys():
-        asks = f"framework {type(made).__name__} asks for {field}={made.settings[field]!r}"
-        raise ConfigError(f"{asks}: {unknown('config field', field, known)}")
+    names = {"framework": name, "framework_options": options}
     for field in {"dataset", "norm"} & fields.keys():
         names[field] = registries[field].name_of(fields[field])
     operations = fields.get("operations")
-    if isinstance(operations, list | tuple) and all(isinstance(name, str) for name in operations):
+    if isinstance(operations, list | tuple):
         full = registries["operations"].name_of
         names["operations"] = [full(n) if ":" in n else operation_name(n) for n in operations]
     return {**made.settings, **fields, **names}
@@ -328,65 +267,46 @@ def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _mistakes(config: SearchConfig) -> Iterator[str]:
     """What does not go together. Raises ConfigError for what the space or a plug-in refuses."""
-    import torch
-
     from nascore.engine.operations import build_norm, build_operation
 
     _ = config.space, config.meaning  # every edge can be wired, and every plug-in has a source
-    try:
-        _ = config.device == "auto" or torch.device(config.device)
-    except RuntimeError as error:
-        yield f"device={shown(config.device)}: {str(error).splitlines()[0]}"
     if config.lr_min > config.lr:
         yield f"lr_min={config.lr_min} is above lr={config.lr}: the rate only falls."
-
     if config.stop_at_skips and "skip_connect" not in config.operations:
         yield f"stop_at_skips={config.stop_at_skips} without skip_connect among the operations."
 
-    held_out = config.level == "bi" and config.search_set == "held out"
-    for name in ("search_set", "search_order") if config.level == "single" else ():
-        if name in config.changes:
+    for name in {"search_set", "search_order"} & config.changes.keys():
+        if config.level == "single":
             value = f"{name}={getattr(config, name)!r} with level='single'"
             yield f"{value}: there is no search set. It is for level='bi'."
     if config.search_set == "train" and config.search_examples:
         value = f"search_examples={config.search_examples} with search_set='train'"
         yield f"{value}: alpha learns from the training set. Leave one of them out."
-    if held_out and config.search_examples == 0:
-        nothing = "level='bi' with search_examples=0: alpha has nothing to learn from"
-        yield f"{nothing}. Leave search_examples out to take half of the data."
     sizes, total = config.sizes, config.meaning["examples"]
     if min(sizes.values()) < 0 or sum(sizes.values()) > total:
         values = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())
         yield f"{values}: together more than the {total} of {config.dataset}."
+    held_out = config.level == "bi" and config.search_set == "held out"
     for name in ("train", "search") if held_out else ("train",):
         if sizes[name] < config.batch_size:
             few = f"{name}_examples={sizes[name]} is less than one batch"
             yield f"{few}: batch_size={config.batch_size}."
 
-    frameworks, value = _registries()["framework"], f"framework={config.framework!r}"
-    framework = frameworks[config.framework]
+    framework = _registries()["framework"][config.framework]
     if config.compile and not framework.dense:
-        able = ", ".join(name for name, kind in frameworks.items() if kind.dense)
-        yield f"compile=True with {value}: every mask would be compiled anew. It is for {able}."
-    for name in _NOT_IN_SECOND_ORDER if config.order == 2 else ():
-        if getattr(config, name):
-            yield f"{name}=True with order=2: {_NOT_IN_SECOND_ORDER[name]}. Leave one of them out."
-    if config.order == 2 and not (framework.unrolls and config.level == "bi"):
-        able = " or ".join(repr(name) for name, kind in frameworks.items() if kind.unrolls)
-        value = f"order=2 with {value} and level={config.level!r}"
-        yield f"{value}: it is for framework={able} and level='bi'."
+        value = f"compile=True with framework={config.framework!r}"
+        yield f"{value}: every mask would be compiled anew. It is for dense ones, such as darts."
+    if config.order == 2:
+        for name in ("compile", "amp", "freeze_theta", "freeze_alpha"):
+            if getattr(config, name):
+                yield f"{name}=True with order=2, which differentiates theta's step: leave one out."
+        if not framework.unrolls or config.level == "single":
+            value = f"order=2 with framework={config.framework!r} and level={config.level!r}"
+            yield f"{value}: it is for level='bi' and frameworks such as darts."
 
     build_norm(config.norm, config.channels)  # may not fit so many channels
     for name in filter(lambda name: ":" in name, config.operations):
         build_operation(name, config.channels, config.norm)
-
-
-_NOT_IN_SECOND_ORDER = {
-    "compile": "what is compiled cannot be differentiated twice",
-    "amp": "what differentiates twice does not mix precisions",
-    "freeze_theta": "theta has no step to look ahead to",
-    "freeze_alpha": "alpha has no use for it",
-}
 
 
 def _registries() -> dict[str, Registry]:

@@ -256,7 +256,7 @@ def test_a_framework_may_ask_for_settings():
     class Wrong(DARTS):
         settings: ClassVar = {"arch_wd": 0}
 
-    with pytest.raises(ConfigError, match="Wrong asks for .*unknown config field 'arch_wd'"):
+    with pytest.raises(ConfigError, match="unknown config field 'arch_wd'"):
         SearchConfig(framework=Wrong)
 
 
