@@ -16,42 +16,26 @@ from nascore.errors import ConfigError
 
 
 def local_cost(gradient: Tensor, mask: Mask) -> Tensor:
-    """C = Z dL/dZ, unless the mask gives dL/dZ another weight than Z, (cells, edges, operations).
-
-    Arguments:
-        gradient: dL/dZ in each cell, such as ``z.grad`` after a backward pass, (cells, edges,
-            operations). It is 0 where nothing ran, as in a mask whose edges are all `none`.
-    """
+    """C from dL/dZ, both (cells, edges, operations): Z dL/dZ, unless the mask has another scale."""
     return mask.cost_scale * gradient
 
 
 def pull_back(score: Tensor, cost: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The gradient on what a framework learns, sum_k C_k ds_k/dalpha.
+    """The gradient on each of the parameters, sum_k C_k ds_k/dalpha, from s and C.
 
-    Arguments:
-        score: s, (edges, operations), differentiable in the parameters.
-        cost: C, (edges, operations), a constant.
-        parameters: alpha, (edges, operations), and whatever else the framework learns.
-
-    Returns a gradient for each parameter, 0 for one that the score does not depend on. Raises
-    ConfigError if it depends on none of them.
+    Both are (edges, operations), s differentiable in the parameters and C a constant. Raises
+    ConfigError if s is differentiable in nothing.
 
     >>> alpha = torch.zeros(1, 2, requires_grad=True)
     >>> pull_back(alpha.log_softmax(1), torch.tensor([[0.0, 1.0]]), [alpha])
     (tensor([[-0.5000,  0.5000]]),)
     """
-    gradients = (None,)
-    if score.requires_grad:
-        gradients = torch.autograd.grad(score, parameters, grad_outputs=cost, allow_unused=True)
-    if all(gradient is None for gradient in gradients):
+    if not score.requires_grad:
         raise ConfigError(
             "the score does not depend on alpha, so no cost can reach it. "
             "Compute it from alpha, without detach() or no_grad()."
         )
-    return tuple(
-        torch.zeros_like(parameter) if gradient is None else gradient
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-    )
+    return torch.autograd.grad(score, parameters, cost, materialize_grads=True)
 
 
 def loss_and_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,23 +17,15 @@ Rows = Sequence[Sequence[int]]
 class Mask:
     """A plan of one step, shared by all cells: which operations run, and with which weight.
 
-    Arguments:
-        weight: Z, (edges, operations).
-        score: s, (edges, operations), differentiable in what the framework learns.
-        active: the operations to evaluate on each edge; None for all that it may take.
-        one_hot: True if the weight of every active operation is exactly 1.
-        gradient_only: operations whose weight is 0 and whose gradient dL/dZ is asked for all the
-            same. They add nothing to a node and teach theta nothing.
-        cost_scale: what dL/dZ is multiplied with to give the cost, (edges, operations), 0 for
-            what does not run. By default Z.
+    An operation that is ``gradient_only`` adds nothing to a node and teaches theta nothing.
     """
 
-    weight: Tensor
-    score: Tensor
-    active: Rows | None = None
-    one_hot: bool = False
-    gradient_only: Rows | None = None
-    cost_scale: Tensor | None = None
+    weight: Tensor  # Z, (edges, operations)
+    score: Tensor  # s, (edges, operations), differentiable in what the framework learns
+    active: Rows | None = None  # the operations that run on each edge; None: all that it may take
+    one_hot: bool = False  # whether the weight of every active operation is exactly 1
+    gradient_only: Rows | None = None  # operations of weight 0 that are run for dL/dZ alone
+    cost_scale: Tensor | None = None  # times dL/dZ it is the cost, 0 where nothing runs; default Z
 
     def __post_init__(self):
         if self.cost_scale is None:

@@ -4,6 +4,13 @@ An operation keeps the shape (batch, channels, height, width). With z the weight
 ``module(x)`` is O(x) and ``module(x, z)`` is z O(x). No normalisation of the package has affine
 parameters, and all use the statistics of the batch at hand, in training and in evaluation alike:
 the statistics of one sampled network would not fit another one.
+
+>>> @operation("conv_7x7")
+... def conv_7x7(channels, norm):
+...     conv = nn.Conv2d(channels, channels, 7, padding=3, bias=False)
+...     return nn.Sequential(nn.ReLU(), conv, norm(channels))
+>>> build_operation("conv_7x7", channels=4)(torch.zeros(2, 4, 8, 8)).shape
+torch.Size([2, 4, 8, 8])
 """
 
 import inspect
@@ -25,36 +32,17 @@ Norm = Callable[[int], nn.Module]
 NORMS = Registry("norm")
 """The normalisations that follow every convolution and pool, by name."""
 
+operation = OPERATIONS.register
+"""Makes an operation of a class or function ``(channels, norm) -> module``, by a name.
 
-def operation(name: str) -> Callable:
-    """Makes an operation of a class or function ``(channels, norm) -> module``.
+Its ``forward(x, z)`` may take the weight z along; a result without z is multiplied by it.
+"""
 
-    The module maps (B, channels, H, W) to the same shape; ``norm(channels)`` is the normalisation
-    that the config asks for. A ``forward(x, z)`` may take the weight z along; one without z has its
-    result multiplied by it.
+normalisation = NORMS.register
+"""Makes a normalisation of a class or function ``channels -> module``, in the same way.
 
-    Raises ConfigError if the name is in use.
-
-    >>> @operation("conv_7x7")
-    ... def conv_7x7(channels, norm):
-    ...     conv = nn.Conv2d(channels, channels, 7, padding=3, bias=False)
-    ...     return nn.Sequential(nn.ReLU(), conv, norm(channels))
-    >>> build_operation("conv_7x7", channels=4)(torch.zeros(2, 4, 8, 8)).shape
-    torch.Size([2, 4, 8, 8])
-    """
-    return OPERATIONS.register(name)
-
-
-def normalisation(name: str) -> Callable:
-    """Makes a normalisation of a class or function ``channels -> module``, as ``operation`` does.
-
-    It raises ConfigError for channels that it cannot take.
-
-    >>> @normalisation("affine")
-    ... def affine(channels):
-    ...     return nn.BatchNorm2d(channels, track_running_stats=False)
-    """
-    return NORMS.register(name)
+It raises ConfigError for channels that it cannot take.
+"""
 
 
 @checked
@@ -91,15 +79,12 @@ def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
     an_input = f"an input of shape {tuple(x.shape)}"
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            module = plugin(channels, *norm)
-            y = module(x) if isinstance(module, nn.Module) else None
+            y = plugin(channels, *norm).forward(x)
     except ConfigError:
         raise
     except Exception as error:  # the plug-in is any code
         why = failure(plugin, error)
         raise ConfigError(f"{what} fails for channels={channels} and {an_input}: {why}") from error
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"{what} makes no torch.nn.Module, but {module!r}.")
     if getattr(y, "shape", None) != x.shape:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise ConfigError(f"{what} makes {shape} of {an_input}: it must keep the shape.")
@@ -153,59 +138,37 @@ for name, build in {
     normalisation(name)(build)
 
 
-class Skip(Weighted):
-    """x, or z x."""
-
-    def __init__(self, channels: int, norm: Norm):
-        super().__init__(nn.Identity())
-
-
-class Pool(nn.Module):
-    """A pool, which keeps the shape, and a normalisation."""
-
-    def __init__(self, pool: Callable[[Tensor], Tensor], norm: nn.Module):
-        super().__init__()
-        self.pool, self.norm = pool, norm
-
-    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        return self.norm(self.pool(x), z)
-
-
-max_pool = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
-avg_pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
-
-
-class Separable(nn.Module):
-    """ReLU, depthwise convolution, pointwise convolution, normalisation."""
-
-    def __init__(self, channels: int, kernel: int, dilation: int, norm: Norm):
-        super().__init__()
-        self.depthwise = Depthwise(channels, kernel, dilation)
-        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
-        self.norm = norm(channels)
-
-    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        return self.norm(self.pointwise(self.depthwise(F.relu(x))), z)
-
-
 class Chain(nn.Sequential):
-    """Two operations, one after the other; the second takes the weight."""
+    """Modules one after the other, the last of which takes the weight."""
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        return self[1](self[0](x), z)
+        *first, last = self
+        for module in first:
+            x = module(x)
+        return last(x, z)
 
 
-def twice(channels: int, kernel: int, norm: Norm) -> nn.Module:
-    return Chain(Separable(channels, kernel, 1, norm), Separable(channels, kernel, 1, norm))
+def separable(channels: int, kernel: int, dilation: int, norm: Norm) -> Chain:
+    depthwise = Depthwise(channels, kernel, dilation)
+    pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+    return Chain(nn.ReLU(), depthwise, pointwise, norm(channels))
+
+
+def twice(channels: int, kernel: int, norm: Norm) -> Chain:
+    return Chain(separable(channels, kernel, 1, norm), separable(channels, kernel, 1, norm))
 
 
 for name, build in {
-    "skip_connect": Skip,
-    "max_pool_3x3": lambda channels, norm: Pool(max_pool, norm(channels)),
-    "avg_pool_3x3": lambda channels, norm: Pool(avg_pool, norm(channels)),
+    "skip_connect": lambda channels, norm: nn.Identity(),
+    "max_pool_3x3": lambda channels, norm: Chain(
+        nn.MaxPool2d(3, stride=1, padding=1), norm(channels)
+    ),
+    "avg_pool_3x3": lambda channels, norm: Chain(
+        nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False), norm(channels)
+    ),
     "sep_conv_3x3": lambda channels, norm: twice(channels, 3, norm),
-    "dil_conv_3x3": lambda channels, norm: Separable(channels, 3, 2, norm),
-    "dil_conv_5x5": lambda channels, norm: Separable(channels, 5, 2, norm),
+    "dil_conv_3x3": lambda channels, norm: separable(channels, 3, 2, norm),
+    "dil_conv_5x5": lambda channels, norm: separable(channels, 5, 2, norm),
     "sep_conv_5x5": lambda channels, norm: twice(channels, 5, norm),
 }.items():
     operation(name)(build)

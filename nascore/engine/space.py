@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import networkx
 
 Edge = tuple[int, int]
+Names = tuple[str, ...] | list[str]
 
 CANDIDATES = (
     "none",
@@ -74,15 +75,9 @@ def parse_edge(text: str | Edge) -> Edge:
 class SearchSpace:
     """A cell whose wiring is searched.
 
-    Arguments:
-        nodes: number N of intermediate nodes.
-        inputs: number of input nodes, 2, or 1 for the simplified cell.
-        operations: candidate operations, in the order in which every array lists them. One of your
-            own is ``"module:name"``, see ``operations.operation``.
-        allowed: for some edges, the operations that the edge may take. One operation fixes the
-            edge, ``["none"]`` removes it. Edges that are not named may take every operation.
-        output_nodes: the intermediate nodes whose concatenation is the cell's output (all of them
-            by default).
+    ``allowed`` has the operations that some edges may take: one fixes the edge, ``["none"]``
+    removes it. The other edges may take every operation. One of your own is ``"module:name"``, see
+    operations.py.
 
     Raises ConfigError, naming what was given and what is allowed.
 
@@ -91,22 +86,42 @@ class SearchSpace:
     (((0, 2), (1, 2)), ((0, 1), (0,)))
     """
 
-    nodes: int = 2
-    inputs: int = 2
-    operations: Sequence[str] = CANDIDATES
-    allowed: Mapping[str | Edge, Sequence[str]] = field(default_factory=dict, hash=False)
-    output_nodes: Sequence[int] | None = None
+    nodes: int = 2  # intermediate ones, N
+    inputs: int = 2  # 1 in the simplified cell
+    operations: Names = CANDIDATES  # in the order in which every array lists them
+    allowed: Mapping[str | Edge, Names] = field(default_factory=dict, hash=False)  # by edge
+    output_nodes: Sequence[int] | None = None  # joined to the cell's output; all intermediate ones
 
     def __post_init__(self):
-        if not 1 <= self.nodes <= MOST_NODES:
-            raise ConfigError(
-                f"nodes={shown(self.nodes)}: a cell has 1 to {MOST_NODES} intermediate nodes."
+        if not (1 <= self.nodes <= MOST_NODES and self.inputs in (1, 2)):
+            given = f"nodes={shown(self.nodes)}, inputs={shown(self.inputs)}"
+            raise ConfigError(f"{given}: give 1 to {MOST_NODES} nodes, and 1 or 2 input nodes.")
+        operations = tuple(map(operation_name, self.operations))
+        if not operations or len(set(map(short_name, operations))) < len(operations):
+            raise ConfigError(f"operations={list(operations)}: give at least one, each only once.")
+        inner, outputs = list(self.intermediate_nodes), self.output_nodes
+        if outputs is not None and not (outputs and set(outputs) <= set(inner)):
+            raise ConfigError(f"output_nodes={outputs}: choose among the inner nodes {inner}.")
+        object.__setattr__(self, "operations", operations)
+        object.__setattr__(self, "allowed", self._allowed())
+        object.__setattr__(self, "output_nodes", tuple(sorted(set(outputs or inner))))
+
+    def _allowed(self) -> dict[Edge, tuple[str, ...]]:
+        allowed = dict.fromkeys(self.edges, self.operations)
+        for key, names in self.allowed.items():
+            edge = parse_edge(key)
+            what = f"allowed[{edge_name(edge)!r}]"
+            if edge not in allowed:
+                edges = " ".join(map(edge_name, self.edges))
+                raise ConfigError(f"{what}: the cell does not have this edge. Its edges: {edges}.")
+            if not names:
+                raise ConfigError(f"{what}: give at least one operation, ['none'] to remove it.")
+            for name in {*names} - {*self.operations} - {*map(short_name, self.operations)}:
+                raise ConfigError(f"{what}: {unknown('operation', name, self.operations)}")
+            allowed[edge] = tuple(
+                name for name in self.operations if name in names or short_name(name) in names
             )
-        if self.inputs not in (1, 2):
-            raise ConfigError(f"inputs={self.inputs}: a cell has 1 or 2 input nodes.")
-        object.__setattr__(self, "operations", self._checked_operations(self.operations))
-        object.__setattr__(self, "allowed", self._checked_allowed())
-        object.__setattr__(self, "output_nodes", self._checked_output_nodes())
+        return allowed
 
     @classmethod
     def minimal(cls) -> "SearchSpace":
@@ -149,40 +164,6 @@ class SearchSpace:
             tuple(k for k, name in enumerate(self.operations) if name in self.allowed[edge])
             for edge in self.edges
         )
-
-    def _checked_operations(self, operations: Sequence[str]) -> tuple[str, ...]:
-        if isinstance(operations, str) or not operations:
-            raise ConfigError(f"operations={operations!r}: give a list of at least one operation.")
-        operations = tuple(map(operation_name, operations))
-        if len(set(map(short_name, operations))) < len(operations):
-            raise ConfigError(f"operations={list(operations)}: each name may stand only once.")
-        return operations
-
-    def _checked_allowed(self) -> dict[Edge, tuple[str, ...]]:
-        allowed = dict.fromkeys(self.edges, self.operations)
-        full = {short_name(name): name for name in self.operations}
-        for key, names in self.allowed.items():
-            edge = parse_edge(key)
-            what = f"allowed[{edge_name(edge)!r}]"
-            if edge not in allowed:
-                edges = " ".join(map(edge_name, self.edges))
-                raise ConfigError(f"{what}: the cell does not have this edge. Its edges: {edges}.")
-            if isinstance(names, str) or not names:
-                hint = "a list of at least one operation, ['none'] to remove the edge"
-                raise ConfigError(f"{what}={names!r}: give {hint}.")
-            names = [full.get(name, name) for name in names]
-            for name in set(names) - set(self.operations):
-                raise ConfigError(f"{what}: {unknown('operation', name, self.operations)}")
-            allowed[edge] = tuple(name for name in self.operations if name in names)
-        return allowed
-
-    def _checked_output_nodes(self) -> tuple[int, ...]:
-        given, inner = self.output_nodes, list(self.intermediate_nodes)
-        if given is None:
-            return tuple(inner)
-        if not given or not set(given) <= set(inner):
-            raise ConfigError(f"output_nodes={list(given)}: choose among the inner nodes {inner}.")
-        return tuple(sorted(set(given)))
 
 
 @checked

@@ -37,17 +37,14 @@ Build = Callable[[str, int, str], nn.Module]
 
 
 class Cell(nn.Module):
-    """A cell with every allowed operation on every edge.
-
-    ``inputs`` are the channels of each input node's source, ``channels`` those of every node.
-    """
+    """A cell with every allowed operation on every edge, from sources of so many channels each."""
 
     def __init__(
-        self, space: SearchSpace, inputs: Sequence[int], channels: int, norm: str, build: Build
+        self, space: SearchSpace, sources: Sequence[int], channels: int, norm: str, build: Build
     ):
         super().__init__()
         self.space = space
-        self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in inputs)
+        self.preprocess = nn.ModuleList(relu_conv_norm(c, channels, norm) for c in sources)
         self.operations = nn.ModuleList(nn.ModuleDict() for _ in space.edges)
         for modules, choices in zip(self.operations, space.choices, strict=True):
             for k in choices:
@@ -64,10 +61,8 @@ class Cell(nn.Module):
             inputs: one tensor for each input node, (B, channels of that input, H, W).
             weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
         """
-        active, gradient_only = (
-            mask.running(self.space),
-            mask.gradient_only if weights[0].requires_grad else None,
-        )
+        active = mask.running(self.space)
+        gradient_only = mask.gradient_only if weights[0].requires_grad else None
         nodes = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         edges = enumerate(self.space.edges)
         for j in self.space.intermediate_nodes:
@@ -143,10 +138,9 @@ class Supernet(nn.Module):
         build: Build = build_operation,
     ):
         super().__init__()
-        numbers = dict(classes=classes, image_channels=image_channels, cells=cells)
-        for name, number in (numbers | {"channels": channels}).items():
-            if number < 1:
-                raise ConfigError(f"{name}={number}: give at least 1.")
+        if min(classes, image_channels, cells, channels) < 1:
+            given = f"{classes=}, {image_channels=}, {cells=}, {channels=}"
+            raise ConfigError(f"{given}: give at least 1 of each.")
         self.space, self.recompute, width = space, recompute, 3 * channels
         stem = nn.Conv2d(image_channels, width, 3, padding=1, bias=False)
         affine = [Affine(width)] if stem_affine else []

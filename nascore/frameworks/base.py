@@ -33,32 +33,20 @@ class Formulas(NamedTuple):
 class Context:
     """All that a framework sees of a search, at one moment.
 
-    Arguments:
-        learned: what the framework learns, by name. ``alpha``, (edges, operations), is -inf where
-            an edge may not take an operation.
-        state: what it remembers, by name.
-        generator: of everything random.
-        learns: what learns in this step: of "theta" and "alpha" both, one or none.
-        epoch: 1 is the first; 0 is before training.
-        epochs: of the whole search.
-        step: of the epoch, from 0.
-        mask: what was drawn. It and all that follows is there once a batch has been evaluated.
-        logits: (B, classes).
-        labels: (B,).
-        cost: the local cost, (cells, edges, operations).
+    In ``learned["alpha"]``, (edges, operations), what an edge may not take is -inf.
     """
 
-    learned: Mapping[str, Tensor]
-    state: Mapping[str, Tensor] = field(default_factory=dict)
-    generator: Generator | None = None
-    learns: Collection[str] = ()
-    epoch: int = 0
-    epochs: int = 1
-    step: int = 0
-    mask: Mask | None = None
-    logits: Tensor | None = None
-    labels: Tensor | None = None
-    cost: Tensor | None = None
+    learned: Mapping[str, Tensor]  # what the framework learns, by name
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # what it remembers, by name
+    generator: Generator | None = None  # of everything random
+    learns: Collection[str] = ()  # of "theta" and "alpha", what learns in this step
+    epoch: int = 0  # 1 is the first; 0 is before training
+    epochs: int = 1  # of the whole search
+    step: int = 0  # of the epoch, from 0
+    mask: Mask | None = None  # what was drawn; from here on, None until a batch has been evaluated
+    logits: Tensor | None = None  # (B, classes)
+    labels: Tensor | None = None  # (B,)
+    cost: Tensor | None = None  # the local cost, (cells, edges, operations)
 
     @property
     def alpha(self) -> Tensor:

@@ -232,7 +232,7 @@ def test_to_try_a_plugin_draws_no_random_number(module):
         (lambda channels, norm: nn.AvgPool2d(2), r"makes \(2, 4, 4, 4\) .* must keep the shape"),
         (lambda channels, norm: nn.Conv2d(3, 4, 1), r"fails for channels=4 .*RuntimeError"),
         (lambda channels: nn.Identity(), "fails for channels=4 .*TypeError"),
-        (lambda channels, norm: F.relu, "makes no torch.nn.Module, but <function relu"),
+        (lambda channels, norm: F.relu, "fails for channels=4 .*no attribute 'forward'"),
         (lambda channels, norm: norm(channels + 1), "norm='group' .* not 5"),
     ],
 )
