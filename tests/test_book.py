@@ -203,3 +203,58 @@ def test_pages_make_no_error_and_no_external_request(site):
         server.server_close()
     assert problems == []
     assert outside == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.filterwarnings("ignore")  # the browser driver's own
+@pytest.mark.parametrize("name", ["growing", "width_preference", "bilevel_failure"])
+def test_a_wiring_explorer_is_moved_by_keys_and_on_its_time_line(site, name):
+    """From a file, so without a server; with reduced motion nothing plays by itself."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    url, problems = (site / "notebooks" / f"{name}.html").as_uri(), []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(reduced_motion="reduce")
+        page.set_default_timeout(300_000)
+        page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("requestfailed", lambda request: problems.append(request.url))
+        page.goto(url)
+        explorer = page.locator(".nascore_explorer")
+        slider, wiring = explorer.locator("input"), explorer.locator("svg.cell")
+
+        def shown():
+            """The epoch, what a screen reader says of the cell, and where the cursor stands."""
+            said = slider.get_attribute("aria-valuetext")
+            cursor = explorer.locator(".cursor").get_attribute("d")
+            return int(said.split()[1]), wiring.get_attribute("aria-label"), cursor
+
+        last, *at_the_end = shown()
+        assert last > 0 and explorer.locator(".edge").count() == 5
+        slider.focus()
+        page.keyboard.press("Home")
+        epoch, *at_the_start = shown()
+        assert epoch == 0
+        assert all(a != b for a, b in zip(at_the_start, at_the_end, strict=True))
+        page.keyboard.press("ArrowRight")
+        assert shown()[0] == 1
+        page.keyboard.press("Space")  # would play, were motion not unwelcome
+        assert explorer.locator("button").is_hidden() and shown()[0] == 1
+        page.keyboard.press("End")
+        assert shown() == (last, *at_the_end)
+
+        box = explorer.locator(".surface").bounding_box()
+        explorer.locator(".surface").click(position={"x": 44, "y": box["height"] / 2})
+        assert shown() == (0, *at_the_start)
+        page.emulate_media(reduced_motion="no-preference")
+        explorer.locator("button").click()
+        page.wait_for_function("() => +document.querySelector('.nascore_explorer input').value > 0")
+        explorer.locator("button").click()
+        explorer.locator("select.colour").select_option("cost")
+        assert explorer.locator(".legend").inner_text().startswith("earns")
+
+        page = browser.new_page(java_script_enabled=False)
+        page.goto(url)
+        assert "needs JavaScript" in page.locator(".nascore_explorer").inner_text()
+        browser.close()
+    assert problems == []

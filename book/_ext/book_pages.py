@@ -1,23 +1,30 @@
-"""Shows the executed copy of a notebook on its page, and pages without a needless script.
+"""Shows the executed copy of a notebook on its page, explorers, and no needless script.
 
 The table of contents, the launch button and the edit link name the clean template in notebooks/;
 the page shows what papermill made of it, in book/_executed/. A notebook without an executed copy
 is a warning, and the build treats warnings as errors.
 """
 
+import json
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from nascore.book.explorer import EXPLORER
+
 logger = logging.getLogger(__name__)
 
 
+def executed_copy(app: Sphinx, docname: str) -> Path:
+    """Where the executed copy of a page in notebooks/ is."""
+    return Path(app.srcdir) / "book" / "_executed" / f"{Path(docname).name}.ipynb"
+
+
 def use_executed_copy(app: Sphinx, docname: str, source: list[str]) -> None:
-    folder, _, name = docname.partition("/")
-    if folder != "notebooks":
+    if not docname.startswith("notebooks/"):
         return
-    copy = Path(app.srcdir) / "book" / "_executed" / f"{name}.ipynb"
+    copy = executed_copy(app, docname)
     if not copy.exists():
         logger.warning("%s has no executed copy: run `make book`", docname, location=docname)
         return
@@ -34,7 +41,28 @@ def leave_out_thebe(app: Sphinx, page: str, template: str, context: dict, doctre
     ]
 
 
+def add_explorers(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """A page with wiring explorers gets a file with their data, and the scripts that draw them.
+
+    The data is a script, too: a page that is opened as a file may not fetch JSON.
+    """
+    if f'class="{EXPLORER}"' not in context.get("body", ""):
+        return
+    cells = json.loads(executed_copy(app, page).read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    data = [o["metadata"][EXPLORER] for o in outputs if EXPLORER in o.get("metadata", {})]
+    script = f"{EXPLORER}/{Path(page).name}.js"
+    path = Path(app.outdir) / "_static" / script
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, separators=(",", ":"))
+    path.write_text(f"const NASCORE_EXPLORERS = {text};\n", encoding="utf-8")
+    app.add_css_file("explorer.css")
+    for name in ("d3/d3.min.js", script, "explorer.js"):
+        app.add_js_file(name, loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict:
     app.connect("source-read", use_executed_copy)
+    app.connect("html-page-context", add_explorers)
     app.connect("html-page-context", leave_out_thebe, priority=1000)
     return {"version": "1", "parallel_read_safe": True}

@@ -1,4 +1,5 @@
 """The figures and tables of the book."""
 
 from nascore.book import plots
+from nascore.book.explorer import WiringExplorer
 from nascore.book.tables import RunTable, VerdictBox, scorecard_table
