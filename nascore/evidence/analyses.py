@@ -11,14 +11,11 @@ from nascore.evidence.experiments import NOT_HELD_OUT, TWO, flat
 from nascore.runs.run import Run
 from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
 
-BEFORE_LAST = slice(0, -1)  # the cells before the last
-
 
 def mean_cost(run: Run, share: float | None) -> xr.DataArray:
     """Cost in nats of every operation but `none`, summed over cells, (edge, operation).
 
-    Arguments:
-        share: of the epochs, the last ones, in which each step counts once; None is epoch 0.
+    Of the last epochs, a share of all, in which each step counts once; None is epoch 0.
     """
     last = run.history.sizes["epoch"]
     epochs = slice(0, 1) if share is None else slice(last - max(1, round(share * (last - 1))), last)
@@ -54,8 +51,8 @@ def mean_over_operations(history: xr.Dataset, edge: str) -> xr.DataArray:
 )
 def cost_at_init_and_convergence(arms: Arms) -> Evidence:
     (runs,) = arms.values()
-    start, end = (each(lambda run, s=s: mean_cost(run, s).mean(), runs) for s in (None, LATE))
-    negative = each(lambda run: (mean_cost(run, LATE) < 0).mean(), runs)
+    start, end = (each(lambda run, s=s: mean_cost(run, s).mean(), runs) for s in (None, 0.25))
+    negative = each(lambda run: (mean_cost(run, 0.25) < 0).mean(), runs)
     return Evidence(
         seeds_of(runs),
         -end,
@@ -71,10 +68,6 @@ def cost_at_init_and_convergence(arms: Arms) -> Evidence:
             "share of pairs below 0 late": negative,
         },
     )
-
-
-LATE = 0.25
-"""Share of the epochs that A1 calls late."""
 
 
 def _largest(values: xr.DataArray) -> float:
@@ -168,7 +161,7 @@ def cell_sums(arms: Arms) -> Evidence:
     def share(run: Run, all_edges: bool) -> float:
         output = run.history.cell_output_cost
         cost = of_all_edges(run) if all_edges else output
-        return _largest(cost.isel(cell=BEFORE_LAST)) / _largest(output.isel(cell=-1))
+        return _largest(cost.isel(cell=slice(0, -1))) / _largest(output.isel(cell=-1))
 
     residual = each(share, runs, False)
     return Evidence(
@@ -181,9 +174,8 @@ def cell_sums(arms: Arms) -> Evidence:
 
 def later_cost(run: Run, split: str, outcome: str | None = None) -> float:
     """L - H of a split in nats, mean over the second half of the epochs; of one outcome or all."""
-    cost = run.output_cost
-    if outcome is not None:
-        cost = (run.history.loss - run.history.entropy).sel(outcome=outcome)
+    by_outcome = run.history.loss - run.history.entropy
+    cost = by_outcome.sel(outcome=outcome) if outcome else run.output_cost
     return cost.sel(split=split).isel(epoch=slice(-(run.config.epochs // 2), None)).mean()
 
 

@@ -32,17 +32,14 @@ class Evidence:
     def table(self) -> pandas.DataFrame:
         """The values as text, a row for each and a column for each seed."""
         rows = {**self.values, "effect": self.effect, "control": self.control}
-        rows = {name: list(map(_text, values)) for name, values in rows.items() if len(values)}
+        rows = {name: [_text(v) for v in values] for name, values in rows.items() if len(values)}
         columns = pandas.Index(self.seeds, name="seed")
         return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def _text(value: float) -> str:
-    if np.isnan(value):
-        return "diverged"
-    if float(value).is_integer():
-        return f"{value:.0f}"
-    return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
+    digits = 2 if abs(value) < 0.1 else 3
+    return "diverged" if np.isnan(value) else f"{value:.{digits}g}"
 
 
 Measure = Callable[[Arms], Evidence]

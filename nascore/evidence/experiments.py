@@ -70,15 +70,13 @@ def experiment(
 @experiment(profiles.PICTURE, seeds=profiles.PICTURE_SEEDS)
 def picture(base, profile):
     """P1, P2, P3 and O1: one setting, in which the level and what is held out are switched."""
-    examples = profiles.FEWER[profile]
+    train, search, watched = profiles.FEWER[profile]
     steps = base.epochs * base.sizes["train"]  # times the batch size: the same in all arms
-    fewer = base.replace(
-        train_examples=examples.train, valid_examples=0, epochs=steps // examples.train
-    )
+    fewer = base.replace(train_examples=train, valid_examples=0, epochs=steps // train)
     return {
         ONE: base,
-        TWO: fewer.replace(level="bi", search_examples=examples.search),
-        ONE_OF_FEWER: fewer.replace(search_examples=examples.watched),
+        TWO: fewer.replace(level="bi", search_examples=search),
+        ONE_OF_FEWER: fewer.replace(search_examples=watched),
         NOT_HELD_OUT: fewer.replace(level="bi", search_set="train"),
     }
 

@@ -7,28 +7,20 @@ import numpy as np
 
 from nascore.runs.run import Run
 
-NONE_MARGIN = 0.1
-"""How far alpha of `none` is above alpha of every other operation, at least, on a dropped edge."""
-
-LOWEST = -1e30
-"""Alpha of what is not allowed: below all else, and a number, so that its updates are 0."""
-
 
 def alpha_of(run: Run) -> np.ndarray:
-    """A run's alpha, (epochs + 1, edges, operations); lowest where not allowed."""
-    space = run.config.space
-    allowed = [[k in space.allowed[edge] for k in _none_first(run)] for edge in space.edges]
-    return np.where(allowed, _read(run, "alpha"), LOWEST)
+    """A run's alpha, (epochs + 1, edges, operations); -1e30 where not allowed: its updates are 0.
+
+    Raises KeyError for a run without `none`.
+    """
+    space, names = run.config.space, _none_first(run)
+    allowed = [[name in space.allowed[edge] for name in names] for edge in space.edges]
+    return np.where(allowed, run.history.alpha.sel(operation=names).values.astype(float), -1e30)
 
 
 def probability_of(run: Run) -> np.ndarray:
     """A run's probabilities, (epochs + 1, edges, operations)."""
-    return _read(run, "probability")
-
-
-def _read(run: Run, name: str) -> np.ndarray:
-    """A variable in float64. Raises KeyError for a run without `none`."""
-    return run.history[name].sel(operation=_none_first(run)).values.astype(float)
+    return run.history.probability.sel(operation=_none_first(run)).values.astype(float)
 
 
 def _none_first(run: Run) -> list[str]:
@@ -36,8 +28,8 @@ def _none_first(run: Run) -> list[str]:
 
 
 def dropped(alpha: np.ndarray) -> np.ndarray:
-    """Whether an edge is dropped, (..., edges). A tie, as at the start, is no drop."""
-    return alpha[..., 0] - alpha[..., 1:].max(axis=-1) >= NONE_MARGIN
+    """Whether alpha of `none` is above that of every other operation by 0.1, (..., edges)."""
+    return alpha[..., 0] - alpha[..., 1:].max(axis=-1) >= 0.1
 
 
 def kept_edges(run: Run) -> np.ndarray:
@@ -55,13 +47,10 @@ def regrown(alpha: np.ndarray) -> np.ndarray:
 
 
 def reordered(alpha: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The course of alpha if its updates, epoch by epoch, had come in another order.
+    """The course of alpha if its updates, epoch by epoch, had come in another order, (epochs,).
 
-    Start and end stay as they were. Reversed, the updates keep their autocorrelation, too.
-
-    Arguments:
-        alpha: (..., epochs + 1, edges, operations).
-        order: a permutation of the epochs' updates, (epochs,).
+    Alpha is (..., epochs + 1, edges, operations). Start and end stay as they were. Reversed, the
+    updates keep their autocorrelation, too.
     """
     start = alpha[..., :1, :, :]
     updates = np.diff(alpha, axis=-3)[..., order, :, :]

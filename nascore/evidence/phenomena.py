@@ -6,25 +6,12 @@ import numpy as np
 
 from nascore.engine.random import stream_seed
 from nascore.engine.space import Edge
+from nascore.evidence import growth
 from nascore.evidence.claims import Arms, Evidence, above, claim, each, mean, seeds_of
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE, ONE_OF_FEWER, TWO
-from nascore.evidence.growth import (
-    alpha_of,
-    dropped,
-    kept_edges,
-    none_advantage,
-    none_lead,
-    probability_of,
-    regrown,
-    reordered,
-    turn,
-)
 from nascore.evidence.significance import below_chance
 from nascore.runs.run import Run
 from nascore.theory import topology
-
-OVERCONFIDENT = 0.1
-"""L - H in nats above which a network counts as overconfident, the cause of P1."""
 
 
 def measured_cost(run: Run) -> np.ndarray:
@@ -35,35 +22,42 @@ def measured_cost(run: Run) -> np.ndarray:
 
 def regrown_edges(run: Run) -> float:
     """R: edges dropped at some epoch and not dropped at the end."""
-    return regrown(alpha_of(run))
+    return growth.regrown(growth.alpha_of(run))
 
 
 def regrown_in_reverse(run: Run) -> float:
     """R': the same if the updates of alpha had come in reversed order."""
-    return regrown(reordered(alpha_of(run), np.arange(run.history.sizes["epoch"] - 1)[::-1]))
+    alpha = growth.alpha_of(run)
+    return growth.regrown(growth.reordered(alpha, np.arange(len(alpha) - 1)[::-1]))
 
 
 def regrown_in_any_order(run: Run) -> float:
     """The same if they had come in an order that is drawn by the seed."""
+    alpha = growth.alpha_of(run)
     rng = np.random.default_rng(stream_seed(run.config.seed, "shuffle"))
-    return regrown(reordered(alpha_of(run), rng.permutation(run.history.sizes["epoch"] - 1)))
+    return growth.regrown(growth.reordered(alpha, rng.permutation(len(alpha) - 1)))
 
 
 def dropped_edges(run: Run) -> float:
     """Edges that are dropped at some epoch from 1 on."""
-    return dropped(alpha_of(run))[1:].any(axis=0).sum()
+    return growth.dropped(growth.alpha_of(run))[1:].any(axis=0).sum()
+
+
+def kept_edges_at(run: Run, epoch: int) -> float:
+    """Edges that are not dropped at an epoch; -1 is the end."""
+    return growth.kept_edges(run)[epoch]
 
 
 def lost_after_turn(run: Run, measure: Callable[[np.ndarray], np.ndarray]) -> float:
     """How much of its advantage, or of its lead, `none` loses on input edges after the turn."""
     inputs = [edge in run.config.space.input_edges for edge in run.config.space.edges]
-    ahead = measure(probability_of(run)[:, inputs])
-    return ahead[turn(measured_cost(run))] - ahead[-1]
+    ahead = measure(growth.probability_of(run)[:, inputs])
+    return ahead[growth.turn(measured_cost(run))] - ahead[-1]
 
 
 def overconfident(run: Run) -> float:
-    """Share of the epochs of training in which L - H is above OVERCONFIDENT."""
-    return (measured_cost(run)[1:] > OVERCONFIDENT).mean()
+    """Share of the epochs of training in which L - H is above 0.1 nat: the cause of P1."""
+    return (measured_cost(run)[1:] > 0.1).mean()
 
 
 @claim(
@@ -90,9 +84,10 @@ def growing(arms: Arms) -> Evidence:
     runs = arms[ONE]
     back, reverse = each(regrown_edges, runs), each(regrown_in_reverse, runs)
     gone = each(dropped_edges, runs)
-    advantage, lead = (each(lost_after_turn, runs, m) for m in (none_advantage, none_lead))
-    start, end = (each(lambda run, n=n: kept_edges(run)[n], runs) for n in (0, -1))
-    fewest = each(lambda run: kept_edges(run).min(), runs)
+    advantage = each(lost_after_turn, runs, growth.none_advantage)
+    lead = each(lost_after_turn, runs, growth.none_lead)
+    start, end = (each(kept_edges_at, runs, epoch) for epoch in (0, -1))
+    fewest = each(lambda run: growth.kept_edges(run).min(), runs)
     return Evidence(
         seeds_of(runs),
         back - reverse,
@@ -110,7 +105,7 @@ def growing(arms: Arms) -> Evidence:
             "edges dropped at some time": gone,
             "edges regrown": back,
             "edges regrown, updates reversed": reverse,
-            "epoch of the turn": each(lambda run: turn(measured_cost(run)), runs),
+            "epoch of the turn": each(lambda run: growth.turn(measured_cost(run)), runs),
             "advantage of none lost after it": advantage,
             "lead of none lost after it": lead,
         },
@@ -173,19 +168,14 @@ def width_preference(arms: Arms) -> Evidence:
     )
 
 
-def kept_at_the_end(run: Run) -> float:
-    """Number of edges that are not dropped at the end."""
-    return kept_edges(run)[-1]
+def overfitted(runs: Sequence[Run]) -> bool:
+    """Whether training accuracy is above search accuracy by 0.03, the precondition of P3 and O1."""
 
+    def gap(run: Run) -> float:  # mean over epochs of training
+        accuracy = run.accuracy.isel(epoch=slice(1, None))
+        return (accuracy.sel(split="train") - accuracy.sel(split="search")).mean()
 
-def overfitted(run: Run) -> float:
-    """Accuracy on the training set minus that on the search set, mean over epochs of training."""
-    accuracy = run.accuracy.isel(epoch=slice(1, None))
-    return (accuracy.sel(split="train") - accuracy.sel(split="search")).mean()
-
-
-OVERFITTED = 0.03
-"""The least mean of ``overfitted`` on two levels with which the cause of P3 can act."""
+    return mean(each(gap, runs)) >= 0.03
 
 
 def as_no_effect(values: np.ndarray, otherwise: float) -> float:
@@ -214,7 +204,7 @@ def as_no_effect(values: np.ndarray, otherwise: float) -> float:
     unit="of the edges",
 )
 def bilevel_failure(arms: Arms) -> Evidence:
-    one, two, same = (each(kept_at_the_end, arms[a]) for a in (ONE_OF_FEWER, TWO, NOT_HELD_OUT))
+    one, two, same = (each(kept_edges_at, arms[a], -1) for a in (ONE_OF_FEWER, TWO, NOT_HELD_OUT))
     edges = len(arms[TWO][0].config.space.edges)
     enough = as_no_effect(two, edges) <= 0.4 * edges and as_no_effect(one, 0) >= 0.6 * edges
     control = same - two
@@ -227,7 +217,7 @@ def bilevel_failure(arms: Arms) -> Evidence:
         p=above(one - two),
         control=control / edges,
         met=enough and as_no_effect(control, 0) >= 0.4 * edges,
-        testable=mean(each(overfitted, arms[TWO])) >= OVERFITTED,
+        testable=overfitted(arms[TWO]),
         values={
             f"edges kept, {ONE}": one,
             f"edges kept, {TWO}": two,
@@ -263,6 +253,6 @@ def recovery(arms: Arms) -> Evidence:
         p=above(one - two),
         control=control,
         met=abs(mean(control)) <= 1,
-        testable=mean(each(overfitted, arms[TWO])) >= OVERFITTED,
+        testable=overfitted(arms[TWO]),
         values={f"regrown, {arm}": v for arm, v in ((ONE, one), (TWO, two), (NOT_HELD_OUT, same))},
     )

@@ -3,8 +3,6 @@
 What a profile leaves out keeps the default of SearchConfig, which is the authors' protocol.
 """
 
-from typing import Any, NamedTuple
-
 PROFILES = ("smoke", "laptop", "published", "paper")
 """smoke: seconds, for tests; decides nothing. laptop: digits, minutes on two cores. published:
 Fashion-MNIST, hours on two cores; its records come with the book. paper: the authors' protocol, on
@@ -16,14 +14,6 @@ PICTURE_SEEDS = SEEDS | {"published": 16}
 """The same for the phenomena."""
 FEWER_SEEDS = {"smoke": 2, "laptop": 2, "published": 3, "paper": 1}
 """The same where no claim is tested: where settings are compared, or an identity is checked."""
-
-Settings = dict[str, dict[str, Any]]
-
-
-def _changed(settings: Settings, **changes: dict[str, Any]) -> Settings:
-    """The settings with other fields in some profiles."""
-    return settings | {profile: settings[profile] | new for profile, new in changes.items()}
-
 
 _SMALL_DATA = dict(augment=False, alpha_mean=0.0)
 _DIGITS = _SMALL_DATA | dict(dataset="digits")
@@ -42,30 +32,22 @@ PICTURE = {
 """Searches on one level in which all three phenomena are looked for."""
 
 
-class Fewer(NamedTuple):
-    """Numbers of examples, where the level is switched."""
-
-    train: int  # that theta learns from
-    search: int  # that alpha learns from on two levels
-    watched: int = 0  # of those, that one level watches all the same
-
-
 FEWER = {
-    "smoke": Fewer(48, 48),
-    "laptop": Fewer(144, 960),
-    "published": Fewer(480, 2400, watched=2400),
-    "paper": Fewer(25_000, 25_000),
+    "smoke": (48, 48, 0),
+    "laptop": (144, 960, 0),
+    "published": (480, 2400, 2400),
+    "paper": (25_000, 25_000, 0),
 }
-"""How many examples the searches have in which the level is switched."""
+"""Numbers of examples where the level is switched: those of theta, those of alpha on two levels,
+and how many of these one level watches all the same."""
 
-UNIFORM = _changed(PICTURE, laptop=dict(epochs=15))
+UNIFORM = PICTURE | {"laptop": PICTURE["laptop"] | dict(epochs=15)}
 """The same under uniform masks, in which only theta learns."""
 
-EXPLORED = _changed(
-    PICTURE,
-    laptop=dict(epochs=6, seed=0),
-    published=dict(seed=100),
-)
+EXPLORED = PICTURE | {
+    "laptop": PICTURE["laptop"] | dict(epochs=6, seed=0),
+    "published": PICTURE["published"] | dict(seed=100),
+}
 """The same searches on seeds that decide nothing."""
 
 ELSEWHERE = {"published": EXPLORED["published"]}

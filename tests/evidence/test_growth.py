@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nascore.evidence.growth import (
-    NONE_MARGIN,
     alpha_of,
     dropped,
     kept_edges,
@@ -23,7 +22,6 @@ def series(*none):
 
 def test_an_edge_is_dropped_by_a_margin_over_every_other_operation():
     alpha = np.array([[0.0, 0.0, 0.0], [0.099, 0.0, 0.0], [0.101, 0.0, 0.0], [5.0, 4.95, 0.0]])
-    assert NONE_MARGIN == 0.1
     assert dropped(alpha).tolist() == [False, False, True, False]
 
 
