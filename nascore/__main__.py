@@ -8,18 +8,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_args
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nascore.errors import (
-    ConfigError,
-    DataError,
-    RecordError,
-    SweepError,
-    one_line,
-    shown,
-)
+from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line
 from nascore.folders import ensure_writable_file, project_root
 from nascore.runs.config import SearchConfig
 
@@ -30,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Profile = Annotated[str, typer.Option(help="smoke, laptop, published or paper.")]
+Store = Annotated[
+    Path | None, typer.Option(help="Folder of records. Default: the project's, else ./runs.")
+]
 
 
 def _with_fields(command):
@@ -38,9 +34,9 @@ def _with_fields(command):
     for name, field in SearchConfig.model_fields.items():
         if name == "framework_options":  # these come one by one, as --option
             continue
-        default, text = field.get_default(), field.description
-        if default not in (None, {}):
-            text += f" Default: {'all eight' if name == 'operations' else default}."
+        text = field.description
+        if field.default not in (None, {}):
+            text += f" Default: {'all eight' if name == 'operations' else field.default}."
         kind = Annotated[bool if field.annotation is bool else str, typer.Option(help=text)]
         option = inspect.Parameter(name, parameters[0].kind, default=None, annotation=kind)
         parameters.append(option)
@@ -84,21 +80,15 @@ def _search(
     typer.echo(path)
 
 
-def _value(name: str, text: str | bool) -> Any:
+def _value(field: str, text: str | bool) -> Any:
     """What an option says of a field; SearchConfig checks and converts it."""
     if isinstance(text, bool):
         return text
-    field = SearchConfig.model_fields.get(name)
-    if text == "none" and field is not None and type(None) in get_args(field.annotation):
+    if text == "none" and field not in ("norm", "operations"):  # where it is a name
         return None
-    if name in ("operations", "output_nodes"):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if name == "allowed" and text == "none":
-        return {}  # no limit
-    value = _json(text)
-    if name == "allowed" and value is text:
-        raise ConfigError(f"""{name}={shown(text)} is not JSON, such as '{{"(2,3)": ["none"]}}'.""")
-    return value
+    if field in ("operations", "output_nodes"):
+        return [part.strip() for part in text.split(",")]
+    return _json(text)
 
 
 def _json(text: str) -> Any:
@@ -144,10 +134,7 @@ def sweep(
         typer.Option("--set", help="A field of every search, as in epochs=5; repeatable."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is recorded.")] = False,
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Folder of records. Default: that of the project, else ./runs."),
-    ] = None,
+    store: Store = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Of a Dask cluster to run on, such as tcp://host:8786.")
     ] = None,
@@ -161,75 +148,55 @@ def sweep(
     from nascore.sweeps.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
-    changes = parse_settings("--set", set_, _value)
-    configs = searches(profile, names, seeds, changes)
-    if store is None:
-        try:
-            folder = "book/records" if profile == "published" else "notebooks/runs"
-            store = project_root() / folder
-        except ConfigError:
-            store = Path("runs")
-    resources = parse_settings("--resource", resource)
+    configs = searches(profile, names, seeds, parse_settings("--set", set_, _value))
+    folder = _folders(store)[-1 if profile == "published" else 0]
     sweep(
         configs,
-        store=store,
+        store=folder,
         workers=workers,
         scheduler=scheduler,
-        resources=resources or None,
+        resources=parse_settings("--resource", resource) or None,
         fresh=fresh,
     )
-    typer.echo(f"{len(set(configs))} records in {store}")
+    typer.echo(f"{len(set(configs))} records in {folder}")
 
 
 @app.command()
-def runs(
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Folder of records. Default: those of the project, else ./runs."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
-) -> None:
+def runs(store: Store = None) -> None:
     """Lists records: what was searched, whether each is whole, how large, when it was made."""
     from nascore.sweeps.catalogue import table
 
-    records = table(_folders(store))
-    if as_json:
-        typer.echo(records.to_json(orient="records", indent=1))
-        return
+    folders = _folders(store)
+    records = table([folder for folder in folders if folder.exists()] or folders)
     if len(records):
         columns = ("state", "bytes", "framework", "level", "dataset", "seed", "started")
-        records = records.set_index("path").reindex(columns=columns).rename_axis(None)
-        typer.echo(records.to_string(na_rep="-"))
+        rows = records.set_index("path").reindex(columns=columns).rename_axis(None)
+        typer.echo(rows.to_string(na_rep="-"))
     typer.echo(f"{len(records)} files, {records['bytes'].sum():,} bytes")
 
 
 @app.command()
 def judge(
     claim: Annotated[str, typer.Argument(help="Such as P1; one of your own as module:name.")],
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Folder of records. Default: those of the project, else ./runs."),
-    ] = None,
+    store: Store = None,
 ) -> None:
     """Prints the verdict on a claim, from the records of each profile that has all of them."""
     from nascore.evidence.verdicts import judge_records
     from nascore.sweeps.store import RunStore
 
-    folders = [store] if store else _folders(None) or [Path("runs")]
-    for profile, verdict in judge_records(claim, RunStore(*folders)).items():
+    for profile, verdict in judge_records(claim, RunStore(*_folders(store))).items():
         typer.echo(f"{profile}: {verdict}".replace("**", ""))
 
 
 def _folders(store: Path | None) -> list[Path]:
-    """The folders of records that are meant: one that was given, or all that are here."""
+    """The folder that was given, or the project's: of its sweeps, and of the book's records."""
     if store is not None:
         return [store]
     try:
-        root = project_root()
+        root = Path(os.path.relpath(project_root()))
     except ConfigError:
         return [Path("runs")]
-    folders = (root / name for name in ("notebooks/runs", "book/records"))
-    return [Path(os.path.relpath(folder)) for folder in folders if folder.exists()]
+    return [root / "notebooks" / "runs", root / "book" / "records"]
 
 
 USER_ERRORS = (ConfigError, DataError, RecordError, OSError, MemoryError, RuntimeError)
@@ -248,21 +215,20 @@ def main(app: typer.Typer = app, program: str = "python -m nascore") -> None:
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except KeyboardInterrupt as stop:  # Interrupted is one that says more
-        _fail(str(stop) or "interrupted.", 128 + getattr(stop, "signum", signal.SIGINT))
+        _fail(one_line(stop) or "interrupted.", 128 + getattr(stop, "signum", signal.SIGINT))
+    except SweepError as error:  # a line for each search that failed
+        _fail(f"Error: {error}")
+    except USER_ERRORS as error:
+        _fail(f"Error: {one_line(error) or type(error).__name__}")
     except Exception as error:
-        if hasattr(error, "format_message"):  # the command line itself is wrong
-            _fail(f"Error: {error.format_message()}", 2)
-        if not isinstance(error, USER_ERRORS):
+        if not hasattr(error, "format_message"):
             raise
-        if isinstance(error, SweepError):  # a line for each search that failed
-            typer.echo(f"Error: {error}", err=True)
-            sys.exit(2)
-        _fail(f"Error: {str(error) or type(error).__name__}", 2)
+        _fail(f"Error: {one_line(error.format_message())}")  # the command line itself is wrong
     sys.exit()
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(one_line(message), err=True)
+def _fail(message: str, code: int = 2) -> NoReturn:
+    typer.echo(message, err=True)
     sys.exit(code)
 
 

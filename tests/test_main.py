@@ -1,6 +1,5 @@
 """The command line."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -103,7 +102,7 @@ def test_lists_and_json(run_command, capsys, tmp_path):
     "words, message",
     [
         (["search", "--framework", "dart"], "Did you mean 'darts'"),
-        (["search", "--allowed", "{"], "is not JSON"),
+        (["search", "--allowed", "{"], "allowed='{': input should be a valid dictionary"),
         (["search", "--epochs", "many"], "epochs='many': input should be a valid integer"),
         (["search", "--output-nodes", "2,a"], "output_nodes.1='a': input should be"),
         (["show", "nothing.nc"], "there is no file"),
@@ -197,10 +196,8 @@ def test_runs_lists_records(run_command, capsys, tmp_path):
     assert total == f"2 files, {sum(sizes):,} bytes"
 
     first.write_bytes(first.read_bytes()[:-1000])
-    damaged, whole = json.loads(printed("--json"))
-    assert (damaged["path"], damaged["state"]) == (str(first), "damaged")
-    assert damaged["framework"] is None and whole["state"] == "whole"
-    assert whole["seed"] == 1 and whole["path"] == str(second)
+    _, damaged, whole, _ = printed().splitlines()
+    assert damaged.split()[:2] == [str(first), "damaged"] and whole.split() == lines[1].split()
     (tmp_path / "empty").mkdir()
     assert printed("--store", "empty") == "0 files, 0 bytes\n"
 
