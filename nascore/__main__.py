@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+Settings = list[str] | None  # name=value, any number of times
 Profile = Annotated[str, typer.Option(help="smoke, laptop, published or paper.")]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of records. Default: the project's, else ./runs.")
@@ -52,8 +52,7 @@ def _search(
     store: Annotated[Path, typer.Option(help="Folder of records.")] = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
     option: Annotated[
-        list[str] | None,
-        typer.Option(help="An option of the framework, such as temperature=0.5; repeatable."),
+        Settings, typer.Option(help="An option of the framework: temperature=0.5; repeatable.")
     ] = None,
     **fields: Any,
 ) -> None:
@@ -80,39 +79,30 @@ def _search(
     typer.echo(path)
 
 
-def _value(field: str, text: str | bool) -> Any:
-    """What an option says of a field; SearchConfig checks and converts it."""
-    if isinstance(text, bool):
-        return text
-    if text == "none" and field not in ("norm", "operations"):  # where it is a name
-        return None
-    if field in ("operations", "output_nodes"):
-        return [part.strip() for part in text.split(",")]
-    return _json(text)
-
-
-def _json(text: str) -> Any:
-    """The value of a JSON text; any other text as it is, also a number of too many digits."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def parse_settings(
-    flag: str,
-    texts: list[str] | None,
-    value: Callable[[str, str], Any] = lambda name, text: _json(text),
-) -> dict[str, Any]:
-    """lr=0.1 as a name and its value, for each use of a repeatable option. No JSON is text."""
+def parse_settings(flag: str, texts: Settings) -> dict[str, Any]:
+    """Names and values of a repeatable option, such as ``--set lr=0.1``."""
     settings = {}
     for name, equals, text in (text.partition("=") for text in texts or ()):
         if not equals:
             raise ConfigError(f"{flag} {name!r}: write it like {flag} lr=0.1.")
         if name in settings:
             raise ConfigError(f"{flag} {f' {flag} '.join(texts)}: give each name once.")
-        settings[name] = value(name, text)
+        settings[name] = _value(name, text)
     return settings
+
+
+def _value(name: str, text: str | bool) -> Any:
+    """A setting's value from JSON or another text. Whoever gets it checks and converts it."""
+    if isinstance(text, bool):
+        return text
+    if text == "none" and name not in ("norm", "operations"):  # where it is a name
+        return None
+    if name in ("operations", "output_nodes"):
+        return [part.strip() for part in text.split(",")]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # also a number of too many digits
+        return text
 
 
 @app.command()
@@ -130,17 +120,15 @@ def sweep(
     workers: Annotated[int, typer.Option(help="Searches at a time, each in a process.")] = 2,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each arm.")] = None,
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A field of every search, as in epochs=5; repeatable."),
+        Settings, typer.Option("--set", help="A field of every search: epochs=5; repeatable.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is recorded.")] = False,
     store: Store = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Of a Dask cluster to run on, such as tcp://host:8786.")
+        str | None, typer.Option(help="Of a Dask cluster to run on: tcp://host:8786.")
     ] = None,
     resource: Annotated[
-        list[str] | None,
-        typer.Option(help="What a Dask worker must offer, such as GPU=1; repeatable."),
+        Settings, typer.Option(help="What a Dask worker must offer: GPU=1; repeatable.")
     ] = None,
 ) -> None:
     """Runs what is missing of an experiment, and goes on with what was interrupted."""
@@ -148,7 +136,7 @@ def sweep(
     from nascore.sweeps.parallel import sweep
 
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
-    configs = searches(profile, names, seeds, parse_settings("--set", set_, _value))
+    configs = searches(profile, names, seeds, parse_settings("--set", set_))
     folder = _folders(store)[-1 if profile == "published" else 0]
     sweep(
         configs,

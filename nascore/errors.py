@@ -1,6 +1,5 @@
 """What went wrong, in one line that helps: the value, what is allowed, what to do."""
 
-import inspect
 import signal
 import traceback
 from collections.abc import Callable, Iterable
@@ -69,11 +68,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """A value for a message, without its middle if it is long."""
-    try:
-        text = repr(value)
-    except Exception as error:  # such as an integer of more digits than Python writes
-        return f"a value of type {type(value).__name__} ({error})"
-    half = LONGEST // 2
+    text, half = repr(value), LONGEST // 2
     return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
 
 
@@ -108,7 +103,7 @@ def checked(target: T) -> T:
     Traceback (most recent call last):
     nascore.errors.ConfigError: Function nascore.errors.grow() parameter edges='all' violates ...
     """
-    if not inspect.isclass(target):
+    if not isinstance(target, type):
         return beartype(target, conf=TYPES)
     target.__init__ = beartype(target.__init__, conf=TYPES)
     return target

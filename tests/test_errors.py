@@ -45,5 +45,3 @@ def test_a_wrong_argument_is_one_line_that_names_it(kind, wrong):
 def test_long_values_lose_their_middle():
     assert shown("a") == "'a'"
     assert len(shown("x" * 10_000)) < 220
-    assert "too many digits" not in shown(10**300)
-    assert shown(10**5000).startswith("a value of type int")

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from nascore.__main__ import Profile, main, parse_settings
+from nascore.__main__ import Profile, Settings, main, parse_settings
 from nascore.errors import ConfigError, Interrupted, unknown
 from nascore.folders import project_root
 
@@ -18,8 +18,7 @@ def build(
     profile: Profile = "laptop",
     only: Annotated[list[str] | None, typer.Option(help="Only this notebook; repeatable.")] = None,
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A parameter of the notebooks, name=value; repeatable."),
+        Settings, typer.Option("--set", help="A parameter of the notebooks: lr=0.1; repeatable.")
     ] = None,
 ) -> None:
     """Executes the notebooks and builds the book."""
