@@ -198,7 +198,7 @@ def right_and_wrong(arms: Arms) -> Evidence:
     runs, same = arms[TWO], arms[NOT_HELD_OUT]
     search, train = (each(later_cost, runs, split) for split in ("search", "train"))
     wrong, right = (each(later_cost, runs, "search", outcome) for outcome in ("wrong", "right"))
-    control = (each(later_cost, same, split) for split in ("search", "train"))
+    same_search, same_train = (each(later_cost, same, split) for split in ("search", "train"))
     return Evidence(
         seeds_of(runs),
         search,
@@ -206,7 +206,7 @@ def right_and_wrong(arms: Arms) -> Evidence:
         f"({mean(wrong):+.2f} for wrong, {mean(right):+.2f} for right answers) and "
         f"{mean(train):+.2f} nat on the training set.",
         p=above(search, -train),
-        control=np.minimum(next(control), -next(control)),
+        control=np.minimum(same_search, -same_train),
         values={
             "L − H on the search set": search,
             "of its wrong answers": wrong,

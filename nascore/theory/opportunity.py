@@ -33,7 +33,7 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
     that leads on. The probabilities p, (edges, operations), are summed over all patterns of active
     edges. `none` has 0: there is nothing to train.
 
-    Raises ConfigError for a cell with more than 20 edges: these have a million patterns.
+    Raises ConfigError for a cell with more than 20 edges, which have a million patterns.
     """
     if len(space.edges) > 20:
         raise ConfigError(f"{len(space.edges)} edges: all patterns are listed only up to 20.")

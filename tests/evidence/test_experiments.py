@@ -40,13 +40,6 @@ DIFFERENCE = {
 }
 """In which fields the arms of an experiment may differ."""
 
-REGISTERED = {
-    "picture": ["6c9ad91b0781", "7faf4032736c", "8ed729ad2e62", "59f4dbe11592"],
-    "picture_in_darts": ["47362579e630", "d1b51b6da0a4", "210ad29b452f"],
-    "cost_at_init_and_convergence": ["4d9b3cde6ee1"],
-}
-"""The hash of seed 24 of each arm."""
-
 SMALL = dict(augment=False, alpha_mean=0.0, alpha_std=0.0, cells=1, channels=16, seed=24)
 FASHION = SMALL | dict(dataset="fashion-mnist", image_size=14, lr=0.3, arch_lr=0.01)
 DIGITS = SMALL | dict(dataset="digits", image_size=5, batch_size=48, lr=2.0, arch_lr=0.02)
@@ -127,15 +120,6 @@ def test_the_picture_is_one_setting_with_the_level_switched(profile):
     assert len({c.seed for c in arms.values()}) == 1
 
 
-def test_the_registered_searches_have_their_addresses():
-    """Seed 24 of each counted arm, by the hash under which its record was made."""
-    first = {
-        name: [configs[0].hash for configs in configs_of(name, "published").values()]
-        for name in ("picture", "picture_in_darts", "cost_at_init_and_convergence")
-    }
-    assert first == REGISTERED
-
-
 @pytest.mark.parametrize("name, profile", SETTINGS)
 def test_the_settings_are_those_that_were_registered(name, profile):
     arms = configs_of(name, profile)
@@ -143,16 +127,6 @@ def test_the_settings_are_those_that_were_registered(name, profile):
     assert first == [SearchConfig(**fields) for fields in SETTINGS[name, profile]]
     seeds = 16 if (name, profile) == ("picture", "published") else 8
     assert {len(configs) for configs in arms.values()} == {seeds}
-
-
-def test_only_the_chain_is_left_in_the_training_opportunity():
-    arms = configs_of("training_opportunity", "laptop")
-    for configs in arms.values():
-        space = configs[0].space
-        assert [e for e in space.edges if space.allowed[e] == ("none",)] == [(0, 2), (0, 3)]
-        assert space.output_nodes == (3,) and configs[0].freeze_alpha
-    assert arms["fixed"][0].space.allowed[1, 2] == ("sep_conv_5x5",)
-    assert len(arms["free"][0].space.allowed[1, 2]) == 8
 
 
 def test_changes_override_the_profile_and_reach_every_arm():
