@@ -7,9 +7,11 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
@@ -54,7 +56,7 @@ class Run:
         """The wiring that was chosen; without a choice, the most probable one at the end."""
         if self.chosen is not None:
             return Wiring.from_text(self.config.space, self.chosen)
-        return self.wiring_at(self._end)
+        return self.wiring_at(int(self.history.epoch[-1]))
 
     @checked
     def wiring_at(self, epoch: int) -> Wiring:
@@ -63,8 +65,9 @@ class Run:
         In an exact tie, as before any learning with uniform masks, `none` comes last.
         Raises RecordError if alpha has diverged by then.
         """
-        if not 0 <= epoch <= self._end:
-            raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {self._end}.")
+        last = len(self.history.epoch) - 1
+        if not 0 <= epoch <= last:
+            raise ConfigError(f"epoch {epoch}: this run has epochs 0 to {last}.")
         probability = self.history.probability.sel(epoch=epoch)
         if probability.isnull().any():
             raise RecordError(f"run {self.config.hash} has no wiring at epoch {epoch}: diverged.")
@@ -79,14 +82,8 @@ class Run:
 
     @property
     def last_epoch(self) -> int:
-        """The epoch in which the search ended: before the config's last one if it met a NaN, or if
-        the config told it to stop early."""
+        """Where the search ended, before the config's last one if it diverged or stopped early."""
         return int(np.isfinite(self.history.seconds.values).sum()) - 1
-
-    @property
-    def _end(self) -> int:
-        """The last epoch of the history."""
-        return self.history.sizes["epoch"] - 1
 
     @cached_property
     def none_probability(self) -> xr.DataArray:
@@ -101,18 +98,12 @@ class Run:
     @cached_property
     def output_cost(self) -> xr.DataArray:
         """L - H, the cost at the output (T2), mean over examples in nats, (epoch, split)."""
-        loss = self.history.loss
-        return self._mean(loss.copy(data=loss.values - self.history.entropy.values))
+        return over_outcomes(self.history.loss - self.history.entropy, self.history.examples)
 
     @cached_property
     def mean_loss(self) -> xr.DataArray:
         """L, mean over examples in nats, (epoch, split)."""
-        return self._mean(self.history.loss)
-
-    @cached_property
-    def mean_entropy(self) -> xr.DataArray:
-        """H, mean over examples in nats, (epoch, split)."""
-        return self._mean(self.history.entropy)
+        return over_outcomes(self.history.loss, self.history.examples)
 
     @property
     def accuracy(self) -> xr.DataArray:
@@ -120,30 +111,26 @@ class Run:
         examples = self.history.examples
         return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
 
-    def _mean(self, values: xr.DataArray) -> xr.DataArray:
-        return over_outcomes(values, self.history.examples)
-
     def __str__(self) -> str:
-        lines = [f"run {self.config.hash}", "", "config (what differs from the defaults)"]
-        lines += [f"  {name} = {value}" for name, value in self.config.changes.items()]
-        lines += ["", "epochs", "  epoch    loss     L-H  accuracy  active edges"]
         split = "train" if self.config.level == "single" else "search"
-        curves = (self.mean_loss, self.output_cost, self.accuracy)
-        columns = [curve.sel(split=split).values for curve in curves]
-        for n in np.unique(np.linspace(0, self._end, 6).round().astype(int)):
-            loss, cost, accuracy = (column[n] for column in columns)
-            active = f"{self.active_edges.values[n]:12.0f}"
-            lines.append(f"  {n:5d}  {loss:6.3f}  {cost:+6.3f}  {accuracy:8.3f}  {active}")
+        curves = {"loss": self.mean_loss, "L-H": self.output_cost, "accuracy": self.accuracy}
+        table = pd.DataFrame({name: c.sel(split=split).to_series() for name, c in curves.items()})
+        table["active edges"] = self.active_edges.to_series().astype("Int64")
+        rows = np.unique(np.linspace(0, len(table) - 1, 6).round().astype(int))
         if self.chosen is None and self.active_edges.isnull()[-1]:
-            lines += ["", f"no final wiring: the run diverged in epoch {self.last_epoch}"]
+            edges = [f"none: the run diverged in epoch {self.last_epoch}"]
         else:
-            wiring, none = self.wiring, self.none_probability[-1].values
-            lines += ["", f"final wiring ({len(wiring.active_edges)} active edges), p(none)"]
-            for edge, name, p in zip(wiring.space.edges, wiring.operations, none, strict=True):
-                lines.append(f"  {edge_name(edge)} {name:14s} {p:.2f}")
-        lines += ["", "provenance"]
-        lines += [f"  {name} = {v}" for name, v in self.provenance.items() if name != "parts"]
-        return "\n".join(lines)
+            p = self.none_probability[-1].values
+            wired = zip(self.config.space.edges, self.wiring.operations, p, strict=True)
+            edges = [f"{edge_name(edge)} {name:14s} {p:.2f}" for edge, name, p in wired]
+        parts = {
+            f"run {self.config.hash}": [],
+            "config (what differs from the defaults)": _lines(self.config.changes),
+            "epochs": table.iloc[rows].round(3).to_string().splitlines(),
+            "final wiring, p(none)": edges,
+            "provenance": _lines(self.provenance),
+        }
+        return "\n\n".join("\n  ".join([title, *lines]) for title, lines in parts.items())
 
     @checked
     def save(self, path: str | Path) -> Path:
@@ -157,10 +144,9 @@ class Run:
         }
         if self.chosen is not None:
             texts["chosen"] = self.chosen
-        packed = {"zlib": True, "complevel": 5, "shuffle": True}
         # One chunk each, in the newer format: the index of chunks would be a third of the file.
         encoding = {
-            name: {**packed, "chunksizes": variable.shape}
+            name: {"zlib": True, "complevel": 5, "shuffle": True, "chunksizes": variable.shape}
             for name, variable in self.history.data_vars.items()
         }
         with whole_file(path) as part:
@@ -175,29 +161,27 @@ class Run:
     def load(cls, path: str | Path) -> "Run":
         """Reads a file that ``save`` wrote, and imports nothing that its config names.
 
-        Raises DamagedRecord if it is not what was written, and RecordError if it is missing, cannot
-        be read, or is of another version of the package.
+        Raises DamagedRecord if it is not what was written, and RecordError if it cannot be read or
+        is of another version of the package.
         """
         path = Path(path)
         check_seal(path)
         with h5py.File(path) as file:  # xarray would take ten times as long
+            texts = file.attrs
             try:
-                config = _read_config(file)
-                history = _read_history(file, config)
-                provenance = json.loads(file.attrs["provenance"])
+                meaning = json.loads(texts.get("meaning", "null"))
+                config = SearchConfig.from_record(json.loads(texts["config"]), meaning)
+                if config.hash != texts["hash"]:
+                    raise ValueError("its config has other defaults.")
+                history, provenance = _read_history(file, config), json.loads(texts["provenance"])
+                return cls(config, history, provenance, texts.get("chosen"))
             except (KeyError, TypeError, ValueError) as error:
                 other = f"{path} is of another version of nascore"
                 raise RecordError(f"{other}: {one_line(error)}") from None
-            return cls(config, history, provenance, file.attrs.get("chosen"))
 
 
-def _read_config(file: h5py.File) -> SearchConfig:
-    """The config of an open record. Raises KeyError or ValueError if another version wrote it."""
-    meaning = json.loads(file.attrs.get("meaning", "null"))
-    config = SearchConfig.from_record(json.loads(file.attrs["config"]), meaning)
-    if config.hash != file.attrs["hash"]:
-        raise ValueError("its config has other defaults.")
-    return config
+def _lines(values: dict[str, Any]) -> list[str]:
+    return [f"{name} = {value}" for name, value in values.items() if name != "parts"]
 
 
 def _read_history(file: h5py.File, config: SearchConfig) -> xr.Dataset:

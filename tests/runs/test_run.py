@@ -168,7 +168,7 @@ def test_a_wiring_that_was_chosen_is_kept(run, tmp_path):
     assert wiring != run.wiring
     chosen = Run(run.config, run.history, run.provenance, str(wiring))
     loaded = Run.load(chosen.save(tmp_path / "run.nc"))
-    assert loaded.wiring == wiring and "final wiring (1 active edges)" in str(loaded)
+    assert loaded.wiring == wiring and "(2,3) skip_connect" in str(loaded)
     assert loaded.wiring_at(run.config.epochs) == run.wiring
 
 
