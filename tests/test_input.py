@@ -98,10 +98,10 @@ def test_a_bad_command_line_is_one_line(folder, monkeypatch, capsys, line):
 def test_none_is_a_name_where_it_is_one(tmp_path, monkeypatch, operations):
     words = f"{TINY} --norm none --operations {operations} --quiet --out x.nc"
     monkeypatch.chdir(tmp_path)
-    assert not call(monkeypatch, [*words.split(), "--grad-clip", "none"])
+    assert not call(monkeypatch, [*words.split(), "--grad-clip", "none", "--cost-clamp", "2.5"])
     config = Run.load("x.nc").config
     assert config.norm == "none" and config.operations == tuple(operations.split(","))
-    assert config.grad_clip is None
+    assert config.grad_clip is None and config.cost_clamp == 2.5
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The command line."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -69,13 +68,6 @@ def test_a_search_that_is_recorded_is_not_run_again(run_command, capsys, monkeyp
     assert first == second and Run.load(first)
 
 
-def test_none_switches_a_limit_off(run_command, tmp_path):
-    words = ["--quiet", "--out", tmp_path / "x.nc", "--grad-clip", "none", "--cost-clamp", "2.5"]
-    assert run_command(*TINY, *words, "--norm", "none") == 0
-    config = Run.load(tmp_path / "x.nc").config
-    assert config.grad_clip is None and config.cost_clamp == 2.5 and config.norm == "none"
-
-
 def test_where_the_record_goes_is_checked_before_the_search(
     run_command, capsys, monkeypatch, tmp_path
 ):
@@ -113,11 +105,6 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
     assert run_command(*words) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
-
-
-def test_help_needs_no_torch():
-    code = "import sys, nascore.__main__; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_public_names():
