@@ -32,16 +32,12 @@ const MARKUP = `
   </div>
   <svg class="time" role="img"></svg>`;
 
-/* Whole numbers of the data as probabilities, nats and NaN. */
+/* A run with probabilities and nats in place of whole numbers, NaN in place of null. */
 function decode(run) {
-  const scaled = (values, scale) => values.map((v) => (v === null ? NaN : v / scale));
-  return {
-    ...run,
-    p: run.percent.map((edge) => scaled(edge, 100)),
-    none: run.none.map((edge) => scaled(edge, 1000)),
-    cost: run.cost.map((edge) => scaled(edge, 10000)),
-    output_cost: scaled(run.output_cost, 1000),
-  };
+  const scaled = (scale) => (values) => values.map((v) => (v === null ? NaN : v / scale));
+  const [p, none] = [run.percent.map(scaled(100)), run.none.map(scaled(1000))];
+  const [cost, output_cost] = [run.cost.map(scaled(10000)), scaled(1000)(run.output_cost)];
+  return { ...run, p, none, cost, output_cost };
 }
 
 function explore(element, data) {
@@ -92,12 +88,11 @@ function explore(element, data) {
   }
 
   function show() {
-    const active = `${run.active[epoch]} of ${arm.edges.length} edges active`;
-    const cost = d3.format("+.2f")(run.output_cost[epoch]);
-    slider.property("value", epoch);
-    slider.attr("aria-valuetext", `epoch ${epoch} of ${last()}, ${active}`);
-    status.html(`<b>Epoch ${epoch}</b> of ${last()} (step ${epoch * arm.steps}) · ${active} · `
-      + `<span class="number">L − H ${cost} nat</span>`);
+    const cost = d3.format("+.2f")(run.output_cost[epoch]), active = run.active[epoch];
+    const found = active === null ? "diverged"
+      : `${active} of ${arm.edges.length} edges active, L − H ${cost} nat`;
+    slider.property("value", epoch).attr("aria-valuetext", `epoch ${epoch} of ${last()}, ${found}`);
+    status.html(`<b>Epoch ${epoch}</b> of ${last()} (step ${epoch * arm.steps}): ${found}`);
     drawCell(cell, arm, arm.edges.map(look), width);
     moveCursor(epoch);
   }
@@ -201,7 +196,7 @@ function drawCell(svg, arm, edges, width) {
     const [ux, uy] = [(x1 - cx) / length, (y1 - cy) / length]; // direction of its end
     const head = 5 + 1.1 * thickness, half = 2.5 + 0.75 * thickness; // of the arrow
     const [tx, ty] = [x1 - ux * (radius + 1), y1 - uy * (radius + 1)]; // its tip
-    const [bx, by] = [tx - ux * head, ty - uy * head]; // its base
+    const [bx, by] = [tx - ux * head, ty - uy * head]; // and its base
     return {
       line: `M${x0},${y0}Q${cx},${cy} ${bx},${by}`,
       head: [tx, ty, bx - uy * half, by + ux * half, bx + uy * half, by - ux * half],
@@ -214,13 +209,9 @@ function drawCell(svg, arm, edges, width) {
   svg.attr("width", width).attr("height", height)
     .attr("aria-label", "The cell. " + edges.map((edge) => edge.text).join("; "));
   const layer = (name) => svg.selectAll(`g.${name}`).data([0]).join("g").attr("class", name);
-  const parts = (where, names) => where.join((enter) => {
-    const group = enter.append("g");
-    names.forEach((name) => group.append(name).attr("class", name));
-    return group;
-  });
+  const parts = (where, html) => where.join((enter) => enter.append("g").html(html));
 
-  const lines = parts(layer("edges").selectAll("g").data(all), ["path", "polygon", "title"]);
+  const lines = parts(layer("edges").selectAll("g").data(all), "<path/><polygon/><title/>");
   lines.attr("class", (edge) => (edge.fixed ? "fixed" : edge.none ? "edge none" : "edge"));
   lines.select("path").attr("d", (edge) => shape(edge).line)
     .style("stroke", (edge) => edge.tint).style("stroke-width", (edge) => edge.width);
@@ -228,7 +219,7 @@ function drawCell(svg, arm, edges, width) {
     .style("fill", (edge) => edge.tint);
   lines.select("title").text((edge) => edge.text);
 
-  const nodes = parts(layer("nodes").selectAll("g").data(d3.range(out + 1)), ["circle", "text"]);
+  const nodes = parts(layer("nodes").selectAll("g").data(d3.range(out + 1)), "<circle/><text/>");
   nodes.attr("class", kind).attr("transform", (node) => `translate(${at(node)})`);
   nodes.select("circle").attr("r", radius);
   nodes.select("text").attr("dy", "0.35em").text((node) => (node === out ? "out" : node));
@@ -253,7 +244,8 @@ function drawTime(svg, arm, run, width, goTo) {
   const later = arm.runs.flatMap((r) => r.output_cost.slice(Math.max(1, Math.floor(last / 20))));
   const [low, high] = [0.002, 0.998].map((share) => d3.quantile(later, share));
   const panels = [
-    { title: "p(none) of every edge", height: 120, domain: [0, 1], lines: ofEdges },
+    { title: "p(none) of every edge", height: Math.max(120, 12 * arm.edges.length),
+      domain: [0, 1], lines: ofEdges },
     { title: "L − H [nat] on the examples that α learns from", height: 80,
       domain: [Math.min(0, low), Math.max(0, high)], lines: single(run.output_cost) },
     { title: "active edges", height: 56, domain: [0, arm.edges.length], lines: single(run.active) },
@@ -263,7 +255,7 @@ function drawTime(svg, arm, run, width, goTo) {
   svg.html("").attr("width", width).attr("height", bottom + 40)
     .attr("aria-label", "Over epochs: p(none) of every edge, L − H, and active edges.");
   svg.append("g").attr("class", "axis").attr("transform", `translate(0,${bottom})`)
-    .call(d3.axisBottom(x).ticks(Math.min(8, width / 80)));
+    .call(d3.axisBottom(x).ticks(Math.min(8, width / 80, last)));
   const write = (text, style, px, py, anchor = "start") => svg.append("text").text(text)
     .attr("class", style).attr("x", px).attr("y", py).attr("text-anchor", anchor);
   write("epoch", "title", (left + right) / 2, bottom + 34, "middle");
@@ -280,14 +272,14 @@ function drawTime(svg, arm, run, width, goTo) {
       .attr("x", left - 4).attr("width", right - left + 8)
       .attr("y", top - 4).attr("height", panel.height + 8)
       .attr("viewBox", `${left - 4} ${top - 4} ${right - left + 8} ${panel.height + 8}`);
-    const line = d3.line((_, epoch) => x(epoch), y).defined((value) => !isNaN(value));
+    const line = d3.line((_, epoch) => x(epoch), y).defined((v) => v !== null && !isNaN(v));
     frame.selectAll("path").data(panel.lines).join("path").attr("class", "curve")
       .attr("d", (one) => line(one.values))
       .style("stroke", (one) => one.tint).style("stroke-dasharray", (one) => one.dashes);
     const dots = frame.selectAll("circle").data(panel.lines).join("circle").attr("r", 3.5)
       .style("fill", (one) => one.tint);
     panel.move = (epoch) =>
-      dots.attr("cx", x(epoch)).attr("cy", (one) => y(one.values[epoch]) || -9);
+      dots.attr("cx", x(epoch)).attr("cy", (one) => y(one.values[epoch] ?? NaN) || -9);
     let above = Infinity; // each name behind its line's end, apart from the next one
     const end = (one) => y(one.values[last]) || y(0);
     for (const one of d3.sort(panel.lines, (one) => -end(one))) {

@@ -59,4 +59,4 @@ def test_what_is_no_number_is_null(run):
     text = json.dumps(metadata[EXPLORER], allow_nan=False)
     (course,) = json.loads(text)[0]["runs"]
     assert course["percent"][0][0] is not None and course["percent"][0][1:] == [None, None]
-    assert course["output_cost"][1:] == [None, None]
+    assert course["output_cost"][1:] == course["active"][1:] == [None, None]
