@@ -117,7 +117,7 @@ function explore(element, data) {
     const swatch = (name) =>
       `<span><i style="background:${operationColour(name)}"></i>${name}</span>`;
     legend.html(byCost()
-      ? `<span>earns ${most} or more</span><i class="bar" style="background:${gradient}"></i>`
+      ? `<span>earns ${most} millinat or more</span><i class="bar" style="background:${gradient}"></i>`
         + `<span>costs ${most} millinat or more</span>`
       : operationColour.domain().map(swatch).join("") + '<span><i class="dashes"></i>none</span>');
   }
