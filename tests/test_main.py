@@ -237,7 +237,7 @@ def test_judge_takes_a_claim_of_ones_own(run_command, capsys, monkeypatch, tmp_p
     (tmp_path / "judged_claims.py").write_text(OWN_CLAIM)
     for name in ("judged_claims:X8", "judged_claims:positive"):
         assert run_command("judge", name) == 0
-        assert "X8: supported. Effect +1 nat" in capsys.readouterr().out
+        assert "X8: supported. All are 1." in capsys.readouterr().out
     assert run_command("judge", "judged_claims:X9") == 2
     error = capsys.readouterr().err
     needs = "needs all 2 records of 'judged_claims:mine' in profile 'laptop', and runs has 0."

@@ -43,18 +43,16 @@ def styles() -> Iterator[dict[str, str]]:
 
 def set_style() -> None:
     """The look of every figure of the book."""
-    sns.set_theme(context="notebook", style="ticks", palette=COLOURS)
-    plt.rcParams.update(
-        {
-            "figure.figsize": (7.5, 4.0),
-            "figure.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "legend.frameon": False,
-            "legend.handlelength": 2.8,  # room for dashes
-        }
-    )
+    settings = {
+        "figure.figsize": (7.5, 4.0),
+        "figure.dpi": 110,
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "legend.handlelength": 2.8,  # room for dashes
+    }
+    sns.set_theme(style="ticks", palette=COLOURS, rc=settings)
 
 
 def over_steps(
@@ -75,8 +73,7 @@ def over_steps(
     """
     ax = ax or plt.gca()
     config = runs[0].config
-    series = {n: pandas.Series(np.asarray(measure(run))) for n, run in enumerate(runs)}
-    values = pandas.DataFrame(series)  # (epochs + 1, seeds); NaN where a search has stopped early
+    values = pandas.DataFrame([np.asarray(measure(run)) for run in runs]).T  # (epochs + 1, seeds)
     values.index *= config.sizes["train"] // config.batch_size
     if parts:
         window = max(1, config.epochs // parts)
@@ -91,8 +88,7 @@ def over_steps(
 def label_lines(ax: Axes) -> None:
     """Writes each line's label behind its end, apart from the next one, in place of a legend."""
     lines, names = ax.get_legend_handles_labels()
-    low, high = ax.get_ylim()
-    y, gap = -np.inf, 0.06 * (high - low)
+    y, gap = -np.inf, 0.06 * np.ptp(ax.get_ylim())
     style = {"va": "center", "fontsize": "small", "annotation_clip": False}
     pairs = zip(lines, names, strict=True)
     for line, name in sorted(pairs, key=lambda pair: pair[0].get_ydata()[-1]):
@@ -129,13 +125,11 @@ def edge_cost(runs: Sequence[Run], ax: Axes | None = None, edges: Collection[str
     The first fifth of the search may leave the frame.
     """
     ax = ax or plt.gca()
-    for name, style in _edge_styles(runs[0].config.space).items():
-        if not edges or name in edges:
-
-            def mean(run: Run, name: str = name) -> xr.DataArray:
-                return mean_over_operations(run.history, name)
-
-            over_steps(runs, mean, ax, name, parts=20, **style)
+    styles = _edge_styles(runs[0].config.space)
+    for name in edges or styles:
+        over_steps(
+            runs, lambda r, n=name: mean_over_operations(r.history, n), ax, name, 20, **styles[name]
+        )
     later = np.stack([line.get_ydata()[runs[0].config.epochs // 5 :] for line in ax.lines])
     ax.set(ylabel="cost of an operation  [nat]", ylim=(1.1 * later.min(), 1.1 * later.max()))
     ax.axhline(0, color="0.3", lw=0.8)
@@ -164,10 +158,7 @@ def output_cost(
     The style is of the lines, as matplotlib has it, and may hold a label.
     """
     ax = ax or plt.gca()
-
-    def measure(run: Run) -> ArrayLike:
-        return run.output_cost.sel(split=split) if split else measured_cost(run)
-
+    measure = (lambda run: run.output_cost.sel(split=split)) if split else measured_cost
     over_steps(runs, measure, ax, parts=60, **style)
     ax.axhline(0, color="0.3", lw=0.8)
     ax.set(ylabel="L − H  [nat]")
@@ -182,9 +173,12 @@ def zoom(ax: Axes, runs: Sequence[Run]) -> None:
     ax.set_ylim(low - margin, high + margin)
 
 
+ABOVE_THE_COST = {"nrows": 2, "figsize": (7.5, 6.2), "sharex": True, "height_ratios": (3, 2)}
+
+
 def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
     """Active edges, and below them L - H on the examples that alpha learns from."""
-    figure, (above, below) = _two_above_each_other()
+    figure, (above, below) = plt.subplots(**ABOVE_THE_COST)
     active_edges(arms, above).set_xlabel("")
     for runs, style in zip(arms.values(), styles(), strict=False):
         output_cost(runs, below, **style)
@@ -194,14 +188,10 @@ def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
 
 def edge_by_edge(runs: Sequence[Run]) -> Figure:
     """p(none) of every edge, and below it L - H on the examples that alpha learns from."""
-    figure, (above, below) = _two_above_each_other()
+    figure, (above, below) = plt.subplots(**ABOVE_THE_COST)
     none_probability(runs, above).set_xlabel("")
     zoom(output_cost(runs, below, color="0.2"), runs)
     return figure
-
-
-def _two_above_each_other() -> tuple[Figure, Sequence[Axes]]:
-    return plt.subplots(2, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
 
 
 def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
@@ -216,8 +206,7 @@ def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
             def one(run: Run, name: str = name, outcome: str = outcome) -> xr.DataArray:
                 return run.history[name].sel(split=split, outcome=outcome)
 
-            style = {"color": colour, "linestyle": dashes}
-            over_steps(runs, one, ax, f"{letter}, {outcome}", parts=60, **style)
+            over_steps(runs, one, ax, f"{letter}, {outcome}", 60, color=colour, ls=dashes)
     uniform = np.log(runs[0].config.meaning["classes"])
     ax.axhline(uniform, color="0.3", lw=1, ls=":", label="H, uniform")
     ax.set(ylabel="L and H  [nat]", title=f"{split} set")
@@ -234,8 +223,7 @@ def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> A
             share = history.examples / history.examples.sum("outcome")
             return ((history.loss - history.entropy).fillna(0) * share).sel(outcome=outcome)
 
-        style = {"color": colour, "linestyle": dashes}
-        over_steps(runs, part, ax, f"{outcome} answers", parts=60, **style)
+        over_steps(runs, part, ax, f"{outcome} answers", 60, color=colour, ls=dashes)
     output_cost(runs, ax, split, label="together", color="0.1")
     ax.set(ylabel="part of L − H  [nat]", title=f"{split} set")
     return ax

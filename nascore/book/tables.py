@@ -1,18 +1,56 @@
 """Tables as HTML: verdicts, the runs behind a page, the scorecard."""
 
-import html
 from collections.abc import Mapping, Sequence
 
+import jinja2
 import numpy as np
 import pandas
 
-from nascore.evidence.claims import Arms, Claim
+from nascore.evidence.claims import Arms
 from nascore.evidence.verdicts import CLAIMS, Verdict, in_order, judge
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
 
 RUNS = "nascore_runs"
 """Metadata of the notebook output that lists a notebook's runs for the execution record."""
+
+TEMPLATES = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+BOX = TEMPLATES.from_string("""\
+<div class="verdict-box">
+<p><strong class="{{ word | replace(" ", "-") }}">{{ claim.id }}: {{ word }}</strong></p>
+<p>{{ setting }}<br>{{ numbers }}</p>
+{% for who, text in lines.items() if text %}
+<p><b>{{ who }}.</b> {{ text }}</p>
+{% endfor %}
+</div>""")
+
+SCORECARD = TEMPLATES.from_string("""\
+{% macro cell(verdict) %}
+{% set effect, low, high = places(verdict) %}
+<strong class="{{ verdict.verdict | replace(" ", "-") }}">{{ verdict.verdict }}</strong>
+<svg class="dot" viewBox="-28 -9 150 18" width="150" aria-hidden="true">
+<line class="axis" y1="-7" y2="7"/>
+<line class="bar" x1="38" x2="38" y1="-7" y2="7"/>
+<line class="range" x1="{{ low }}" x2="{{ high }}"/>
+<circle cx="{{ effect }}" r="4"/>
+</svg>
+<details><summary>n = {{ verdict.n }}</summary>{{ verdict.numbers }}<br>{{ verdict.why }}</details>
+{%- endmacro %}
+<table class="record scorecard">
+{% for heads, claims in parts %}
+<tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
+{% for claim in claims %}
+{% set name = claim.id ~ " " ~ claim.short | replace("`", "") %}
+<tr>
+<td><a{% if claim.chapter %} href="{{ claim.chapter }}.html"{% endif %}>{{ name }}</a></td>
+{% for card in cards.values() %}
+<td>{{ cell(card[claim.id]) if claim.id in card else "no runs" }}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+{% endfor %}
+</table>""")
 
 
 class RunTable:
@@ -34,23 +72,17 @@ class RunTable:
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         runs = pandas.DataFrame(self.rows)
         runs["nascore"] = runs.nascore + " (" + runs.commit + ")"
-        runs = runs.rename(
-            columns={"seed": "seeds", "hash": "config hashes", "wall_seconds": "seconds"}
-        )
-        columns = {name: _listed for name in ("seeds", "config hashes")}
-        columns["seconds"] = lambda seconds: round(seconds.sum())
-        columns |= {name: distinct for name in ("nascore", "torch", "device")}
-        table = runs.groupby("arm", sort=False).agg(columns).reset_index()
+        columns = {"seeds": ("seed", distinct), "config hashes": ("hash", distinct)}
+        columns["seconds"] = ("wall_seconds", lambda seconds: round(seconds.sum()))
+        columns |= {name: (name, distinct) for name in ("nascore", "torch", "device")}
+        table = runs.groupby("arm", sort=False).agg(**columns).reset_index()
         shown = {"text/plain": f"{len(runs)} runs", "text/html": to_html(table)}
         return shown, {RUNS: self.rows}
 
 
-def _listed(values: pandas.Series) -> str:
-    return ", ".join(map(str, values))
-
-
 def distinct(values: pandas.Series) -> str:
-    return ", ".join(sorted(set(map(str, values))))
+    """The values of a column, each once."""
+    return ", ".join(map(str, values.unique()))
 
 
 def to_html(table: pandas.DataFrame) -> str:
@@ -77,17 +109,13 @@ class VerdictBox:
         self.profile = profile
 
     def _repr_html_(self) -> str:
-        claim, verdict = self.claim, self.verdict
-        word, numbers = verdict.verdict, _numbers(verdict)
+        claim, word, numbers = self.claim, self.verdict.verdict, self.verdict.numbers
         if self.profile == "smoke":
             word, numbers = "no verdict", "profile smoke only shows that everything runs"
         who = "The paper says" if claim.family == "book" and claim.id[0] in "PA" else "We say"
-        lines = {who: claim.says, "We see": verdict.why, "Why": claim.because}
-        body = "".join(f"<p><b>{k}.</b> {html.escape(v)}</p>" for k, v in lines.items() if v)
-        setting = html.escape(" · ".join([*self.setting, f"{verdict.n} seeds"]))
-        word = f'<strong class="{_css(word)}">{claim.id}: {word}</strong>'
-        setting += f"<br>{html.escape(numbers)}"
-        return f'<div class="verdict-box"><p>{word}</p><p>{setting}</p>{body}</div>'
+        lines = {who: claim.says, "We see": self.verdict.why, "Why": claim.because}
+        setting = " · ".join([*self.setting, f"{self.verdict.n} seeds"])
+        return BOX.render(claim=claim, word=word, setting=setting, numbers=numbers, lines=lines)
 
 
 def _setting(config: SearchConfig) -> list[str]:
@@ -98,71 +126,27 @@ def _setting(config: SearchConfig) -> list[str]:
     return [config.framework, config.dataset + size, cells, f"{steps:,} steps"]
 
 
-def _css(verdict: str) -> str:
-    return verdict.replace(" ", "-")
-
-
-def _numbers(verdict: Verdict) -> str:
-    """Effect, interval, bar, p and control of a verdict, in a line."""
-    claim, (low, high) = verdict.claim, verdict.interval
-    if claim.tested:
-        effect = f"effect {verdict.effect:+.2g} {claim.unit} [{low:+.2g}, {high:+.2g}], "
-        effect += f"bar {claim.bar:g}, corrected p = {verdict.p:.2g}"
-    else:
-        effect = f"at most {verdict.effect:.1g} {claim.unit}, bar {claim.bar:g}"
-    return effect + ("" if np.isnan(verdict.control) else f", control {verdict.control:+.2g}")
-
-
 def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
     """The verdicts as an HTML table: a line for each claim, and in it a dot for each profile.
 
     A dot is the effect in units of the claim's bar, with its interval; the details unfold.
     """
-    lines = []
+    parts = []
     for tested, title, good in (
         (True, "tested claims", "supported"),
         (False, "checked identities", "hold"),
     ):
-        head = f"<th>{title}</th>"
+        claims, heads = [claim for claim in in_order() if claim.tested == tested], [title]
         for profile, card in cards.items():
-            words = [v.verdict for v in card.values() if v.claim.tested == tested]
+            words = [card[claim.id].verdict for claim in claims if claim.id in card]
             count = sum(word in ("supported", "holds") for word in words)
-            head += f"<th>{profile}: {count} of {len(words)} {good}</th>"
-        lines.append(head)
-        for claim in in_order():
-            if claim.tested == tested:
-                cells = (_cell(card.get(claim.id)) for card in cards.values())
-                lines.append(f"<td>{_name(claim)}</td>{''.join(cells)}")
-    rows = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<table class="record scorecard">{rows}</table>'
+            heads.append(f"{profile}: {count} of {len(words)} {good}")
+        parts.append((heads, claims))
+    return SCORECARD.render(parts=parts, cards=cards, places=_places)
 
 
-def _name(claim: Claim) -> str:
-    text = f"{claim.id} {html.escape(claim.short)}".replace("`", "")
-    return f'<a href="{claim.chapter}.html">{text}</a>' if claim.chapter else text
-
-
-def _cell(verdict: Verdict | None) -> str:
-    if verdict is None:
-        return "<td>no runs</td>"
-    word = f'<strong class="{_css(verdict.verdict)}">{verdict.verdict}</strong>'
-    details = f"{html.escape(_numbers(verdict))}<br>{html.escape(verdict.why)}"
-    unfold = f"<details><summary>n = {verdict.n}</summary>{details}</details>"
-    return f"<td>{word}{_dot(verdict)}{unfold}</td>"
-
-
-def _dot(verdict: Verdict) -> str:
-    """The effect as a dot with its interval as a line, and the bar as a tick, drawn as SVG."""
-    bar, width, most = verdict.claim.bar or abs(verdict.effect) or 1.0, 150, 3.0
-
-    def x(value: float) -> float:
-        return 8 + (width - 16) * (min(max(value / bar, -0.5), most) + 0.5) / (most + 0.5)
-
-    low, high = (x(value) for value in verdict.interval)
-    return (
-        f'<svg class="dot" width="{width}" height="18" role="img" aria-label="{_numbers(verdict)}">'
-        f'<line class="axis" x1="{x(0)}" x2="{x(0)}" y1="2" y2="16"/>'
-        f'<line class="bar" x1="{x(bar)}" x2="{x(bar)}" y1="2" y2="16"/>'
-        f'<line class="range" x1="{low}" x2="{high}" y1="9" y2="9"/>'
-        f'<circle cx="{x(verdict.effect)}" cy="9" r="4"/></svg>'
-    )
+def _places(verdict: Verdict) -> list[float]:
+    """Where effect and interval are in a picture whose bar is at 38, in pixels."""
+    bar = verdict.claim.bar or abs(verdict.effect) or 1.0
+    values = np.array([verdict.effect, *verdict.interval]) / bar
+    return (38 * np.clip(values, -0.5, 3)).tolist()

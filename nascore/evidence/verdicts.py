@@ -33,12 +33,19 @@ class Verdict:
     why: str  # what was measured, in words
     control: float  # its mean; NaN without one
 
+    @property
+    def numbers(self) -> str:
+        """Effect, 95 percent interval, bar, p and control, in a line."""
+        claim, (low, high) = self.claim, self.interval
+        if self.p is None:
+            text = f"at most {self.effect:.1g} {claim.unit}, bar {claim.bar:g}"
+        else:
+            text = f"effect {self.effect:+.2g} {claim.unit} [{low:+.2g}, {high:+.2g}], "
+            text += f"bar {claim.bar:g}, corrected p = {self.p:.2g}"
+        return text + ("" if np.isnan(self.control) else f", control {self.control:+.2g}")
+
     def __str__(self) -> str:
-        text, (low, high) = f"**{self.claim.id}: {self.verdict}.** ", self.interval
-        if self.p is not None:
-            text += f"Effect {self.effect:+.3g} {self.claim.unit} (95 percent interval "
-            text += f"{low:+.3g} to {high:+.3g}, n = {self.n}, corrected p = {self.p:.2g}). "
-        return text + self.why
+        return f"**{self.claim.id}: {self.verdict}.** {self.why} (n = {self.n}, {self.numbers})"
 
 
 def judge(claim: Claim | str, evidence: Evidence) -> Verdict:

@@ -53,7 +53,8 @@ def test_a_claim_is_judged_and_says_what_decides_it():
     claim("X1", **SAID)(positive)
     verdict = judge("X1", CLAIMS["X1"].measure({}))
     assert verdict.verdict == "supported" and verdict.n == 10
-    assert str(verdict).startswith("**X1: supported.** Effect +1 nat")
+    assert str(verdict).startswith("**X1: supported.** ")
+    assert "(n = 10, effect +1 nat [" in str(verdict)
     text = CLAIMS["X1"].text
     assert "**X1, the claim.** Numbers are positive." in text
     assert "*Bar:* at least 0.5 nat on average over seeds." in text
