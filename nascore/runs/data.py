@@ -43,24 +43,20 @@ class Split:
         return zip(self.images.tensor_split(pieces), self.labels.tensor_split(pieces), strict=True)
 
 
+@dataclass
 class Batches:
     """Epoch after epoch in random order: images (size, channels, H, W) and labels (size,).
 
     Batches are full; what does not fill one at the end of an epoch is left out of it.
-
-    Arguments:
-        split: the examples.
-        size: examples in a batch.
-        generator: draws the order and the augmentation.
-        augment: whether images are cropped and flipped at random.
-        anew: draw each batch from all examples, so that an epoch need not see each of them once.
     """
 
-    def __init__(
-        self, split: Split, size: int, generator: Generator | None, augment: bool, anew: bool
-    ):
-        self.split, self.size, self.generator = split, size, generator
-        self.augment, self.anew = augment, anew
+    split: Split
+    size: int
+    generator: Generator | None  # of the order and the augmentation
+    augment: bool  # images are cropped and flipped at random
+    anew: bool  # each batch is drawn from all examples: an epoch need not see each of them once
+
+    def __post_init__(self):
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -111,11 +107,8 @@ def load_splits(
 ) -> dict[str, Split]:
     """The three parts of a config's dataset, as tensors on a device.
 
-    Larger images are pooled to ``image_size``, smaller ones padded with zeros. Nothing is
-    stretched: images of another shape than a given height and width are padded first.
-
-    Raises DataError if a file is missing, damaged, or cannot be written, or if the dataset does
-    not return what it has to. With ``search_set="train"`` the search part is the training part.
+    With ``search_set="train"`` the search part is the training part. Raises DataError if the
+    dataset cannot be read or does not return what it has to.
 
     >>> config = SearchConfig(dataset="digits", train_examples=96, valid_examples=64, image_size=9)
     >>> splits = load_splits(config, "cpu")
@@ -140,25 +133,20 @@ def load_splits(
 
 
 def _resized(images: Tensor, size: int | tuple[int, int] | None) -> Tensor:
-    """Images padded to the shape of ``size``, then pooled or padded to it: (n, C, *size).
+    """Images padded with zeros to the shape of ``size``, then pooled to it: (n, C, *size).
 
-    A number is the size of their longer side, so that they keep their shape.
+    Nothing is stretched. A number is the size of their longer side, so that they keep their shape.
     """
     if size is None:
         return images
-    sides = images.shape[2:]
+    height, width = images.shape[2:]
     if isinstance(size, int):
-        size = tuple(max(1, round(size * side / max(sides))) for side in sides)
-    factor = max(1, *(side / wanted for side, wanted in zip(sides, size, strict=True)))
-    images = _padded(images, *(round(factor * wanted) for wanted in size))
+        longer = max(height, width)
+        size = max(1, round(size * height / longer)), max(1, round(size * width / longer))
+    factor = max(1, height / size[0], width / size[1])
+    rows, columns = round(factor * size[0]) - height, round(factor * size[1]) - width
+    images = F.pad(images, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
     return F.adaptive_avg_pool2d(images, size) if factor > 1 else images
-
-
-def _padded(images: Tensor, height: int, width: int) -> Tensor:
-    """Images in the middle of zeros, to (n, C, height, width)."""
-    top, left = (height - images.shape[2]) // 2, (width - images.shape[3]) // 2
-    right, bottom = width - images.shape[3] - left, height - images.shape[2] - top
-    return F.pad(images, (left, right, top, bottom))
 
 
 def _noisy(labels: Tensor, classes: int, share: float, generator: Generator) -> Tensor:
