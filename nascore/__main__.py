@@ -150,12 +150,18 @@ def sweep(
 
 
 @app.command()
-def runs(store: Store = None) -> None:
+def runs(
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+) -> None:
     """Lists records: what was searched, whether each is whole, how large, when it was made."""
     from nascore.sweeps.catalogue import table
 
     folders = _folders(store)
     records = table([folder for folder in folders if folder.exists()] or folders)
+    if as_json:
+        typer.echo(records.to_json(orient="records", indent=1))
+        return
     if len(records):
         columns = ("state", "bytes", "framework", "level", "dataset", "seed", "started")
         rows = records.set_index("path").reindex(columns=columns).rename_axis(None)

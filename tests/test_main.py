@@ -1,5 +1,6 @@
 """The command line."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -185,6 +186,9 @@ def test_runs_lists_records(run_command, capsys, tmp_path):
     first.write_bytes(first.read_bytes()[:-1000])
     _, damaged, whole, _ = printed().splitlines()
     assert damaged.split()[:2] == [str(first), "damaged"] and whole.split() == lines[1].split()
+    damaged, whole = json.loads(printed("--json"))
+    assert (damaged["path"], damaged["state"]) == (str(first), "damaged")
+    assert damaged["framework"] is None and whole["seed"] == 1 and whole["state"] == "whole"
     (tmp_path / "empty").mkdir()
     assert printed("--store", "empty") == "0 files, 0 bytes\n"
 
