@@ -6,7 +6,7 @@ learns from, bi-level search on a batch of the search set.
 
 from nascore.frameworks.base import FRAMEWORKS, Context, Framework, framework, make_framework
 from nascore.frameworks.darts import DARTS
-from nascore.frameworks.dsnas import DSNAS
+from nascore.frameworks.dsnas import DSNAS, ReleasedDSNAS
 from nascore.frameworks.proxylessnas import ProxylessNAS
 from nascore.frameworks.snas import SNAS
 
@@ -16,7 +16,6 @@ from nascore.frameworks.asap import ASAP
 from nascore.frameworks.betadarts import BetaDARTS
 from nascore.frameworks.darts_pt import DARTSPT
 from nascore.frameworks.drnas import DrNAS
-from nascore.frameworks.dsnas_released import ReleasedDSNAS
 from nascore.frameworks.enas import ENAS
 from nascore.frameworks.fairdarts import FairDARTS
 from nascore.frameworks.gaea import GAEA

@@ -1,20 +1,22 @@
 """What a framework is: whatever draws a mask, and says of itself what others need to know."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace, Wiring
 from nascore.errors import ConfigError, checked, explain
 from nascore.plugins import Registry
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 LEARNERS = ("theta", "alpha")
 """What can learn: the weights of the supernet, and what the framework learns."""
@@ -72,37 +74,36 @@ class Framework(BaseModel, ABC):
     Fields of a subclass are its options: typed, with a default, and checked when it is made. A
     framework is a value: what it learns and what it remembers are tensors that the search keeps and
     hands to its methods in a context.
+
+    >>> @framework("lottery")
+    ... class Lottery(Framework):
+    ...     luck: float = 1.0
+    ...     def draw(self, context):
+    ...         score = (self.luck * context.alpha).log_softmax(dim=1)
+    ...         sampled = score.exp().multinomial(1, generator=context.generator)
+    ...         return Mask.sample(sampled[:, 0], score)
+    >>> Lottery(luck=2)
+    Lottery(luck=2.0)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     _space: SearchSpace | None = PrivateAttr(None)
 
-    dense: ClassVar[bool] = False
-    """Every operation runs in each step, so that all masks are alike."""
-    unrolls: ClassVar[bool] = False
-    """The mask depends on what is learned alone, so that a virtual step of theta is defined."""
-    separate: ClassVar[bool] = False
-    """In single-level search, theta and alpha learn from the same batch by a mask for each."""
-    normalised: ClassVar[bool] = True
-    """The probabilities of an edge sum to 1."""
-    formulas: ClassVar[Formulas | None] = None
-    """What it does, for tables."""
-    settings: ClassVar[Mapping[str, Any]] = {}
-    """Fields of SearchConfig that have another default with this framework."""
+    dense: ClassVar[bool] = False  # every operation runs in each step, so all masks are alike
+    unrolls: ClassVar[bool] = False  # draws from what it learns alone: theta's next step is defined
+    separate: ClassVar[bool] = False  # in single level, theta and alpha learn by a mask for each
+    normalised: ClassVar[bool] = True  # the probabilities of an edge sum to 1
+    formulas: ClassVar[Formulas | None] = None  # what it does, for tables
+    settings: ClassVar[Mapping[str, Any]] = {}  # fields of SearchConfig with a default of its own
+    # What is recorded besides alpha: dimensions ("epoch" first), type, long name and unit, by name.
     recorded: ClassVar[Mapping[str, tuple]] = {}
-    """What is recorded besides alpha: by name, its dimensions ("epoch" first), type, long name and
-    unit."""
 
     @abstractmethod
     def draw(self, context: Context) -> Mask:
-        """A mask."""
+        """A mask: what runs in this step, its weight and its score."""
 
     def parameters(self, alpha: Tensor, generator: Generator | None) -> dict[str, Tensor]:
-        """What is learned, at the start, by name. The usual start is alpha, (edges, operations).
-
-        Arguments:
-            generator: of what is random in it, on the CPU.
-        """
+        """What is learned, at the start, by name. The usual start is alpha, (edges, operations)."""
         return {"alpha": alpha}
 
     def optimiser(self, parameters: Sequence[Tensor], config: Any) -> torch.optim.Optimizer:
@@ -137,9 +138,7 @@ class Framework(BaseModel, ABC):
     def choose(self, search: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Wiring | None:
         """The final wiring, where it is not the argmax of the probability.
 
-        Arguments:
-            search: the Search at its end, with the trained supernet.
-            batches: held-out images (B, channels, H, W) and labels (B,).
+        It sees the Search at its end, and held-out images (B, channels, H, W) with labels (B,).
         """
         return None
 
@@ -200,22 +199,8 @@ FRAMEWORKS = Registry("framework", _wrong)
 """The frameworks by the name that a config gives, each in a file of its own."""
 
 
-def framework(name: str) -> Callable[[type], type]:
-    """Decorates a class, so that ``SearchConfig(framework=name)`` finds it.
-
-    Raises ConfigError if the class is no framework, or the name is in use.
-
-    >>> @framework("lottery")
-    ... class Lottery(Framework):
-    ...     luck: float = 1.0
-    ...     def draw(self, context):
-    ...         score = (self.luck * context.alpha).log_softmax(dim=1)
-    ...         sampled = score.exp().multinomial(1, generator=context.generator)
-    ...         return Mask.sample(sampled[:, 0], score)
-    >>> Lottery(luck=2)
-    Lottery(luck=2.0)
-    """
-    return FRAMEWORKS.register(name)
+framework = FRAMEWORKS.register
+"""Decorates a class, so that ``SearchConfig(framework=name)`` finds it."""
 
 
 @checked

@@ -1,10 +1,7 @@
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from nascore.frameworks.base import Context, Formulas, framework
+from nascore.frameworks.base import Context, framework
 from nascore.frameworks.darts import DARTS
 
 
@@ -15,20 +12,15 @@ class BetaDARTS(DARTS):
     The mean is over edges, and w grows linearly from 0 in the first epoch to ``weight`` in the
     last. The authors' w grows by 0.5 an epoch, of which they have 100. Their code keeps a weight
     decay of 1e-3 besides, and forgets the penalty in second order; here both orders have it.
-
-    Arguments:
-        weight: of the penalty in the last epoch.
     """
 
-    weight: NonNegativeFloat = 50.0
+    weight: NonNegativeFloat = 50.0  # of the penalty in the last epoch
 
-    formulas = Formulas(
-        mask="softmax(alpha)",
-        score="log Z",
+    formulas = DARTS.formulas._replace(
         gradient="C_m - Z_m sum_k C_k + w Z_m / edges, w growing from epoch to epoch",
         source="Ye et al., 2022 (arXiv:2203.01665)",
     )
-    settings: ClassVar[Mapping[str, Any]] = {"arch_weight_decay": 0.0, "arch_grad_clip": None}
+    settings = {"arch_weight_decay": 0.0, "arch_grad_clip": None}
 
     def penalty(self, context: Context) -> Tensor:
         return self.weight * context.progress * context.alpha.logsumexp(dim=1).mean()

@@ -20,6 +20,5 @@ class DARTS(Framework):
     )
 
     def draw(self, context: Context) -> Mask:
-        """Z = softmax(alpha) and s = log Z, each (edges, operations)."""
         score = context.alpha.log_softmax(dim=1)
         return Mask(score.detach().exp(), score)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.space import Wiring
-from nascore.frameworks.base import Formulas, framework
+from nascore.frameworks.base import framework
 from nascore.frameworks.darts import DARTS
 
 
@@ -20,19 +20,11 @@ class DARTSPT(DARTS):
 
     The authors also let alpha learn while theta is tuned, at a rate that falls by a cosine from
     lr / 10, constant here, with fresh momentum. They then keep two edges for each node.
-
-    Arguments:
-        tuning: passes over the training set after each edge, theirs 10 (in their DARTS space).
     """
 
-    tuning: NonNegativeInt = 10
+    tuning: NonNegativeInt = 10  # passes over the training set after each edge; theirs
 
-    formulas = Formulas(
-        mask="softmax(alpha)",
-        score="log Z",
-        gradient="C_m - Z_m sum_k C_k",
-        source="Wang et al., 2021 (arXiv:2108.04392)",
-    )
+    formulas = DARTS.formulas._replace(source="Wang et al., 2021 (arXiv:2108.04392)")
 
     def choose(self, search: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Wiring:
         z = self.draw(search.context()).weight

@@ -12,21 +12,15 @@ def ends_early(
     skips: int | None,
     stable: int | None,
 ) -> bool:
-    """Whether a search ends after its latest epoch, by one of two criteria.
+    """Whether a search ends after its latest epoch, by one of two criteria. None leaves one out.
 
-    The first: so many edges would be a skip connection. The second: so many epochs have left the
-    ranking of the learnable operations on every edge as it was. The authors stop at two skip
-    connections in a normal cell, or after about ten such epochs. No search ends before training.
+    The first: so many edges would be skip connections. The second: so many epochs have left the
+    ranking of the learnable operations (their indices) on every edge as it was. The authors stop at
+    two skip connections in a normal cell, or after about ten such epochs. No search ends before
+    training.
 
-    Source: Liang et al., 2019 (arXiv:1909.06035).
-
-    Arguments:
-        probability: after each epoch so far, (epochs, edges, operations), the first before
-            training.
-        operations: their names.
-        learnable: indices of those that have weights.
-        skips: edges of the first criterion; None to leave it out.
-        stable: epochs of the second one; None to leave it out.
+    The probability, (epochs, edges, operations), is that after each epoch, the first before
+    training. Source: Liang et al., 2019 (arXiv:1909.06035).
 
     >>> start, after = [[0.6, 0.4], [0.5, 0.5]], [[0.3, 0.7], [0.2, 0.8]]
     >>> names = ["none", "skip_connect"]

@@ -16,12 +16,9 @@ class DrNAS(Framework):
     The distance to the anchor c = 1 is, by the authors' default, the weight decay of alpha: c is 1
     where alpha is 0. Their other one is a penalty, anchor KL(Dirichlet(c) | Dirichlet(1)), summed
     over edges. They start at the anchor: ``alpha_mean=0``.
-
-    Arguments:
-        anchor: weight of the Kullback-Leibler divergence, theirs 1e-3 with no weight decay.
     """
 
-    anchor: NonNegativeFloat = 0.0
+    anchor: NonNegativeFloat = 0.0  # weight of the divergence; theirs 1e-3, with no weight decay
 
     dense = True
     formulas = Formulas(
@@ -32,7 +29,6 @@ class DrNAS(Framework):
     )
 
     def draw(self, context: Context) -> Mask:
-        """A Dirichlet sample Z and s = log Z, each (edges, operations)."""
         alpha = context.alpha
         g = torch._standard_gamma(_concentration(alpha), generator=context.generator)
         score = g.log().masked_fill(alpha == -torch.inf, -torch.inf).log_softmax(dim=1)

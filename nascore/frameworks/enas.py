@@ -1,13 +1,12 @@
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar
+from collections.abc import Collection
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, forbidden_operations, framework
+from nascore.frameworks.base import Context, Share, forbidden_operations, framework
 from nascore.frameworks.reinforce import REINFORCE
 
 
@@ -22,23 +21,18 @@ class ENAS(REINFORCE):
     Probability and wiring are those of the greedy sequence: each edge takes its most probable
     operation, and the edges after it know.
 
-    The authors' controller also picks the edges, prefers separable convolutions at first, and takes
-    30 steps an epoch, each from 10 samples; their Adam has no momentum, and its rate falls.
-
-    Arguments:
-        decay: of the moving average of the reward, theirs 0.99.
-        size: of the hidden state, theirs 64.
-        tanh_constant: limit of the logits, theirs 1.1 / 2.5 for operations.
-        entropy: weight of the entropy in the reward, theirs 1e-4.
+    The defaults are the authors'. Their controller also picks the edges, prefers separable
+    convolutions at first, and takes 30 steps an epoch, each from 10 samples; their Adam has no
+    momentum, and its rate falls.
     """
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    size: PositiveInt = 64
-    tanh_constant: PositiveFloat = 0.44
-    entropy: NonNegativeFloat = 1e-4
+    decay: Share = 0.99  # of the moving average of the reward
+    size: PositiveInt = 64  # of the hidden state
+    tanh_constant: PositiveFloat = 0.44  # limit of the logits, 1.1 / 2.5
+    entropy: NonNegativeFloat = 1e-4  # its weight in the reward
 
-    settings: ClassVar[Mapping[str, Any]] = {"arch_lr": 0.0035, "arch_weight_decay": 0.0}
-    formulas = Formulas(
+    settings = {"arch_lr": 0.0035, "arch_weight_decay": 0.0}
+    formulas = REINFORCE.formulas._replace(
         mask="one-hot sample of p, edge by edge",
         score="log p given the edges before",
         gradient="(b - R) sum over edges of dlog p(Z), R the accuracy, b its moving average",
@@ -55,7 +49,6 @@ class ENAS(REINFORCE):
         return ["theta"] if epoch % 2 else ["alpha"]
 
     def draw(self, context: Context) -> Mask:
-        """A one-hot sample Z and s = log p given the edges before, each (edges, operations)."""
         return Mask.sample(*self._unroll(context, noisy=True))
 
     def probability(self, context: Context) -> Tensor:

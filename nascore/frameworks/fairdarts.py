@@ -19,12 +19,9 @@ class FairDARTS(Framework):
 
     The authors start from gates of one half: give ``alpha_mean=0``. From its default of 1, where
     all gates are at 0.73, the zero-one loss opens them all.
-
-    Arguments:
-        zero_one: weight of the zero-one loss.
     """
 
-    zero_one: NonNegativeFloat = 10.0
+    zero_one: NonNegativeFloat = 10.0  # weight of the zero-one loss
 
     dense = True
     unrolls = True
@@ -37,7 +34,6 @@ class FairDARTS(Framework):
     )
 
     def draw(self, context: Context) -> Mask:
-        """The gates Z = sigmoid(alpha) and s = log Z, each (edges, operations)."""
         return Mask(context.alpha.detach().sigmoid(), F.logsigmoid(context.alpha))
 
     def probability(self, context: Context) -> Tensor:

@@ -1,11 +1,11 @@
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nascore.engine.mask import Mask
-from nascore.frameworks.base import Context, Formulas, framework
+from nascore.frameworks.base import Context, framework
 from nascore.frameworks.darts import DARTS
 
 
@@ -18,13 +18,12 @@ class GAEA(DARTS):
     also keep Z above 1e-5, which is not done here.
     """
 
-    formulas = Formulas(
-        mask="softmax(alpha)",
+    formulas = DARTS.formulas._replace(
         score="alpha",
         gradient="C_m / Z_m, so that a step is one of exponentiated gradient on Z",
         source="Li et al., 2021 (arXiv:2004.07802)",
     )
-    settings: ClassVar[Mapping[str, Any]] = {
+    settings = {
         "arch_lr": 0.1,
         "arch_weight_decay": 0.0,
         "arch_grad_clip": None,
@@ -33,7 +32,6 @@ class GAEA(DARTS):
     }
 
     def draw(self, context: Context) -> Mask:
-        """Z = softmax(alpha) and s = alpha, each (edges, operations)."""
         return Mask(self.probability(context).detach(), context.alpha)
 
     def cost(self, context: Context) -> Tensor:

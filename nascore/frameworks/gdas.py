@@ -12,14 +12,10 @@ class GDAS(Framework):
 
     Forward Z = one-hot argmax of q, backward dZ = dq. Only the sampled operation k has a slope, so
     dL/dalpha = dL/dZ_k dq_k/dalpha = C_k d log q_k/dalpha, with the cost C_k = q_k dL/dZ_k.
-
-    Arguments:
-        temperature: of q, in the first epoch.
-        temperature_end: in the last epoch, reached linearly.
     """
 
-    temperature: PositiveFloat = 10.0
-    temperature_end: PositiveFloat = 0.1
+    temperature: PositiveFloat = 10.0  # of q, in the first epoch
+    temperature_end: PositiveFloat = 0.1  # in the last epoch, reached linearly
 
     formulas = Formulas(
         mask="one-hot argmax of q, q = softmax((log p + Gumbel) / temperature)",
@@ -32,7 +28,6 @@ class GDAS(Framework):
         return (1 - progress) * self.temperature + progress * self.temperature_end
 
     def draw(self, context: Context) -> Mask:
-        """The maximum Z of a relaxed sample q, and s = log q, each (edges, operations)."""
         alpha = context.alpha
         noisy = alpha.log_softmax(dim=1) + gumbel(alpha, context.generator)
         score = (noisy / self.temperature_at(context.progress)).log_softmax(dim=1)  # log q

@@ -1,6 +1,5 @@
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +24,9 @@ class PCDARTS(Framework):
     them pass whatever alpha says. Here `none` may win and closes the whole edge, so it costs 0.
     The wiring is read from p alone, and a removed edge keeps its share q. The authors start beta
     with noise of 1e-3 and freeze alpha for 15 epochs; here beta starts at 0, and nothing is frozen.
-
-    Arguments:
-        share: K.
     """
 
-    share: PositiveInt = 4
+    share: PositiveInt = 4  # K
 
     dense = True
     unrolls = True
@@ -40,7 +36,7 @@ class PCDARTS(Framework):
         gradient="C_m - p_m sum_k C_k",
         source="Xu et al., 2020 (arXiv:1907.05737)",
     )
-    recorded: ClassVar[Mapping[str, tuple]] = {
+    recorded = {
         "beta": (("epoch", "edge"), "f4", "edge normalisation parameter after the epoch", "1")
     }
 
@@ -48,9 +44,8 @@ class PCDARTS(Framework):
         return {"alpha": alpha, "beta": alpha.new_zeros(len(alpha))}
 
     def draw(self, context: Context) -> Mask:
-        """Z = p q and s = log Z, (edges, operations), from alpha and from beta (edges,)."""
         edges_into = list(self.space.intermediate_nodes)  # j of them into node j
-        nodes = context.learned["beta"].split(edges_into)
+        nodes = context.learned["beta"].split(edges_into)  # of (edges,)
         log_q = torch.cat([beta.log_softmax(dim=0) for beta in nodes])
         score = context.alpha.log_softmax(dim=1) + log_q.unsqueeze(1)
         return Mask(score.detach().exp(), score)
@@ -79,13 +74,7 @@ class Partial(nn.Module):
 
 
 def build_partial(name: str, channels: int, norm: str, share: int) -> nn.Module:
-    """The module of one operation on 1/K of C channels. Raises ConfigError if that cannot be."""
-    if share == 1:
-        return build_operation(name, channels, norm)
-    try:
-        if channels % share:
-            raise ConfigError(f"give a number that {share} divides, or another share.")
-        return Partial(build_operation(name, channels // share, norm), share)
-    except ConfigError as error:
-        part = f"channels={channels} for operations on 1/{share} of them"
-        raise ConfigError(f"{part}: {error}") from None
+    """The module of one operation on 1/share of the channels. Raises ConfigError."""
+    if channels % share:
+        raise ConfigError(f"channels={channels} with share={share}: it must divide them.")
+    return Partial(build_operation(name, channels // share, norm), share)

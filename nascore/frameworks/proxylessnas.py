@@ -25,7 +25,6 @@ class ProxylessNAS(Framework):
     )
 
     def draw(self, context: Context) -> Mask:
-        """The gates g, s = log q, and q as the cost's weight, each (edges, operations)."""
         alpha, generator = context.alpha, context.generator
         log_p = alpha.log_softmax(dim=1)
         noisy = log_p.detach() + gumbel(alpha, generator)

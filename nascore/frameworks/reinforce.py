@@ -1,10 +1,7 @@
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from nascore.frameworks.base import Context, Formulas, framework
+from nascore.frameworks.base import Context, Share, framework
 from nascore.frameworks.dsnas import DSNAS
 
 
@@ -18,16 +15,11 @@ class REINFORCE(DSNAS):
     The control to the local cost, which is recorded all the same. An edge's `none` meets L - b too,
     as does an operation that nothing reaches. The authors sample from a recurrent network and
     reward the accuracy after training; here p = softmax(alpha), and -L on a batch is the reward.
-
-    Arguments:
-        decay: of the baseline b.
     """
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    decay: Share = 0.95  # of the baseline b
 
-    formulas = Formulas(
-        mask="one-hot sample of p",
-        score="log p",
+    formulas = DSNAS.formulas._replace(
         gradient="(L - b) (delta_km - p_m), k the sampled one, b a moving average of L",
         source="Zoph and Le, 2017 (arXiv:1611.01578)",
     )
@@ -39,11 +31,14 @@ class REINFORCE(DSNAS):
         """L, whose mean over the samples is minimised, ()."""
         return context.loss
 
+    def baseline(self, context: Context) -> Tensor:
+        """b, which starts as the first loss, ()."""
+        baseline = context.state["baseline"]
+        return torch.where(baseline.isnan(), self.loss(context), baseline)
+
     def cost(self, context: Context) -> Tensor:
-        loss, baseline = self.loss(context), context.state["baseline"]
-        return (loss - torch.where(baseline.isnan(), loss, baseline)) * context.mask.weight
+        return (self.loss(context) - self.baseline(context)) * context.mask.weight
 
     def next_state(self, context: Context) -> dict[str, Tensor]:
-        loss, baseline = self.loss(context), context.state["baseline"]
-        before = torch.where(baseline.isnan(), loss, baseline)
-        return {"baseline": self.decay * before + (1 - self.decay) * loss}
+        b, loss = self.baseline(context), self.loss(context)
+        return {"baseline": self.decay * b + (1 - self.decay) * loss}

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 
 from nascore.engine.mask import Mask
-from nascore.frameworks.base import Context, Formulas, framework
+from nascore.frameworks.base import Context, framework
 from nascore.frameworks.darts import DARTS
 
 
@@ -15,25 +15,19 @@ class SDARTSRS(DARTS):
     is clamped to 0..1 and normalised again; an edge that is left with no weight gives all of it to
     its largest. The radius r grows linearly with the epochs; the authors' would reach
     ``radius_end`` one epoch after the last. In single level, alpha learns first, without noise.
-
-    Arguments:
-        radius: r in the first epoch.
-        radius_end: r in the last one.
     """
 
-    radius: NonNegativeFloat = 0.03
-    radius_end: NonNegativeFloat = 0.3
+    radius: NonNegativeFloat = 0.03  # r in the first epoch
+    radius_end: NonNegativeFloat = 0.3  # r in the last one
 
     separate = True
-    formulas = Formulas(
+    formulas = DARTS.formulas._replace(
         mask="softmax(alpha), for theta with noise",
         score="log softmax(alpha)",
-        gradient="C_m - Z_m sum_k C_k",
         source="Chen and Hsieh, 2020 (arXiv:2002.05283)",
     )
 
     def draw(self, context: Context) -> Mask:
-        """Z and s = log softmax(alpha), each (edges, operations)."""
         mask = super().draw(context)
         if set(context.learns) != {"theta"}:
             return mask

@@ -7,15 +7,10 @@ from nascore.frameworks.base import Context, Formulas, Framework, framework
 
 @framework("snas")
 class SNAS(Framework):
-    """Random and dense: a relaxed sample, whose noise stays fixed while alpha is differentiated.
+    """Random and dense: a relaxed sample, whose noise stays fixed while alpha is differentiated."""
 
-    Arguments:
-        temperature: of the softmax, at the start.
-        temperature_end: in the last epoch, reached geometrically. Default: no change.
-    """
-
-    temperature: PositiveFloat = 1.0
-    temperature_end: PositiveFloat | None = None
+    temperature: PositiveFloat = 1.0  # of the softmax, at the start
+    temperature_end: PositiveFloat | None = None  # in the last epoch, reached geometrically
 
     dense = True
     formulas = Formulas(
@@ -31,7 +26,6 @@ class SNAS(Framework):
         return self.temperature ** (1 - progress) * self.temperature_end**progress
 
     def draw(self, context: Context) -> Mask:
-        """A relaxed sample Z of softmax(alpha) and s = log Z, each (edges, operations)."""
         alpha = context.alpha
         noisy = alpha.log_softmax(dim=1) + gumbel(alpha, context.generator)
         score = (noisy / self.temperature_at(context.progress)).log_softmax(dim=1)

@@ -1,14 +1,14 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.space import Wiring
-from nascore.frameworks.base import Formulas, framework
+from nascore.frameworks.base import Share, framework
 from nascore.frameworks.dsnas import DSNAS
 
 
@@ -20,25 +20,19 @@ class SPOS(DSNAS):
     one of the best wirings so far, half are crossings of two. An edge of a mutant is drawn anew
     with a probability, an edge of a crossing is one of its parents'.
 
-    The authors replace children that they have met before, limit the FLOPs, and measure the
-    statistics of batch normalisation anew for each wiring; here it uses those of the batch.
-
-    Arguments:
-        population: wirings in a generation, theirs 50.
-        generations: theirs 20.
-        parents: the best wirings so far, theirs 10.
-        mutation: probability of an edge to change, theirs 0.1.
+    The defaults are the authors'. They also replace children that they have met before, limit the
+    FLOPs, and measure the statistics of batch normalisation anew for each wiring; here it uses
+    those of the batch.
     """
 
-    population: PositiveInt = 50
+    population: PositiveInt = 50  # wirings in a generation
     generations: PositiveInt = 20
-    parents: PositiveInt = 10
-    mutation: Annotated[float, Field(ge=0, le=1)] = 0.1
+    parents: PositiveInt = 10  # the best wirings so far
+    mutation: Share = 0.1  # probability that an edge of a mutant is drawn anew
 
-    settings: ClassVar[Mapping[str, Any]] = {"freeze_alpha": True}
-    formulas = Formulas(
+    settings = {"freeze_alpha": True}
+    formulas = DSNAS.formulas._replace(
         mask="one-hot sample of the uniform distribution",
-        score="log p",
         gradient="none: alpha stays 0",
         source="Guo et al., 2020 (arXiv:1904.00420)",
     )
