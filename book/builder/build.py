@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from book.builder.execute import PART, CellError, execute, kill_kernels
+from book.builder.execute import PART, execute, kill_kernels
 from book.builder.execution_record import write_execution_record
 from book.builder.parameters import check_parameters
 from nascore.errors import ConfigError, unknown
@@ -35,21 +35,13 @@ def book_notebooks(root: Path) -> list[Path]:
 
 
 def build_book(
-    root: Path,
-    profile: str,
-    only: Sequence[str] = (),
-    parameters: Mapping[str, Any] | None = None,
+    root: Path, profile: str, only: Sequence[str], parameters: Mapping[str, Any]
 ) -> Path:
     """Runs the searches, executes the notebooks and builds the book, warnings as errors.
 
-    Arguments:
-        root: the project's folder.
-        profile: the profile of every notebook.
-        only: stems of the notebooks to execute; the others keep their last executed copy.
-        parameters: other parameters of those notebooks; each of them must have all of these.
-
-    Returns the path of the first page. Raises ConfigError before any work, and RuntimeError if a
-    cell fails or the pages do not build.
+    Executes the notebooks that are named in ``only``, or all; the others keep their last copy.
+    Each takes all of the parameters. Returns the path of the first page. Raises ConfigError before
+    any work, and RuntimeError if a cell fails or the pages do not build.
     """
     notebooks = {notebook.stem: notebook for notebook in book_notebooks(root)}
     executed = root / "book" / "_executed"
@@ -57,17 +49,16 @@ def build_book(
         if name not in notebooks:
             raise ConfigError(unknown("notebook", name, notebooks))
     chosen = {
-        notebooks[name]: check_parameters(notebooks[name], parameters or {}, profile)
+        notebooks[name]: check_parameters(notebooks[name], parameters, profile)
         for name in dict.fromkeys(only or notebooks)
     }
     copies = [executed / notebook.name for notebook in notebooks.values()]
-    for copy in copies:
-        if copy.stem not in (only or notebooks) and not copy.exists():
-            why = "has not been executed yet: run `make book` once before --only."
-            raise ConfigError(f"{copy.stem} {why}")
+    for notebook, copy in zip(notebooks.values(), copies, strict=True):
+        if notebook not in chosen and not copy.exists():
+            raise ConfigError(f"{copy.stem} has not been executed yet: run `make book` first.")
     for folder in (executed, root / "_build"):
         ensure_writable(folder, ConfigError, "The book is built there.")
-    for left in executed.glob(f"*{PART}"):  # by a build that was killed
+    for left in executed.glob(f"*{PART}"):  # by a build that failed
         left.unlink()
 
     if only or parameters:
@@ -82,8 +73,8 @@ def build_book(
         _execute_all(dict(reversed(chosen.items())), executed, together=2)
     write_execution_record(copies, executed)
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    options = ["build", str(root), "--all", "-W", "-n", "--keep-going"]
-    if subprocess.run([*jupyter_book, *options], cwd=root, start_new_session=True).returncode:
+    command = [*jupyter_book, "build", str(root), "--all", "-W", "-n", "--keep-going"]
+    if subprocess.run(command, cwd=root, start_new_session=True).returncode:
         raise RuntimeError("the book did not build: see the warnings above.")
     return root / "_build" / "html" / "index.html"
 
@@ -103,11 +94,9 @@ def _execute_all(parameters: Mapping[Path, Mapping[str, Any]], folder: Path, tog
         try:
             for job in as_completed(jobs):
                 job.result()
-        except BaseException as error:
+        except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             while not all(job.done() for job in jobs):
                 kill_kernels()
                 time.sleep(0.1)
-            if isinstance(error, CellError):  # of the others, nothing is wrong
-                error.report.write_text(error.text, encoding="utf-8")
             raise

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,14 +9,16 @@ from textwrap import shorten
 from typing import Any
 
 import nbformat
+import papermill
 import psutil
 from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
 
 from nascore import errors
 from nascore.errors import one_line
 
 PART = ".part.ipynb"
-"""How a copy's name ends while its notebook is executed."""
+"""How a copy's name ends while its notebook is executed, and for good if a cell fails."""
 
 
 def kill_kernels() -> None:
@@ -27,30 +28,15 @@ def kill_kernels() -> None:
             process.kill()
 
 
-class CellError(RuntimeError):
-    """A cell failed: in which notebook, which cell, why, in one line that names the report.
-
-    Arguments:
-        report: the file for the text; whoever shows the line writes it.
-        text: the line and the traceback.
-    """
-
-    def __init__(self, line: str, report: Path, traceback: str):
-        super().__init__(f"{line.rstrip('.')}. The traceback is in {report}")
-        self.report, self.text = report, f"{line}\n\n{traceback}\n"
-
-
 def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     """Executes a notebook with papermill, in its own folder, with parameters that were checked.
 
-    Writes the executed copy only if every cell succeeded. Raises CellError.
+    The executed copy takes its place only if every cell succeeded. Raises RuntimeError, in one
+    line that names the cell and the copy as far as it was executed.
     """
-    import papermill
-
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it reports, it raises as well
     output.parent.mkdir(parents=True, exist_ok=True)
-    part, report = output.with_suffix(PART), output.with_suffix(".error.txt")
-    report.unlink(missing_ok=True)
+    part, where = output.with_suffix(PART), notebook.name
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -62,37 +48,17 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
             coalesce_streams=True,  # a progress bar as a terminal shows it in the end
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
+    except PapermillExecutionError as error:
+        first = shorten(error.source.partition("\n")[0], 60)
+        where += f", cell [{error.exec_count}] ({first})"
+        kind = "" if hasattr(errors, error.ename) else f"{error.ename}: "
+        why = kind + one_line(error.evalue)
+    except DeadKernelError:
+        why = "its kernel died, as when memory runs out"
+    else:
         executed = nbformat.read(part, as_version=4)
         executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
         nbformat.write(executed, part)
         os.replace(part, output)
-    except OSError:
-        raise
-    except Exception as error:  # of papermill or of the kernel
-        raise CellError(*_what_failed(part, error, notebook.name, report)) from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _what_failed(part: Path, error: Exception, where: str, report: Path) -> tuple[str, Path, str]:
-    """The arguments of CellError, from the notebook as far as it was executed."""
-    why, traceback = f"{type(error).__name__}: {one_line(error)}", str(error)
-    cells = nbformat.read(part, as_version=4).cells if part.exists() else []
-    begun = [
-        cell
-        for cell in cells
-        if cell.cell_type == "code"
-        and cell.metadata.get("papermill", {}).get("start_time")
-        and "injected-parameters" not in cell.metadata.get("tags", [])
-    ]  # papermill begins none after the one that fails
-    if begun:
-        first = begun[-1].source.partition("\n")[0]
-        where += f", cell {len(begun)}" + (f" ({first})" if 0 < len(first) <= 40 else "")
-        if isinstance(error, DeadKernelError):
-            why = "its kernel died, as when memory runs out"
-        for output in begun[-1].outputs:
-            if output.output_type == "error":
-                kind = "" if hasattr(errors, output.ename) else f"{output.ename}: "
-                why = kind + one_line(output.evalue)
-                traceback = re.sub("\x1b\\[[0-9;]*m", "", "\n".join(output.traceback))
-    return f"{where}: {shorten(why, 300)}", report, traceback
+        return
+    raise RuntimeError(f"{where}: {shorten(why, 300).rstrip('.')}. Its traceback is in {part}")

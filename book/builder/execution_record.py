@@ -32,16 +32,15 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
         )
     runs = pandas.DataFrame(rows, columns=RUN)
     versions = {"what": VERSIONS, "value": [distinct(runs[name]) for name in VERSIONS]}
-    used_in = runs.groupby("hash", sort=False)["used in"].agg("; ".join)
-    runs = runs.drop_duplicates("hash").set_index("hash").assign(**{"used in": used_in})
-    config = [", ".join(f"{n}={v!r}" for n, v in changes.items()) for changes in runs.config]
-    names = {"wall_seconds": "seconds", "peak_memory_mib": "MiB"}
-    runs = runs.assign(config=config).round({"wall_seconds": 1}).rename(columns=names)
-    shown = ["hash", "used in", "seconds", "MiB", "commit", "config"]
+    runs["config"] = [", ".join(f"{n}={v!r}" for n, v in some.items()) for some in runs.config]
+    columns = {"used in": ("used in", "; ".join), "seconds": ("wall_seconds", "first")}
+    columns |= {"MiB": ("peak_memory_mib", "first"), "commit": ("commit", "first")}
+    columns |= {"config": ("config", "first")}
+    runs = runs.groupby("hash", sort=False).agg(**columns).round({"seconds": 1}).reset_index()
     tables = {
         "Notebooks": pandas.DataFrame(notebooks),
         "Versions and device": pandas.DataFrame(versions),
-        "Runs": runs.reset_index()[shown],
+        "Runs": runs,
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "execution_record.md"

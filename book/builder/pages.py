@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
-from nascore.errors import ConfigError, unknown
 from nascore.evidence.claims import Claim
 from nascore.evidence.experiments import ONE, TWO, load_experiment
 from nascore.evidence.growth import kept_edges
@@ -25,10 +24,10 @@ BLOCK = re.compile(r"(<!-- pages: (\w+).*\n)[\s\S]*?(?=\n<!-- end)")
 
 def write_pages(root: Path) -> list[Path]:
     """Writes every block anew. Returns the files that changed."""
-    changed = [(path, text) for path, text in pages(root).items() if path.read_text() != text]
-    for path, text in changed:
+    changed = {path: text for path, text in pages(root).items() if path.read_text() != text}
+    for path, text in changed.items():
         path.write_text(text)
-    return [path for path, _ in changed]
+    return list(changed)
 
 
 def pages(root: Path) -> dict[Path, str]:
@@ -39,21 +38,10 @@ def pages(root: Path) -> dict[Path, str]:
         "found": _found(root, verdict),
         "in_darts": _in_darts(store),
         "verdicts": _verdicts(verdict),
-        "analyses": _chapters(root, _of_book("A")),
+        "analyses": _analyses(root),
     }
-    return {root / file: _filled((root / file).read_text(), blocks) for file in FILES}
-
-
-def _filled(page: str, blocks: Mapping[str, str]) -> str:
-    """A page with each of its blocks written anew."""
-
-    def block(match: re.Match) -> str:
-        start, name = match.groups()
-        if name not in blocks:
-            raise ConfigError(unknown("block", name, blocks))
-        return start + blocks[name]
-
-    return BLOCK.sub(block, page)
+    texts = {root / file: (root / file).read_text() for file in FILES}
+    return {path: BLOCK.sub(lambda m: m[1] + blocks[m[2]], t) for path, t in texts.items()}
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -106,11 +94,10 @@ def _verdicts(verdict: Mapping[str, Verdict]) -> str:
     return "\n\n".join(parts)
 
 
-def _chapters(root: Path, claims: list[Claim]) -> str:
-    """Claims and the chapters that show them."""
-
-    def link(chapter: str) -> str:
-        return f"[{_title(root, chapter).partition(':')[0]}](../notebooks/{chapter}.ipynb)"
-
-    rows = [[f"{claim.id} {claim.short}", link(claim.chapter)] for claim in claims]
+def _analyses(root: Path) -> str:
+    """The analyses, and the chapters that show them."""
+    rows = []
+    for claim in _of_book("A"):
+        title = _title(root, claim.chapter).partition(":")[0]
+        rows.append([f"{claim.id} {claim.short}", f"[{title}](../notebooks/{claim.chapter}.ipynb)"])
     return _table(["claim", "chapter"], rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import nbformat
+import papermill
 from pydantic import (
     ConfigDict,
     Field,
@@ -36,8 +37,6 @@ _STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # True is no number, "3"
 
 def parameter_types(notebook: Path) -> dict[str, str]:
     """The type comment of each parameter. Raises ConfigError if the notebook is damaged."""
-    import papermill
-
     try:
         known = papermill.inspect_notebook(str(notebook))
     except Exception as error:  # a damaged file is damaged in many ways

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from book.builder import pages
-from nascore.errors import ConfigError
 from nascore.evidence import CLAIMS, Evidence, claim
 
 ROOT = Path(__file__).parents[2]
@@ -68,8 +67,3 @@ def test_the_first_page_tells_what_was_found(project):
         assert f"*We see* ({said}): " in text
     assert "keep 0.1 of 5 edges on average, and no edge at all in 7 of 8 seeds" in text
     assert text.count("*The paper says:*") == text.count("*Why:*") == 3
-
-
-def test_an_unknown_block_is_named():
-    with pytest.raises(ConfigError, match="Did you mean 'verdicts'"):
-        pages._filled("<!-- pages: verdict -->\n\n<!-- end -->", {"verdicts": ""})
