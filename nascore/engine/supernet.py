@@ -1,6 +1,7 @@
 """The supernet: the weights theta of every operation on every edge of every cell."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,11 +56,8 @@ class Cell(nn.Module):
         """All nodes, x_j = sum_i sum_k Z[i,j,k] O[i,j,k](x_i), each (B, C, H, W).
 
         Only active operations run, and those of gradient_only if Z collects a gradient. A node that
-        nothing reaches is None; one that only these reach is 0.
-
-        Arguments:
-            inputs: one tensor for each input node, (B, channels of that input, H, W).
-            weights: Z of this cell, a scalar tensor for each edge and operation, flattened.
+        nothing reaches is None; one that only these reach is 0. The inputs are (B, channels of each
+        source, H, W), the weights Z of this cell, a scalar for each edge and operation in turn.
         """
         active = mask.running(self.space)
         gradient_only = mask.gradient_only if weights[0].requires_grad else None
@@ -72,10 +70,9 @@ class Cell(nn.Module):
                 if nodes[i] is None:
                     continue
                 for module, z in self.running(e, active, weights):
-                    if mask.one_hot and isinstance(module, Weighted):
-                        terms.append(_UnitWeight.apply(module(nodes[i]), z))
-                    else:
-                        terms.append(module(nodes[i], z))  # (B, C, H, W)
+                    free = mask.one_hot and isinstance(module, Weighted)
+                    x = _UnitWeight.apply(module(nodes[i]), z) if free else module(nodes[i], z)
+                    terms.append(x)  # (B, C, H, W)
                 for module, z in self.running(e, gradient_only, weights) if gradient_only else ():
                     with torch.no_grad():
                         x = module(nodes[i])
@@ -114,15 +111,9 @@ class Affine(nn.Module):
 class Supernet(nn.Module):
     """Stem, cells without reduction, global average pool, linear classifier without bias.
 
-    Source: the paper's setting, which is the one of DARTS without its reduction cells.
-
-    Arguments:
-        channels: channels C of every node; the stem has 3 C.
-        stem_affine: learn a scale and a shift behind the stem's normalisation.
-        recompute: keep only what enters each cell; the backward pass computes the rest again.
-
-    Raises ConfigError if a number is not at least 1, or if an operation or the norm cannot take so
-    many channels.
+    Every node has C channels, the stem 3 C. Source: the paper's setting, which is the one of DARTS
+    without its reduction cells. Raises ConfigError if a number is not at least 1, or if an
+    operation or the norm cannot take so many channels.
     """
 
     def __init__(
@@ -133,8 +124,8 @@ class Supernet(nn.Module):
         cells: int = 8,
         channels: int = 16,
         norm: str = "batch",
-        stem_affine: bool = False,
-        recompute: bool = False,
+        stem_affine: bool = False,  # learn a scale and a shift behind the stem's normalisation
+        recompute: bool = False,  # keep only what enters a cell; backward computes the rest again
         build: Build = build_operation,
     ):
         super().__init__()
@@ -166,26 +157,19 @@ class Supernet(nn.Module):
     def forward(
         self, images: Tensor, z: Tensor, mask: Mask, outputs: Tensor | None = None
     ) -> Tensor:
-        """Logits (B, classes) under one mask.
+        """Logits (B, classes) under one mask, of images (B, image channels, H, W).
 
-        Arguments:
-            images: (B, image channels, H, W).
-            z: Z, (edges, operations) for all cells, or (cells, edges, operations) for each, such
-                as ``mask.per_cell(cells)``.
-            outputs: of ``unit_weights``, (cells,).
+        Z is (edges, operations), for all cells, or (cells, edges, operations), such as
+        ``mask.per_cell(cells)``. Outputs are ``unit_weights``, (cells,).
         """
         x = self.stem(images)
         inputs = [x] * self.space.inputs
         z = z.expand(len(self.cells), -1, -1)
         ones = [None] * len(self.cells) if outputs is None else outputs.unbind(0)
         for cell, row, one in zip(self.cells, z.flatten(1).unbind(0), ones, strict=True):
-            arguments = inputs, row.unbind(0), mask
-            if self.recompute:
-                x = checkpoint(cell, *arguments, use_reentrant=False)
-            else:
-                x = cell(*arguments)
-            if one is not None:
-                x = _UnitWeight.apply(x, one)
+            call = partial(checkpoint, cell, use_reentrant=False) if self.recompute else cell
+            x = call(inputs, row.unbind(0), mask)
+            x = x if one is None else _UnitWeight.apply(x, one)
             inputs = [*inputs, x][1:]
         nothing = 0 * z.sum()  # the gradient of Z is 0, not missing, where nothing ran
         return self.classifier(x.mean(dim=(2, 3))) + nothing

@@ -28,15 +28,13 @@ def unrolled_cost(
     training batch, differentiated along v. It is exact here, by differentiating twice, and not by a
     finite difference. Theta's real step may clip g; the virtual one does not.
 
-    Source: Liu et al., 2019 (arXiv:1806.09055), their unrolled gradient; cost form ours.
-
-    Arguments:
-        supernet: at theta, which stays as it is.
-        optimiser: SGD on theta, whose next step is looked at.
-        mask: the same in both passes: it must depend on alpha alone, as of DARTS.
+    The mask is the same in both passes: it must depend on alpha alone, as of DARTS. The supernet
+    and the optimiser stay as they are.
 
     Returns the logits of the search batch, (B, classes), the cost, (cells, edges, operations), and
     what the output edges of each cell cost, (cells,).
+
+    Source: Liu et al., 2019 (arXiv:1806.09055), their unrolled gradient; cost form ours.
     """
     theta = dict(supernet.named_parameters())
     here, ahead = (mask.per_cell(len(supernet.cells)) for _ in range(2))  # Z in the two passes
