@@ -14,17 +14,18 @@ from torch.optim import Optimizer
 
 from nascore.engine.cost import local_cost, pull_back
 from nascore.engine.mask import Mask
-from nascore.engine.random import own_global_randomness, seed_global_randomness, stream
+from nascore.engine.random import stream
 from nascore.engine.space import Wiring
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch, unrolled_cost
 from nascore.errors import ConfigError, checked
 from nascore.frameworks.base import LEARNERS, Context
-from nascore.frameworks.dartsplus import ends_early
 from nascore.runs.config import SearchConfig
+from nascore.runs.dartsplus import ends_early
 from nascore.runs.data import SPLITS, load_splits
 from nascore.runs.datasets import DATASETS
 from nascore.runs.history import History
+from nascore.runs.randomness import own_global_randomness, seed_global_randomness
 from nascore.runs.statistics import EpochStatistics, StepResult
 
 # Purposes of random numbers: batches of two splits, masks to learn from and to watch, the choice.

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nascore.engine.random import own_global_randomness
 from nascore.engine.space import Wiring
 from nascore.errors import ConfigError, Interrupted, checked
 from nascore.fast.memory import keep_freed_memory
@@ -21,6 +20,7 @@ from nascore.runs.algorithm import Search
 from nascore.runs.config import SearchConfig
 from nascore.runs.interruption import stop_on_signals
 from nascore.runs.provenance import Maker
+from nascore.runs.randomness import own_global_randomness
 from nascore.runs.rehearsal import rehearse
 from nascore.runs.run import Run
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import torch
 
 from nascore.engine.mask import Mask
-from nascore.engine.random import own_global_randomness
 from nascore.engine.space import Wiring
 from nascore.errors import ConfigError
 from nascore.frameworks.base import LEARNERS
 from nascore.plugins import failure
 from nascore.runs.algorithm import Search
 from nascore.runs.config import SearchConfig
+from nascore.runs.randomness import own_global_randomness
 
 
 def rehearse(config: SearchConfig) -> None:
