@@ -107,6 +107,12 @@ def test_no_table_is_left_as_text(site):
         assert "<p>| " not in page.read_text(), page
 
 
+def test_pages_load_the_icons_once(site):
+    """As a font: in place of the theme's script, which draws the same ones, stands a comment."""
+    assert "fontawesome/webfonts" in (site / "_static/styles/pydata-sphinx-theme.css").read_text()
+    assert (site / "_static" / "scripts" / "fontawesome.js").stat().st_size < 100
+
+
 def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
     """A column for each profile that has runs and decides; every cell is computed anew."""
     root = site.parent.parent

@@ -53,8 +53,7 @@ function explore(element, data) {
 
   const last = () => run.active.length - 1;
   const byCost = () => colourMenu.property("value") === "cost";
-  const fill = (menu, names) =>
-    menu.selectAll("option").data(names).join("option").text((name) => name);
+  const fill = (menu, names) => menu.selectAll("option").data(names).join("option").text(String);
 
   /* What is shown: an arm and a seed, then an epoch. */
 
@@ -65,8 +64,8 @@ function explore(element, data) {
     operationColour = d3.scaleOrdinal(arm.operations.filter((o) => o !== "none"), OPERATION);
     const costs = arm.runs.flatMap((other) => other.cost.flat().map(Math.abs));
     const most = d3.quantile(costs, 0.6) || 1; // what is more has the full colour
-    const colours = d3.piecewise([EARNS, NOTHING, COSTS]);
-    costColour = d3.scaleDivergingSqrt([-most, 0, most], colours).clamp(true);
+    costColour = d3.scaleDivergingSqrt([-most, 0, most], d3.piecewise([EARNS, NOTHING, COSTS]))
+      .clamp(true);
     chooseRun(Math.max(0, arm.runs.findIndex((other) => other.seed === run.seed)));
   }
 
@@ -117,8 +116,8 @@ function explore(element, data) {
     const swatch = (name) =>
       `<span><i style="background:${operationColour(name)}"></i>${name}</span>`;
     legend.html(byCost()
-      ? `<span>earns ${most} millinat or more</span><i class="bar" style="background:${gradient}"></i>`
-        + `<span>costs ${most} millinat or more</span>`
+      ? `<span>earns ≥ ${most}</span><i class="bar" style="background:${gradient}"></i>`
+        + `<span>costs ≥ ${most} millinat</span>`
       : operationColour.domain().map(swatch).join("") + '<span><i class="dashes"></i>none</span>');
   }
 
@@ -148,14 +147,13 @@ function explore(element, data) {
 
   const toggle = () => (timer || reduced.matches ? pause() : play());
 
-  const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
-  const places = { Home: () => 0, End: last };
   root.on("keydown", (event) => {
     const on = event.target.tagName;
     if (on === "SELECT" || event.ctrlKey || event.altKey || event.metaKey) return;
+    const keys = { ArrowRight: epoch + 1, ArrowUp: epoch + 1, ArrowLeft: epoch - 1,
+      ArrowDown: epoch - 1, Home: 0, End: last() };
     if (event.key === " " && on !== "BUTTON") toggle();
-    else if (event.key in steps) goTo(epoch + steps[event.key]);
-    else if (event.key in places) goTo(places[event.key]());
+    else if (event.key in keys) goTo(keys[event.key]);
     else return;
     event.preventDefault();
   });
