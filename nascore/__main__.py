@@ -186,11 +186,9 @@ def _folders(store: Path | None) -> list[Path]:
     """The folder that was given, or the project's: of its sweeps, and of the book's records."""
     if store is not None:
         return [store]
-    try:
-        root = Path(os.path.relpath(project_root()))
-    except ConfigError:
-        return [Path("runs")]
-    return [root / "notebooks" / "runs", root / "book" / "records"]
+    root = project_root()
+    folders = [root / "notebooks" / "runs", root / "book" / "records"] if root else [Path("runs")]
+    return [Path(os.path.relpath(folder)) for folder in folders]
 
 
 USER_ERRORS = (ConfigError, DataError, RecordError, OSError, MemoryError, RuntimeError)

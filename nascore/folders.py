@@ -12,25 +12,16 @@ from tempfile import TemporaryDirectory, TemporaryFile
 
 import psutil
 
-from nascore.errors import ConfigError, shown
+from nascore.errors import shown
 
 
-def project_root(start: Path | None = None) -> Path:
-    """The folder of the book's _config.yml, here or above. Raises ConfigError if there is none."""
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
+def project_root() -> Path | None:
+    """The folder of the book's _config.yml, here or above; None outside of its project."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
         if (folder / "_config.yml").exists() and (folder / "_toc.yml").exists():
             return folder
-    raise ConfigError(f"no _config.yml and _toc.yml in {start} or above: run this in the project.")
-
-
-def shipped_records(start: Path | None = None) -> Path | None:
-    """The records that come with the book; None outside of its project."""
-    try:
-        folder = project_root(start) / "book" / "records"
-    except ConfigError:
-        return None
-    return folder if folder.exists() else None
+    return None
 
 
 def ensure_writable(folder: Path, error: type[Exception], advice: str) -> Path:

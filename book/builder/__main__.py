@@ -2,13 +2,16 @@
 
 import signal
 import time
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from nascore.__main__ import Profile, Settings, main, parse_settings
 from nascore.errors import ConfigError, Interrupted, unknown
-from nascore.folders import project_root
+
+ROOT = Path(__file__).parents[2]
+"""The project's folder."""
 
 app = typer.Typer(help="Builds the book.", add_completion=False, pretty_exceptions_enable=False)
 
@@ -31,7 +34,7 @@ def build(
     for number in (signal.SIGINT, signal.SIGTERM):  # until this process ends
         signal.signal(number, _interrupt)
     start = time.perf_counter()
-    page = build_book(project_root(), profile, only or (), parameters)
+    page = build_book(ROOT, profile, only or (), parameters)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
     typer.echo(f"\nThe book is built, in {minutes} min {seconds} s. Its first page:\n  {page}")
 
@@ -49,8 +52,7 @@ def pages(
     from book.builder.pages import write_pages
     from book.builder.picture import draw_picture
 
-    root = project_root()
-    for path in write_pages(root) + [draw_picture(root)] * picture:
+    for path in write_pages(ROOT) + [draw_picture(ROOT)] * picture:
         typer.echo(path)
 
 

@@ -22,7 +22,7 @@ from book.builder.execution_record import write_execution_record
 from book.builder.parameters import check_parameters
 from nascore.errors import ConfigError, unknown
 from nascore.evidence.experiments import searches
-from nascore.folders import ensure_writable, shipped_records
+from nascore.folders import ensure_writable
 from nascore.sweeps.parallel import sweep
 from nascore.sweeps.store import RunStore
 
@@ -64,7 +64,7 @@ def build_book(
     if only or parameters:
         _execute_all(chosen, executed, together=1)
     else:  # all searches first: no core waits at a notebook's last one
-        store = RunStore(root / "notebooks" / "runs", shipped_records(root))
+        store = RunStore(root / "notebooks" / "runs", root / "book" / "records")
         missing = [config for config in searches(profile) if store.find(config) is None]
         if missing:
             sweep(missing, store=store, workers=2)

@@ -20,10 +20,11 @@ from nascore.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 
 
-def test_project_root_is_found_from_below():
-    assert folders.project_root(ROOT / "nascore") == ROOT
-    with pytest.raises(ConfigError, match="no _config.yml"):
-        folders.project_root(Path("/"))
+def test_project_root_is_found_from_below(monkeypatch):
+    monkeypatch.chdir(ROOT / "nascore")
+    assert folders.project_root() == ROOT
+    monkeypatch.chdir("/")
+    assert folders.project_root() is None
 
 
 def test_book_notebooks_are_those_of_the_table_of_contents():
@@ -79,7 +80,7 @@ def project(tmp_path):
     """Makes a project whose book is a notebook."""
 
     def make(code):
-        (tmp_path / "_config.yml").touch()
+        shutil.copytree(ROOT / "book" / "builder", tmp_path / "book" / "builder")
         (tmp_path / "_toc.yml").write_text("root: x\nchapters:\n  - file: notebooks/page\n")
         first = new_code_cell("lr = 1.0  # type: float", metadata={"tags": ["parameters"]})
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -172,7 +173,7 @@ def test_a_page_without_an_executed_copy_fails_the_build(tmp_path):
 
 
 def book_command(root):
-    """Starts the command; the package is the one that is tested."""
+    """Starts the command of a project; the package is the one that is tested."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
         [sys.executable, "-m", "book.builder", "build", "--only", "page", "--set", "lr=2.5"],

@@ -27,18 +27,10 @@ def run_command(monkeypatch, tmp_path):
     return call
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["build", "--profile", "labtop"], "Did you mean 'laptop'"),
-        (["build"], "no _config.yml"),
-        (["pages"], "no _config.yml"),
-    ],
-)
-def test_a_mistake_is_one_message(run_command, capsys, words, message):
-    assert run_command(*words) == 2
+def test_an_unknown_profile_is_one_message(run_command, capsys):
+    assert run_command("build", "--profile", "labtop") == 2
     error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error
+    assert "Did you mean 'laptop'" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(
@@ -55,7 +47,6 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
 def test_a_bad_value_of_set_is_one_line_before_any_work(
     run_command, capsys, monkeypatch, text, message
 ):
-    monkeypatch.chdir(ROOT)
     monkeypatch.setattr("book.builder.build.sweep", lambda *a, **k: pytest.fail("a search"))
     monkeypatch.setattr("book.builder.build.execute", lambda *a, **k: pytest.fail("a kernel"))
     assert run_command("build", "--only", "growing", "--set", text) == 2
@@ -64,15 +55,7 @@ def test_a_bad_value_of_set_is_one_line_before_any_work(
     assert output.out == ""
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A folder that the book's commands take for the project's."""
-    for name in ("_config.yml", "_toc.yml"):
-        (tmp_path / name).touch()
-    return tmp_path
-
-
-def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch, project):
+def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "book/page")
 
@@ -82,9 +65,9 @@ def test_a_full_disk_is_one_line(run_command, capsys, monkeypatch, project):
     assert error == "Error: [Errno 28] No space left on device: 'book/page'\n"
 
 
-def test_build_passes_parameters_on(run_command, monkeypatch, project):
+def test_build_passes_parameters_on(run_command, monkeypatch, tmp_path):
     given = []
-    monkeypatch.setattr("book.builder.build.build_book", lambda *a: given.append(a) or project)
+    monkeypatch.setattr("book.builder.build.build_book", lambda *a: given.append(a) or tmp_path)
     words = ["--only", "growing", "--set", "lr=1", "--set", "framework=snas"]
     assert run_command("build", "--profile", "smoke", *words) == 0
-    assert given == [(project, "smoke", ["growing"], {"lr": 1, "framework": "snas"})]
+    assert given == [(ROOT, "smoke", ["growing"], {"lr": 1, "framework": "snas"})]
