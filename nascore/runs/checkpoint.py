@@ -21,17 +21,11 @@ def save(path: str | Path, search: Search, maker: Maker) -> None:
 
 
 def load(path: str | Path, search: Search, threads: int | None = None) -> list[dict]:
-    """Takes over the state that ``save`` wrote, and on a CPU its number of threads.
-
-    Such a file, kept after the end of a search, also holds its trained weights.
-
-    Arguments:
-        search: of the same config.
-        threads: of torch on a CPU, if that matters.
+    """Takes over the state that ``save`` wrote, trained weights and all, and a CPU's threads.
 
     Returns the provenance of what has been done so far. Raises RecordError, and takes over nothing,
-    if the file is damaged, of another config, made by other code, on another kind of device or with
-    another number of threads than asked for.
+    if the file is damaged, of another config, made by other code or torch, on another kind of
+    device, or with another number of threads than asked for.
     """
     try:
         content = io.BytesIO(check_seal(Path(path)))

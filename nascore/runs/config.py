@@ -142,10 +142,8 @@ class SearchConfig(BaseModel):
     def from_record(cls, fields: dict[str, Any], meaning: dict[str, Any] | None) -> Self:
         """A config as a record holds it: nothing that it names is looked up, or need be here.
 
-        Arguments:
-            fields: what ``model_dump_json`` wrote; their types are validated.
-            meaning: of the config that was recorded. The first records have none, and name only
-                what comes with the package.
+        The fields are what ``model_dump_json`` wrote. The first records have no meaning, and name
+        only what comes with the package.
         """
         config = cls.__new__(cls)
         config._fill(fields)

@@ -19,11 +19,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class Maker:
-    """Keeps account of how a run is made, from now on, in this process.
-
-    Arguments:
-        before: parts of the run that other processes have made.
-    """
+    """How a run is made: by this process from now on, ``before`` by the makers of other parts."""
 
     def __init__(self, device: torch.device, before: Sequence[dict[str, Any]] = ()):
         self.device, self.before = device, before
@@ -70,9 +66,8 @@ def code() -> str:
     """Twelve hexadecimal digits of the source that computes a search, not of what reads runs."""
     digest = hashlib.sha256()
     for folder in ("fast", "engine", "frameworks", "runs"):
-        for path in sorted((PACKAGE / folder).rglob("*.py")):
-            digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode())
-            digest.update(path.read_bytes())
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            digest.update(f"{folder}/{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
