@@ -87,14 +87,13 @@ def over_steps(
 
 def label_lines(ax: Axes) -> None:
     """Writes each line's label behind its end, apart from the next one, in place of a legend."""
-    lines, names = ax.get_legend_handles_labels()
+    lines, _ = ax.get_legend_handles_labels()
     y, gap = -np.inf, 0.06 * np.ptp(ax.get_ylim())
     style = {"va": "center", "fontsize": "small", "annotation_clip": False}
-    pairs = zip(lines, names, strict=True)
-    for line, name in sorted(pairs, key=lambda pair: pair[0].get_ydata()[-1]):
+    for line in sorted(lines, key=lambda line: line.get_ydata()[-1]):
         y = max(line.get_ydata()[-1], y + gap)
-        end, colour = (line.get_xdata()[-1], y), line.get_color()
-        ax.annotate(name, end, (6, 0), textcoords="offset points", color=colour, **style)
+        end, style["color"] = (line.get_xdata()[-1], y), line.get_color()
+        ax.annotate(line.get_label(), end, (6, 0), textcoords="offset points", **style)
 
 
 def _edge_styles(space: SearchSpace) -> dict[str, dict[str, str]]:
