@@ -35,10 +35,8 @@ OTHERS = [
     ["sweep", "picture", "--profile", "smoke", "--seeds=-3", "--store", "runs"],
     ["sweep", "picture", "--profile", "smoke", "--store", "/dev/null/runs"],
     ["sweep", "picture", "--set", "epoch=3"],
-    ["book"],
-    ["book", "--profile", "labtop"],
-    ["book", "--set", "lr"],
-    ["pages"],
+    ["judge", "P9"],
+    ["judge", "my_module:skip"],
     ["runs", "--store", "nowhere"],
     ["runs", "--store", "/dev/null"],
 ]
