@@ -51,7 +51,7 @@ class DARTSMinus(Framework):
         alpha = context.alpha
         score = alpha.log_softmax(dim=1)  # log p, (edges, operations)
         p = score.detach().exp()
-        names = self.space.operations
+        names = context.space.operations
         skip = [name == "skip_connect" for name in names]
         skip = torch.tensor(skip, device=alpha.device) & (alpha > -torch.inf)
         beta = (1 - context.progress) * self.beta

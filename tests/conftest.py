@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from nascore import SearchConfig, SearchSpace, Supernet, search
 from nascore.engine import local_cost, stream
-from nascore.frameworks import make_framework
+from nascore.frameworks import Context, make_framework
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # two processes of tests share the cores
@@ -123,9 +123,9 @@ def draw():
     """Draws a mask of a framework, by name, for a space; alpha is the usual start."""
 
     def draw(name, space, alpha, seed=0):
-        framework = make_framework(name).bind(space)
-        parameters, state = framework.parameters(alpha, None), framework.state()
-        return framework.mask(parameters, stream(seed, "mask"), state=state)
+        framework = make_framework(name)
+        parameters, state = framework.parameters(alpha, None), framework.state(space)
+        return framework.draw(Context(parameters, state, stream(seed, "mask"), space=space))
 
     return draw
 

@@ -33,12 +33,12 @@ def test_its_gradient_is_plain_autograd_through_alpha(mine, supernet, batch, alp
     """In double precision, to 1e-10, with an edge that may not take skip_connect."""
     space = SearchSpace(allowed={"(0,2)": ["none", "sep_conv_3x3"]})
     net, learned = supernet(space), alpha(space)
-    framework = mine.DARTSMinus(beta=0.7).bind(space)
-    mask = framework.mask({"alpha": learned})
+    context = Context({"alpha": learned}, space=space)
+    mask = mine.DARTSMinus(beta=0.7).draw(context)
     cost = measure(net, batch, mask).cost.sum(dim=0)
     (found,) = pull_back(mask.score, cost, [learned])
 
-    plain = framework.masked_alpha({"alpha": learned})["alpha"]
+    plain = context.alpha
     skip = torch.zeros(8, dtype=torch.float64)
     skip[space.operations.index("skip_connect")] = 0.7
     z = plain.softmax(dim=1) + skip * (plain > -torch.inf)
@@ -49,10 +49,10 @@ def test_its_gradient_is_plain_autograd_through_alpha(mine, supernet, batch, alp
 
 
 def test_the_skip_fades_and_what_remains_is_darts(mine, alpha):
-    framework = mine.DARTSMinus().bind(SearchSpace())
+    framework, space = mine.DARTSMinus(), SearchSpace()
     darts, skip = DARTS().draw(Context({"alpha": alpha()})), 1
     for epoch, beta in ((1, 1.0), (2, 0.75), (5, 0.0)):
-        mask = framework.draw(Context({"alpha": alpha()}, epoch=epoch, epochs=5))
+        mask = framework.draw(Context({"alpha": alpha()}, epoch=epoch, epochs=5, space=space))
         more = (mask.weight - darts.weight)[:, skip]
         assert torch.allclose(more, torch.full_like(more, beta))
     assert torch.equal(mask.weight, darts.weight) and torch.equal(mask.score, darts.score)

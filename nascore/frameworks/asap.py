@@ -5,6 +5,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from nascore.engine.mask import Mask
+from nascore.engine.space import SearchSpace
 from nascore.frameworks.base import LEARNERS, Context, Share, forbidden_operations, framework
 from nascore.frameworks.snas import SNAS
 
@@ -46,10 +47,10 @@ class ASAP(SNAS):
     def probability(self, context: Context) -> Tensor:
         return self.draw(context).weight
 
-    def state(self) -> dict[str, Tensor]:
-        return {"alive": ~forbidden_operations(self.space, torch.device("cpu"))}
+    def state(self, space: SearchSpace) -> dict[str, Tensor]:
+        return {"alive": ~forbidden_operations(space, torch.device("cpu"))}
 
     def next_state(self, context: Context) -> dict[str, Tensor]:
         z, alive = context.mask.weight, context.state["alive"]
-        allowed = (~forbidden_operations(self.space, z.device)).sum(dim=1, keepdim=True)
+        allowed = (context.alpha > -torch.inf).sum(dim=1, keepdim=True)
         return {"alive": alive & (z >= self.threshold / allowed)}

@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
@@ -33,10 +33,7 @@ class Formulas(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """All that a framework sees of a search, at one moment.
-
-    In ``learned["alpha"]``, (edges, operations), what an edge may not take is -inf.
-    """
+    """All that a framework sees of a search, at one moment."""
 
     learned: Mapping[str, Tensor]  # what the framework learns, by name
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what it remembers, by name
@@ -49,11 +46,18 @@ class Context:
     logits: Tensor | None = None  # (B, classes)
     labels: Tensor | None = None  # (B,)
     cost: Tensor | None = None  # the local cost, (cells, edges, operations)
+    space: SearchSpace | None = None  # says what an edge may take; None: everything
 
     @property
     def alpha(self) -> Tensor:
-        """The architecture parameters, (edges, operations)."""
-        return self.learned["alpha"]
+        """The architecture parameters, (edges, operations); -inf where an operation is forbidden.
+
+        So its probability is 0, and its gradient exactly 0.
+        """
+        alpha = self.learned["alpha"]
+        if self.space is None:
+            return alpha
+        return alpha.masked_fill(forbidden_operations(self.space, alpha.device), -torch.inf)
 
     @property
     def progress(self) -> float:
@@ -87,7 +91,6 @@ class Framework(BaseModel, ABC):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    _space: SearchSpace | None = PrivateAttr(None)
 
     dense: ClassVar[bool] = False  # every operation runs in each step, so all masks are alike
     unrolls: ClassVar[bool] = False  # draws from what it learns alone: theta's next step is defined
@@ -127,7 +130,7 @@ class Framework(BaseModel, ABC):
         """What meets the score, (edges, operations): by default the local cost of all cells."""
         return context.cost.sum(dim=0)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self, space: SearchSpace) -> dict[str, Tensor]:
         """What is remembered from step to step, at the start, by name. No optimiser touches it."""
         return {}
 
@@ -145,36 +148,6 @@ class Framework(BaseModel, ABC):
     def supernet_settings(self) -> dict[str, Any]:
         """Arguments that it asks the supernet to be made with."""
         return {}
-
-    def bind(self, space: SearchSpace) -> Self:
-        """The framework for one search space."""
-        bound = self.model_copy()
-        bound._space = space
-        return bound
-
-    @property
-    def space(self) -> SearchSpace:
-        """The search space. Raises ConfigError before ``bind`` has said which."""
-        if self._space is None:
-            raise ConfigError(f"{type(self).__name__} has no space yet: call bind(space) first.")
-        return self._space
-
-    def mask(
-        self, parameters: Mapping[str, Tensor], generator: Generator | None = None, **seen: Any
-    ) -> Mask:
-        """A mask from parameters, in which no edge takes what it may not; see Context."""
-        return self.draw(Context(self.masked_alpha(parameters), generator=generator, **seen))
-
-    def masked_alpha(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters as a context has them: alpha is -inf where an operation is not allowed.
-
-        So its probability is 0, and its gradient exactly 0.
-        """
-        if "alpha" not in parameters:
-            return dict(parameters)
-        alpha = parameters["alpha"]
-        forbidden = forbidden_operations(self.space, alpha.device)
-        return {**parameters, "alpha": alpha.masked_fill(forbidden, -torch.inf)}
 
 
 @cache

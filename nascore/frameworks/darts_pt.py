@@ -28,7 +28,7 @@ class DARTSPT(DARTS):
 
     def choose(self, search: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Wiring:
         z = self.draw(search.context()).weight
-        rows = [list(row) for row in self.space.choices]  # what runs on each edge
+        rows = [list(row) for row in search.space.choices]  # what runs on each edge
         search.theta_optimiser.param_groups[0]["lr"] = search.config.lr / 10
         steps = 0 if search.config.freeze_theta else self.tuning * search.steps
         generator = search.streams["choose"]
@@ -45,4 +45,4 @@ class DARTSPT(DARTS):
             for _ in range(steps):
                 batch = search.batch("train")
                 search.step(batch, ["theta"], measure=False, mask=Mask(z, z, rows))
-        return Wiring(self.space, tuple(self.space.operations[k] for (k,) in rows))
+        return Wiring(search.space, tuple(search.space.operations[k] for (k,) in rows))

@@ -63,7 +63,7 @@ class ENAS(REINFORCE):
         """Operations, (edges,), and log p, (edges, operations), sampled or the most probable."""
         start, embedding, lstm, output = context.learned.values()
         x, state, steps = start, (torch.zeros_like(start),) * 2, []
-        for forbidden in forbidden_operations(self.space, start.device):
+        for forbidden in forbidden_operations(context.space, start.device):
             state = torch.lstm_cell(x, state, *lstm.chunk(2, dim=1))
             logits = self.tanh_constant * (state[0] @ output).tanh()  # (1, operations)
             score = logits.masked_fill(forbidden, -torch.inf).log_softmax(dim=1)

@@ -38,18 +38,19 @@ class FairDARTS(Framework):
 
     def probability(self, context: Context) -> Tensor:
         alpha = context.alpha
-        gates, none, allowed = alpha.sigmoid(), self._none(alpha), alpha > -torch.inf
+        gates, none, allowed = alpha.sigmoid(), _none(context), alpha > -torch.inf
         no_gate = 1 - gates.masked_fill(none, 0).amax(dim=1, keepdim=True)  # (edges, 1)
         return gates.where(~none, no_gate * allowed)
 
     def penalty(self, context: Context) -> Tensor:
         alpha = context.alpha
-        counts = (alpha > -torch.inf) & ~self._none(alpha)  # (edges, operations)
+        counts = (alpha > -torch.inf) & ~_none(context)  # (edges, operations)
         away = (alpha.sigmoid() - 0.5).square() * counts
         return -self.zero_one * away.sum() / counts.sum().clamp(min=1)
 
-    def _none(self, alpha: Tensor) -> Tensor:
-        """True for `none`, (operations,)."""
-        names = self.space.operations
-        k = names.index("none") if "none" in names else -1
-        return torch.arange(len(names), device=alpha.device) == k
+
+def _none(context: Context) -> Tensor:
+    """True for `none`, (operations,)."""
+    names = context.space.operations
+    k = names.index("none") if "none" in names else -1
+    return torch.arange(len(names), device=context.alpha.device) == k

@@ -44,7 +44,7 @@ class PCDARTS(Framework):
         return {"alpha": alpha, "beta": alpha.new_zeros(len(alpha))}
 
     def draw(self, context: Context) -> Mask:
-        edges_into = list(self.space.intermediate_nodes)  # j of them into node j
+        edges_into = list(context.space.intermediate_nodes)  # j of them into node j
         nodes = context.learned["beta"].split(edges_into)  # of (edges,)
         log_q = torch.cat([beta.log_softmax(dim=0) for beta in nodes])
         score = context.alpha.log_softmax(dim=1) + log_q.unsqueeze(1)

@@ -35,7 +35,7 @@ class ProxylessNAS(Framework):
         weight = F.one_hot(gate.squeeze(1), alpha.shape[1]).to(alpha.dtype)
         active, gradient_only = [], []
         rows = torch.cat([gate, pair], dim=1).tolist()  # the one host synchronisation of a step
-        for choices, (k, *both) in zip(self.space.choices, rows, strict=True):
+        for choices, (k, *both) in zip(context.space.choices, rows, strict=True):
             active.append([k])
             gradient_only.append([m for m in both if m != k and m in choices])
         q = score.detach().exp()

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from nascore.engine.space import SearchSpace
 from nascore.frameworks.base import Context, Share, framework
 from nascore.frameworks.dsnas import DSNAS
 
@@ -24,7 +25,7 @@ class REINFORCE(DSNAS):
         source="Zoph and Le, 2017 (arXiv:1611.01578)",
     )
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self, space: SearchSpace) -> dict[str, Tensor]:
         return {"baseline": torch.tensor(torch.nan)}  # no loss seen yet
 
     def loss(self, context: Context) -> Tensor:

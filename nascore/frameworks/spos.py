@@ -41,7 +41,7 @@ class SPOS(DSNAS):
         generator = search.streams["choose"]
         seed = torch.randint(2**53, (1,), generator=generator, device=search.device).item()
         pick, accuracy = Random(seed), {}
-        allowed = [self.space.allowed[edge] for edge in self.space.edges]
+        allowed = [search.space.allowed[edge] for edge in search.space.edges]
 
         def mutated(name: str, names: Sequence[str]) -> str:
             return pick.choice(names) if pick.random() < self.mutation else name
@@ -50,11 +50,11 @@ class SPOS(DSNAS):
         for _ in range(self.generations):
             for names in children:
                 if names not in accuracy:
-                    mask = Mask.of(Wiring(self.space, names))
+                    mask = Mask.of(Wiring(search.space, names))
                     accuracy[names] = search.accuracy(mask, batches)
             best = sorted(accuracy, key=accuracy.get, reverse=True)[: self.parents]
             pairs = [(pick.choice(best), pick.choice(best)) for _ in range(self.population)]
             half = self.population // 2
             children = [tuple(map(pick.choice, zip(*pair, strict=True))) for pair in pairs[:half]]
             children += [tuple(map(mutated, one, allowed)) for one, _ in pairs[half:]]
-        return Wiring(self.space, best[0])
+        return Wiring(search.space, best[0])

@@ -54,7 +54,7 @@ class Search:
     def __init__(self, config: SearchConfig, dtype: torch.dtype = torch.float32):
         self.config, self.space = config, config.space
         self.device = device = find_device(config.device)
-        self.framework = config.make_framework().bind(self.space)
+        self.framework = config.make_framework()
         last = device.type == "cpu" if config.channels_last is None else config.channels_last
         layout = torch.channels_last if last else torch.contiguous_format
         with own_global_randomness():
@@ -71,7 +71,7 @@ class Search:
         }
         self.state = {
             name: value.to(device, dtype if value.is_floating_point() else None)
-            for name, value in self.framework.state().items()
+            for name, value in self.framework.state(self.space).items()
         }
         self.theta_optimiser = torch.optim.SGD(
             self.theta, config.lr, config.momentum, weight_decay=config.weight_decay
@@ -154,9 +154,9 @@ class Search:
 
     def context(self, learns: Collection[str] = (), stream: str = "mask", **seen: Any) -> Context:
         """What the framework sees now; see Context."""
-        learned = self.framework.masked_alpha(self.learned)
         now = {"epoch": self.epochs_done + 1, "epochs": self.config.epochs, "step": self.steps_done}
-        return Context(learned, self.state, self.streams[stream], learns, **now, **seen)
+        seen |= {"space": self.space, **now}
+        return Context(self.learned, self.state, self.streams[stream], learns, **seen)
 
     def draw(self) -> Mask:
         """A mask from what has been learned so far."""

@@ -124,7 +124,7 @@ def test_sampled_gradient_has_the_exact_expectation(
     assert total.item() == pytest.approx(1)
     generator, samples = stream(0, "mask"), []
     for _ in range(1000):
-        mask = framework().bind(space).draw(Context({"alpha": a}, generator=generator))
+        mask = framework().draw(Context({"alpha": a}, generator=generator, space=space))
         cost = costs[plan(mask)].sum(dim=0)
         samples += pull_back(mask.score, cost, [a])
     samples = torch.stack(samples)

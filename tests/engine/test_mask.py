@@ -28,7 +28,7 @@ def test_a_dense_weight_too_small_for_float32_is_seen_all_the_same():
     alpha = torch.zeros(5, 8)
     alpha[0, 0] = 200
     space = SearchSpace(allowed={"(1,2)": ["none", "skip_connect"]})
-    mask = DARTS().bind(space).mask({"alpha": alpha})
+    mask = DARTS().draw(Context({"alpha": alpha}, space=space))
     assert mask.weight[0, 1] == 0
     seen = mask.seen(space)
     assert seen[0].all() and seen[1].tolist() == [True, True] + [False] * 6

@@ -19,7 +19,7 @@ def problem(supernet, batch):
         optimiser = torch.optim.SGD(net.parameters(), 0.3, momentum=0.9, weight_decay=0.05)
         images, labels = batch
         zeros = torch.zeros(len(net.space.edges), len(net.space.operations)).double()
-        mask = DARTS().bind(net.space).mask({"alpha": zeros})
+        mask = DARTS().draw(Context({"alpha": zeros}, space=net.space))
         for _ in range(steps):
             optimiser.zero_grad()
             F.cross_entropy(net(images[:4], mask.weight, mask), labels[:4]).backward()

@@ -39,9 +39,8 @@ def by_cost(batch):
     """The gradient on alpha by local cost and score, and the mask: the library's way."""
 
     def make(net, framework, alpha, seed=0):
-        framework, (images, labels) = framework.bind(net.space), batch
-        parameters = framework.masked_alpha({"alpha": alpha})
-        context = Context(parameters, generator=stream(seed, "mask"))
+        images, labels = batch
+        context = Context({"alpha": alpha}, generator=stream(seed, "mask"), space=net.space)
         mask = framework.draw(context)
         z = mask.per_cell(len(net.cells))
         F.cross_entropy(net(images, z, mask), labels).backward()

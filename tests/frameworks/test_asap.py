@@ -1,5 +1,7 @@
 """ASAP: annealing, pruning for good, and the gradient over what is alive."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,8 +32,8 @@ def test_gradient_is_that_of_a_softmax_over_what_is_alive(learner, restricted, f
 
 def test_what_falls_below_its_share_of_the_threshold_never_comes_back(restricted, forbidden):
     """An edge of N operations prunes below threshold / N, whatever alpha does afterwards."""
-    framework = make_framework("asap", threshold=0.8).bind(restricted)
-    state, out = framework.state(), forbidden(restricted)
+    framework = make_framework("asap", threshold=0.8)
+    state, out = framework.state(restricted), forbidden(restricted)
     assert torch.equal(state["alive"], ~out)
     alpha = torch.zeros(5, 8, dtype=torch.float64)
     alpha[1, 2] = 1.6 * torch.tensor(0.9).log()  # 0.9 / 7.9 = 0.114, above 0.1
@@ -39,11 +41,11 @@ def test_what_falls_below_its_share_of_the_threshold_never_comes_back(restricted
     alpha[3, 1] = 1.6 * torch.tensor(0.9).log()  # of two: 0.474, above 0.4
     alpha[4, :] = torch.arange(8.0) * 9  # one is left
     for alpha_now in (alpha, -alpha, torch.randn_like(alpha)):
-        context = Context(framework.masked_alpha({"alpha": alpha_now}), state)
+        context = Context({"alpha": alpha_now}, state, space=restricted)
         mask = framework.draw(context)
         assert (mask.weight[~state["alive"]] == 0).all()
         assert torch.equal(framework.probability(context), mask.weight)
-        state = framework.next_state(Context(context.learned, state, mask=mask))
+        state = framework.next_state(replace(context, mask=mask))
         assert state["alive"].dtype == torch.bool and not state["alive"][out].any()
         if alpha_now is alpha:
             assert state["alive"].sum(dim=1).tolist() == [1, 8, 7, 2, 1]

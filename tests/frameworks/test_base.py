@@ -92,7 +92,7 @@ def test_permuting_the_operations_permutes_the_gradient(kind, alpha, monkeypatch
         a, rest = a.detach().requires_grad_(), iter(noises)
         module = sys.modules[kind.__module__]
         monkeypatch.setattr(module, "gumbel", lambda like, generator: next(rest), raising=False)
-        mask = kind().bind(SearchSpace.minimal()).draw(Context({"alpha": a}))
+        mask = kind().draw(Context({"alpha": a}, space=SearchSpace.minimal()))
         return pull_back(mask.score, mask.cost_scale * cost, [a])[0]
 
     permuted = gradient(a[:, order], cost[:, order], [noise[:, order] for noise in noises])
@@ -111,8 +111,8 @@ def test_closed_forms_of_the_alpha_gradient(alpha):
     cost = mask.weight * random[:, :1]
     expected = cost.sum(dim=1, keepdim=True) * (mask.weight - F.softmax(a, dim=1))
     assert torch.allclose(pull_back(mask.score, cost, [a])[0], expected, atol=1e-12)
-    mask = (
-        ProxylessNAS().bind(SearchSpace()).draw(Context({"alpha": a}, generator=stream(0, "mask")))
+    mask = ProxylessNAS().draw(
+        Context({"alpha": a}, generator=stream(0, "mask"), space=SearchSpace())
     )
     q = mask.cost_scale
     cost = q * random
@@ -132,7 +132,7 @@ def test_proxylessnas_compares_two_operations_and_runs_one(alpha):
     p = a.detach().softmax(dim=1)[0]
     counts, expected = torch.zeros(3, 3), torch.zeros(3, 3)
     for _ in range(draws):
-        mask = ProxylessNAS().bind(space).draw(Context({"alpha": a}, generator=generator))
+        mask = ProxylessNAS().draw(Context({"alpha": a}, generator=generator, space=space))
         ((k,),), ((m,),) = mask.active, mask.gradient_only
         counts[k, m] += 1
         assert mask.weight[0, k] == 1 and mask.weight.sum() == 1
@@ -162,7 +162,7 @@ class Halved(Framework):
     def optimiser(self, parameters, config):
         return torch.optim.SGD(parameters, config.arch_lr)
 
-    def state(self):
+    def state(self, space):
         return {"steps": torch.tensor(0)}
 
     def next_state(self, context):
@@ -272,15 +272,6 @@ def test_options_are_fields(alpha):
         make_framework("snas", temperature=float("inf"))
     with pytest.raises(ConfigError, match="framework 'darts': unknown option .* Allowed: none"):
         make_framework("darts", temperature=0.5)
-
-
-def test_a_framework_knows_its_space_once_it_is_told():
-    with pytest.raises(ConfigError, match="DARTS has no space yet"):
-        _ = DARTS().space
-    free = DARTS()
-    assert free.bind(RESTRICTED).space is RESTRICTED
-    with pytest.raises(ConfigError, match="no space yet"):
-        _ = free.space  # a value: nothing was written to it
 
 
 @pytest.fixture

@@ -83,8 +83,7 @@ def test_probability_is_the_mean_of_the_samples(draws, alpha, restricted, forbid
     p = DrNAS().probability(Context({"alpha": a.detach()[:1]}))[0]
     error = mask.weight.std(dim=0) / DRAWS**0.5
     assert ((mask.weight.mean(dim=0) - p).abs() < 4 * error).all()
-    framework, a = DrNAS().bind(restricted), alpha()
-    p = framework.probability(Context(framework.masked_alpha({"alpha": a.detach()})))
+    p = DrNAS().probability(Context({"alpha": alpha().detach()}, space=restricted))
     assert torch.allclose(p.sum(dim=1), torch.ones(5).double())
     assert (p[forbidden(restricted)] == 0).all() and p[0, 0] == 1
 
@@ -128,7 +127,7 @@ def test_a_concentration_near_zero_does_no_harm(low, dtype):
 def test_anchor_is_the_divergence_from_the_uniform_distribution(limits, alpha, restricted):
     """Against torch's, edge by edge, over the operations that the edge may take."""
     space = restricted if limits else SPACE
-    framework, a = DrNAS(anchor=0.3).bind(space), alpha()
+    framework, a = DrNAS(anchor=0.3), alpha()
     expected = sum(
         kl_divergence(
             Dirichlet(concentration(a[e, list(row)])), Dirichlet(torch.ones(len(row)).double())
@@ -136,22 +135,22 @@ def test_anchor_is_the_divergence_from_the_uniform_distribution(limits, alpha, r
         for e, row in enumerate(space.choices)
         if len(row) > 1  # torch knows no distribution over one thing: nothing to diverge
     )
-    penalty = framework.penalty(Context(framework.masked_alpha({"alpha": a})))
+    penalty = framework.penalty(Context({"alpha": a}, space=space))
     ours, plain = (torch.autograd.grad(value, a)[0] for value in (penalty, 0.3 * expected))
     assert torch.allclose(penalty, 0.3 * expected, rtol=0, atol=1e-12)
     assert torch.allclose(ours, plain, rtol=0, atol=1e-12)
     assert torch.equal(ours != 0, plain != 0)
     one = torch.zeros(5, 8).double()
-    assert framework.penalty(Context(framework.masked_alpha({"alpha": one}))).abs() < 1e-12
+    assert framework.penalty(Context({"alpha": one}, space=space)).abs() < 1e-12
 
 
 def test_slope_of_the_anchor_agrees_with_finite_differences(alpha):
-    framework, a = DrNAS(anchor=1.0).bind(SPACE), alpha()
+    framework, a = DrNAS(anchor=1.0), alpha()
     assert torch.autograd.gradcheck(lambda a: framework.penalty(Context({"alpha": a})), [a])
 
 
 def test_there_is_no_anchor_by_default(alpha):
-    assert DrNAS().bind(SPACE).penalty(Context({"alpha": alpha()})) is None
+    assert DrNAS().penalty(Context({"alpha": alpha()})) is None
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), "far"])

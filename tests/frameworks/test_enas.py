@@ -28,7 +28,7 @@ def enas():
     """A framework for SPACE and its parameters, ten times the usual, so that edges differ."""
 
     def make(**options):
-        framework = make_framework("enas", size=5, tanh_constant=2.0, **options).bind(SPACE)
+        framework = make_framework("enas", size=5, tanh_constant=2.0, **options)
         start = framework.parameters(torch.zeros(3, 3).double(), stream(0, "alpha"))
         return framework, {name: (10 * p).requires_grad_() for name, p in start.items()}
 
@@ -53,7 +53,7 @@ def drawn(framework, learned):
     """A mask of every sequence, by drawing until none is missing."""
     masks, generator = {}, stream(0, "mask")
     while len(masks) < len(SEQUENCES):
-        mask = framework.mask(learned, generator)
+        mask = framework.draw(Context(learned, generator=generator, space=SPACE))
         masks[tuple(mask.weight.argmax(dim=1).tolist())] = mask
     return masks
 
@@ -74,7 +74,7 @@ def test_sequences_are_drawn_as_often_as_they_are_probable(enas):
     framework, learned = enas()
     generator, counts = stream(1, "mask"), dict.fromkeys(SEQUENCES, 0)
     for _ in range(1500):
-        mask = framework.mask(learned, generator)
+        mask = framework.draw(Context(learned, generator=generator, space=SPACE))
         counts[tuple(mask.weight.argmax(dim=1).tolist())] += 1
     p = {s: conditional(learned, s)[range(3), s].prod().item() for s in SEQUENCES}
     expected = {s: 1500 * p[s] for s in SEQUENCES}
@@ -110,7 +110,7 @@ def test_mean_over_all_masks_is_the_exact_gradient(baseline, entropy, enas, supe
 def test_baseline_follows_the_reward(enas):
     framework, learned = enas(decay=0.9, entropy=0.0)
     mask = Mask.sample(torch.tensor([0, 2, 1]), torch.zeros(3, 3))
-    state, logits = framework.state(), torch.eye(4)
+    state, logits = framework.state(SPACE), torch.eye(4)
     for labels, baseline in (([0, 1, 2, 0], -0.75), ([0, 0, 0, 0], -0.9 * 0.75 - 0.1 * 0.25)):
         context = Context(learned, state, mask=mask, logits=logits, labels=torch.tensor(labels))
         state = framework.next_state(context)
@@ -123,7 +123,7 @@ def test_probability_is_that_of_the_greedy_sequence(enas):
     for _ in range(3):
         rows = conditional(learned, (*sequence, 0))
         sequence = (*sequence, rows[len(sequence)].argmax().item())
-    probability = framework.probability(Context(learned))
+    probability = framework.probability(Context(learned, space=SPACE))
     assert torch.allclose(probability, conditional(learned, sequence), rtol=0, atol=1e-12)
     assert probability.argmax(dim=1).tolist() == list(sequence)
 

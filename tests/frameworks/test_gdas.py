@@ -19,7 +19,7 @@ def test_gradient_is_plain_autograd_straight_through(
     """
     net, a = supernet(restricted if limits else None, channels=8), alpha()
     ours, mask = by_cost(net, GDAS(temperature=temperature), a, seed=3)
-    logits = GDAS().bind(net.space).masked_alpha({"alpha": a})["alpha"]
+    logits = Context({"alpha": a}, space=net.space).alpha
     noise = gumbel(a, stream(3, "mask"))
     q = ((logits.log_softmax(dim=1) + noise) / temperature).softmax(dim=1)
     sampled = q.argmax(dim=1)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from nascore import SearchConfig, SearchSpace, Wiring, search
 from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
-from nascore.frameworks import PCDARTS, make_framework
+from nascore.frameworks import PCDARTS, Context, make_framework
 from nascore.runs.algorithm import Search
 
 SPACES = {
@@ -107,8 +107,8 @@ def test_closed_forms_of_both_gradients(pcdarts, batch):
 def test_edges_share_the_node_that_they_lead_to(alpha):
     """Also where one of them is removed: its share stays with it."""
     space = SPACES["restricted"]
-    framework, beta = make_framework("pcdarts").bind(space), torch.randn(5).double()
-    mask = framework.mask({"alpha": alpha(space), "beta": beta})
+    framework, beta = make_framework("pcdarts"), torch.randn(5).double()
+    mask = framework.draw(Context({"alpha": alpha(space), "beta": beta}, space=space))
     share = mask.weight.sum(dim=1)  # of each edge
     assert torch.allclose(share[:2], beta[:2].softmax(dim=0))
     assert torch.allclose(share[2:], beta[2:].softmax(dim=0))
@@ -175,12 +175,12 @@ class Plain(torch.nn.Module):
 def test_one_share_is_edge_normalisation_alone(supernet, batch, alpha):
     """Of equal edges each has the same part: DARTS, divided by the number of edges into a node."""
     space = SPACES["minimal"]
-    framework = make_framework("pcdarts", share=1).bind(space)
+    framework = make_framework("pcdarts", share=1)
     a = alpha()
-    mask = framework.mask(framework.parameters(a, None))
+    mask = framework.draw(Context(framework.parameters(a, None), space=space))
     nets = supernet(space, **framework.supernet_settings()), supernet(space)
     assert torch.allclose(*(net(batch[0], mask.weight, mask) for net in nets))
-    darts = make_framework("darts").bind(space).mask({"alpha": a})
+    darts = make_framework("darts").draw(Context({"alpha": a}))
     assert torch.allclose(mask.weight * torch.tensor([[2], [2], [3], [3], [3]]), darts.weight)
 
 

@@ -55,7 +55,7 @@ def seen(mask, loss, baseline):
 @pytest.mark.parametrize("baseline", [-3.0, 0.0, 1.5, 100.0])
 def test_mean_over_all_masks_is_the_exact_gradient_for_any_baseline(baseline, alpha, losses):
     """Over 27 masks, weighted by their probability, in float64 to 1e-10."""
-    a, framework, total = alpha(SPACE), make_framework("reinforce").bind(SPACE), 0
+    a, framework, total = alpha(SPACE), make_framework("reinforce"), 0
     p = a.detach().softmax(dim=1)
     for choice in itertools.product(range(3), repeat=3):
         mask = Mask.sample(torch.tensor(choice), a.log_softmax(dim=1))
@@ -68,15 +68,12 @@ def test_mean_over_all_masks_is_the_exact_gradient_for_any_baseline(baseline, al
 def test_mean_over_drawn_masks_is_within_four_standard_errors(alpha, losses):
     a, framework, generator = (
         alpha(SPACE),
-        make_framework("reinforce").bind(SPACE),
+        make_framework("reinforce"),
         stream(0, "mask"),
     )
-    baseline = losses.mean().item()
+    baseline, context = losses.mean().item(), Context({"alpha": a}, generator=generator)
     draws = torch.stack(
-        [
-            estimate(framework, framework.mask({"alpha": a}, generator), a, losses, baseline)
-            for _ in range(3000)
-        ]
+        [estimate(framework, framework.draw(context), a, losses, baseline) for _ in range(3000)]
     )
     error = draws.std(dim=0) / len(draws) ** 0.5
     exact = exact_gradient(a, losses)
@@ -85,7 +82,7 @@ def test_mean_over_drawn_masks_is_within_four_standard_errors(alpha, losses):
 
 
 def test_every_edge_meets_the_same_loss_none_included():
-    framework = make_framework("reinforce").bind(SPACE)
+    framework = make_framework("reinforce")
     mask = Mask.sample(torch.tensor([0, 1, 2]), torch.zeros(3, 3))
     cost = framework.cost(seen(mask, 2.5, 2.0))
     assert torch.allclose(cost.float(), 0.5 * torch.eye(3))
@@ -93,9 +90,9 @@ def test_every_edge_meets_the_same_loss_none_included():
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_baseline_starts_as_the_first_loss_and_follows(decay):
-    framework = make_framework("reinforce", decay=decay).bind(SPACE)
+    framework = make_framework("reinforce", decay=decay)
     mask = Mask.sample(torch.tensor([1, 1, 1]), torch.zeros(3, 3))
-    state, b = framework.state(), None
+    state, b = framework.state(SPACE), None
     for loss in (2.0, 1.0, 4.0, 3.0):
         context = seen(mask, loss, state["baseline"])
         advantage = framework.cost(context)[0, 1]
@@ -112,8 +109,8 @@ def test_a_decay_of_one_would_never_learn():
 
 def test_gradient_of_what_is_not_allowed_is_exactly_zero(alpha):
     space = SearchSpace(allowed={"(0,2)": ["none"], "(1,3)": ["skip_connect", "sep_conv_3x3"]})
-    a, framework = alpha(space), make_framework("reinforce").bind(space)
-    mask = framework.mask({"alpha": a}, stream(0, "mask"))
+    a, framework = alpha(space), make_framework("reinforce")
+    mask = framework.draw(Context({"alpha": a}, generator=stream(0, "mask"), space=space))
     cost = framework.cost(seen(mask, 2.0, 1.0))
     (gradient,) = pull_back(mask.score, cost, [a])
     assert (gradient[0] == 0).all() and (gradient[3, [0, 2, 3, 5, 6, 7]] == 0).all()

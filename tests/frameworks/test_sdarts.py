@@ -20,11 +20,10 @@ def perturbed(p, allowed, noise):
 @pytest.mark.parametrize("limits", [False, True])
 def test_theta_learns_at_the_perturbed_weights(epoch, radius, limits, alpha, restricted):
     space = restricted if limits else SearchSpace.minimal()
-    framework, a = SDARTSRS().bind(space), alpha()
-    learned = framework.masked_alpha({"alpha": a})
-    context = Context(learned, {}, stream(0, "mask"), ["theta"], epoch, 5)
+    framework, a = SDARTSRS(), alpha()
+    context = Context({"alpha": a}, {}, stream(0, "mask"), ["theta"], epoch, 5, space=space)
     noise = torch.empty(5, 8).double().uniform_(-radius, radius, generator=stream(0, "mask"))
-    p = learned["alpha"].detach().softmax(dim=1)
+    p = context.alpha.detach().softmax(dim=1)
     edges = zip(p.tolist(), space.choices, noise.tolist(), strict=True)
     expected = torch.tensor([perturbed(*edge) for edge in edges], dtype=torch.float64)
     z = framework.draw(context).weight

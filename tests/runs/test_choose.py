@@ -19,9 +19,9 @@ def chooser():
             draws = torch.randint(8, (2, 5), generator=generator).tolist()
             names = [
                 ("none",) * 5,
-                *(tuple(self.space.operations[k] for k in row) for row in draws),
+                *(tuple(search.space.operations[k] for k in row) for row in draws),
             ]
-            wirings = [Wiring(self.space, row) for row in names]
+            wirings = [Wiring(search.space, row) for row in names]
             return max(wirings, key=lambda w: search.accuracy(Mask.of(w), batches))
 
     return Chooser
