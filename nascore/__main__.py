@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line
-from nascore.folders import ensure_writable_file, project_root
+from nascore.folders import ensure_writable, project_root
 from nascore.runs.config import SearchConfig
 
 # What needs torch is imported by the commands themselves: --help need not wait for it.
@@ -48,7 +48,9 @@ def _with_fields(command):
 @_with_fields
 def _search(
     *,
-    out: Annotated[Path | None, typer.Option(help="Write a copy of the record here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write a copy of the record here.")
+    ] = None,
     store: Annotated[Path, typer.Option(help="Folder of records.")] = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
     option: Annotated[
@@ -71,7 +73,7 @@ def _search(
     records = RunStore(store)
     records.ensure_writable()
     if out:
-        ensure_writable_file(out, ConfigError, "Give --out the name of a file to write.")
+        ensure_writable(out.parent, ConfigError, "Give --out the name of a file to write.")
     run = advance(config, records, partial(search, progress=not quiet), wait=True)
     path = run.save(out) if out else records.path(config)
     if not quiet:

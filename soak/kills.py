@@ -78,7 +78,8 @@ def wrong_after(configs: list[SearchConfig], folder: Path) -> list[str]:
     def work():
         runs = sweep(configs, store=folder, workers=0, progress=False)
         records = {RunStore(folder).path(config) for config in configs}
-        left = sorted(path.name for path in folder.iterdir() if path not in records)
+        files = (path for path in folder.iterdir() if path.suffix != ".part")  # kept for an hour
+        left = sorted(path.name for path in files if path not in records)
         return [numbers(run) for run in runs], left
 
     try:

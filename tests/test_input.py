@@ -40,7 +40,7 @@ BAD_SEARCHES = [
     *("--lr 0.01 --lr-min 0.1", "--alpha-mean inf", "--augment yes"),
     *("--device meta", "--device nowhere", "--device cuda:99", "--device ''", "--device 3"),
     *("--unknown 3", "--epochs", "extra", "--quiet=3"),
-    *("--out file/x.nc", "--out .", "--out folder", "--out fifo", f"--out {LONG}"),
+    *("--out file/x.nc", "--out .", "--out folder"),
     *("--out /proc/x.nc", "--out loop/x.nc", "--store file", "--store /proc/runs"),
 ]
 BAD_SHOWS = [
@@ -140,9 +140,9 @@ def test_a_disk_that_is_full_before_the_search(folder, monkeypatch, capsys):
     def full(*args, **named):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nascore.folders.TemporaryDirectory", full)
-    assert call(monkeypatch, [*TINY.split(), "--out", "x.nc"]) == 2
-    assert "cannot write 'x.nc' (No space left on device)" in capsys.readouterr().err
+    monkeypatch.setattr("nascore.folders.TemporaryFile", full)
+    assert call(monkeypatch, TINY.split()) == 2
+    assert "cannot write to runs (No space left on device)" in capsys.readouterr().err
 
 
 SPACE = SearchSpace.minimal()

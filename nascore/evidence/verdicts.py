@@ -91,7 +91,8 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
     found = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
     found = {profile: verdict for profile, verdict in found.items() if verdict is not None}
     if not found:
-        here = {p: [store.has([c]) for c in searches(p, [claim.experiment])] for p in profiles}
+        wanted = {profile: searches(profile, [claim.experiment]) for profile in profiles}
+        here = {p: [store.find(c) is not None for c in configs] for p, configs in wanted.items()}
         most = max(profiles, key=lambda profile: sum(here[profile]))
         raise RecordError(
             f"claim {name!r} needs all {len(here[most])} records of {claim.experiment!r} in "

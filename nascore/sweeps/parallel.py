@@ -3,9 +3,8 @@
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -97,56 +96,57 @@ def sweep(
     within 5 s of Ctrl-C or SIGTERM, when every search has written its checkpoint.
     """
     configs = list(configs)
-    _check(configs, workers, scheduler, slice_seconds)
+    _check(configs, workers, scheduler)
     with tempfile.TemporaryDirectory() as folder, stop_on_signals() as stop:
         records = store if isinstance(store, RunStore) else RunStore(store or folder)
         records.ensure_writable()
         records.clean()
         wanted = {config.hash: config for config in configs}
         runs = {name: None if fresh else records.get(config) for name, config in wanted.items()}
-        todo = deque(config for name, config in wanted.items() if runs[name] is None)
+        todo = [config for name, config in wanted.items() if runs[name] is None]
         size = min(workers if scheduler is None else IN_FLIGHT, len(todo))
         if size == 0:
-            place, executor, size = nullcontext(search_here(stop)), _ThisThread(), 1
+            place = nullcontext(search_here(stop))
+        elif scheduler is None:
+            place = processes(size)
         else:
-            remote = scheduler is not None
-            place = cluster(scheduler, resources, slice_seconds) if remote else processes(size)
-            executor = ThreadPoolExecutor(size)  # of threads that wait for searches elsewhere
+            place = cluster(scheduler, resources, slice_seconds)
+        threads = ThreadPoolExecutor(max(size, 1))  # each searches, or waits for a search elsewhere
         failed: dict[str, list[str]] = {}  # searches by their error
-        running: dict[Future, SearchConfig] = {}
 
         def work(config: SearchConfig) -> Run | None:
+            if stop():
+                return None
             run = advance(config, records, search, fresh=fresh)
-            if run is None:
+            if run is None:  # another process is at it
                 time.sleep(PAUSE)
             return run
 
         have, off = len(runs) - len(todo), not (progress and todo)
         bar = tqdm(desc="searches", total=len(runs), initial=have, unit="run", disable=off)
-        with bar, executor, place as search:
-            while todo or running:
-                while todo and len(running) < size and not stop():
-                    config = todo.popleft()
-                    running[executor.submit(work, config)] = config
+        with bar, threads, place as search:
+            running = {threads.submit(work, config): config for config in todo}
+            while running:
+                done = wait(running, 0.1, FIRST_COMPLETED).done
                 if stop():
-                    done = sum(run is not None for run in runs.values())
+                    number = sum(run is not None for run in runs.values())
                     advice = f"Run the same again to go on: what was done is in {records.folder}."
                     if store is None:
                         advice = "Give a store to keep what is done, and to go on from there."
-                    message = f"interrupted with {done} of {len(runs)} searches done. {advice}"
+                    message = f"interrupted with {number} of {len(runs)} searches done. {advice}"
                     raise Interrupted(message, stop.first)
-                for future in wait(running, 0.1, FIRST_COMPLETED).done:
-                    config, error = running.pop(future), future.exception()
-                    if error is None and future.result() is None:  # another process is at it
-                        todo.append(config)
-                        continue
-                    if error is None:
-                        runs[config.hash] = future.result()
-                    else:
+                for future in done:
+                    config = running.pop(future)
+                    if (error := future.exception()) is not None:
                         name, line = records.path(config).stem, in_one_line(error)
                         failed.setdefault(line, []).append(name)
                         if progress:
                             bar.write(f"{name}: failed: {line}", file=sys.stderr)
+                    elif (run := future.result()) is not None:
+                        runs[config.hash] = run
+                    else:
+                        running[threads.submit(work, config)] = config
+                        continue
                     bar.update()
     if failed:
         number = sum(map(len, failed.values()))
@@ -155,7 +155,7 @@ def sweep(
     return [runs[config.hash] for config in configs]
 
 
-def _check(configs: list, workers: int, scheduler: str | None, slice_seconds: float) -> None:
+def _check(configs: list, workers: int, scheduler: str | None) -> None:
     """Raises ConfigError for arguments of ``sweep`` that cannot be."""
     if in_worker.is_set():
         raise ConfigError(
@@ -164,8 +164,6 @@ def _check(configs: list, workers: int, scheduler: str | None, slice_seconds: fl
         )
     if workers < 0:
         raise ConfigError(f"workers={workers}: give 0 for this process, or 1 and more.")
-    if not slice_seconds > 0:
-        raise ConfigError(f"slice_seconds={slice_seconds}: give a positive number of seconds.")
     for config in configs:
         if not isinstance(config, SearchConfig):
             raise ConfigError(f"{config!r} is not a SearchConfig: sweep takes a list of them.")
@@ -176,15 +174,3 @@ def _check(configs: list, workers: int, scheduler: str | None, slice_seconds: fl
                     "it. Use workers=0, or move it to a file my_module.py and name it "
                     f"{name.replace('__main__', 'my_module')!r}."
                 )
-
-
-class _ThisThread(Executor):
-    """Does what is submitted at once."""
-
-    def submit(self, work: Callable, /, *arguments: object) -> Future:
-        future = Future()
-        try:
-            future.set_result(work(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-        return future

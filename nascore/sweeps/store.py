@@ -1,15 +1,15 @@
 """RunStore: a folder of records, each under the hash of its config."""
 
-import re
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from nascore.errors import DamagedRecord, RecordError, checked
-from nascore.folders import abandoned, ensure_writable
+from nascore.folders import ensure_writable
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
 from nascore.runs.seal import check_seal
@@ -31,8 +31,7 @@ class RunStore:
     """
 
     def __init__(self, folder: str | Path, shipped: str | Path | None = None):
-        self.folder = Path(folder)
-        self.shipped = None if shipped is None else Path(shipped)
+        self.folder, self.shipped = Path(folder), shipped and Path(shipped)
         self._read: dict[tuple, Run] = {}  # by path, time of the last change and size
 
     def path(self, config: SearchConfig) -> Path:
@@ -56,11 +55,6 @@ class RunStore:
     def find(self, config: SearchConfig) -> Path | None:
         """The file that holds the run of a config, here or among the shipped ones; not read."""
         return next(iter(self._files(config)), None)
-
-    @checked
-    def has(self, configs: Iterable[SearchConfig]) -> bool:
-        """Whether there is a file for each of these."""
-        return all(map(self.find, configs))
 
     @checked
     def get(self, config: SearchConfig) -> Run | None:
@@ -96,17 +90,19 @@ class RunStore:
             yield ours
 
     def clean(self) -> None:
-        """Removes what killed processes left: parts of files, locks, checkpoints beside a record.
+        """Removes what killed processes left: locks, checkpoints beside a record, parts of files.
 
-        What a live process is at stays.
+        What a live process is at stays, so a part stays for an hour.
         """
-        for path in self.folder.glob("*"):
-            if re.fullmatch(rf"{_OURS}\.(lock|checkpoint)", path.name):
-                with suppress(OSError), _held(path.with_suffix(".lock")) as free:
-                    if free and _is_whole(path.with_suffix(".nc")):
-                        path.with_suffix(".checkpoint").unlink(missing_ok=True)
-            elif re.fullmatch(rf"\.{_OURS}\.{_PART}", path.name) and abandoned(path):
-                path.unlink(missing_ok=True)
+        for path in self.folder.glob("*-seed*-????????????.*"):
+            with suppress(OSError, RecordError):  # it has just gone, or its record is not whole
+                if path.suffix == ".part" and time.time() - path.stat().st_mtime > 3600:
+                    path.unlink()
+                elif path.suffix in (".lock", ".checkpoint"):
+                    with _held(path.with_suffix(".lock")) as free:
+                        if free:
+                            check_seal(path.with_suffix(".nc"))
+                            path.with_suffix(".checkpoint").unlink()
 
     def __iter__(self) -> Iterator[Run]:
         """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
@@ -120,19 +116,6 @@ class RunStore:
 def _file_name(config: SearchConfig) -> str:
     words = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
     return f"{words.replace(':', '.')}-{config.hash}.nc"
-
-
-_OURS = r".+-seed\d+-[0-9a-f]{12}"  # such a name, without its suffix
-_PART = r"(nc|checkpoint)\.[\w-]+\.\d+\.\w+\.part"  # what whole_file adds to it
-
-
-def _is_whole(record: Path) -> bool:
-    """Whether a record is there, and what was written."""
-    try:
-        check_seal(record)
-    except RecordError:
-        return False
-    return True
 
 
 @contextmanager
