@@ -294,8 +294,7 @@ class Search:
     def choose(self) -> Wiring | None:
         """The final wiring, if the framework chooses one by other means than its probability.
 
-        It sees the validation split, or the search split where that is empty, or else the training
-        split.
+        It sees the validation split, or the last of the other splits that has examples.
         """
         seed_global_randomness(self.config.seed, "choose")
         held_out = next(split for split in reversed(SPLITS) if len(self.splits[split]))
@@ -353,9 +352,7 @@ def find_device(name: str) -> torch.device:
         other = "mps" if torch.backends.mps.is_available() else "cpu"
         name = "cuda" if torch.cuda.is_available() else other
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise ConfigError(f"device={name!r} is not available here: {why}") from None
-    return device

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,12 +31,14 @@ class RunStore:
     """
 
     def __init__(self, folder: str | Path, shipped: str | Path | None = None):
-        self.folder, self.shipped = Path(folder), shipped and Path(shipped)
+        self.folder = Path(folder)
+        self._folders = [self.folder] if shipped is None else [self.folder, Path(shipped)]
         self._read: dict[tuple, Run] = {}  # by path, time of the last change and size
 
     def path(self, config: SearchConfig) -> Path:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
-        return self.folder / _file_name(config)
+        words = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
+        return self.folder / f"{words.replace(':', '.')}-{config.hash}.nc"
 
     def ensure_writable(self) -> None:
         """Raises RecordError if records cannot be put here: to be called before the work."""
@@ -46,15 +48,10 @@ class RunStore:
         """Where a search of this config keeps its state until its record is in the store."""
         return self.path(config).with_suffix(".checkpoint")
 
-    def _files(self, config: SearchConfig) -> list[Path]:
-        """The files that may hold the run of a config: ours, and the shipped one."""
-        paths = [folder / _file_name(config) for folder in (self.folder, self.shipped) if folder]
-        return [path for path in paths if path.exists()]
-
     @checked
     def find(self, config: SearchConfig) -> Path | None:
         """The file that holds the run of a config, here or among the shipped ones; not read."""
-        return next(iter(self._files(config)), None)
+        return next(self._files(config), None)
 
     @checked
     def get(self, config: SearchConfig) -> Run | None:
@@ -63,15 +60,32 @@ class RunStore:
         Raises RecordError for one that cannot be read.
         """
         for path in self._files(config):
-            key = path, path.stat().st_mtime_ns, path.stat().st_size
-            try:
-                run = self._read[key] = self._read.get(key) or Run.load(path)
-                if run.config.hash == config.hash:
-                    return run
+            run = self._load(path)
+            if run is not None and run.config.hash == config.hash:
+                return run
+            if run is not None:
                 warnings.warn(f"{path} holds a run of another config.", stacklevel=2)
-            except DamagedRecord as error:
-                warnings.warn(f"{error} It counts as missing.", stacklevel=2)
         return None
+
+    def __iter__(self) -> Iterator[Run]:
+        """Every run of the folder, without the shipped ones; damaged ones as in get."""
+        return filter(None, map(self._load, sorted(self.folder.glob("*.nc"))))
+
+    def _files(self, config: SearchConfig) -> Iterator[Path]:
+        """The files that may hold the run of a config: ours, and the shipped one."""
+        paths = [folder / self.path(config).name for folder in self._folders]
+        return filter(Path.exists, paths)
+
+    def _load(self, path: Path) -> Run | None:
+        """The run of a file, read again once the file has changed; None if it is damaged."""
+        key = path, path.stat().st_mtime_ns, path.stat().st_size
+        try:
+            if key not in self._read:
+                self._read[key] = Run.load(path)
+            return self._read[key]
+        except DamagedRecord as error:
+            warnings.warn(f"{error} It counts as missing.", stacklevel=3)
+            return None
 
     @checked
     def put(self, run: Run) -> Path:
@@ -80,14 +94,12 @@ class RunStore:
         self.checkpoint(run.config).unlink(missing_ok=True)
         return path
 
-    @contextmanager
-    def claim(self, config: SearchConfig, *, wait: bool = False) -> Iterator[bool]:
+    def claim(self, config: SearchConfig, *, wait: bool = False) -> AbstractContextManager[bool]:
         """Makes a search ours, for all processes that use this folder; yields whether it is.
 
         The operating system gives it back if its owner dies. To ``wait`` for that is never False.
         """
-        with _held(self.path(config).with_suffix(".lock"), wait) as ours:
-            yield ours
+        return _held(self.path(config).with_suffix(".lock"), wait)
 
     def clean(self) -> None:
         """Removes what killed processes left: locks, checkpoints beside a record, parts of files.
@@ -103,19 +115,6 @@ class RunStore:
                         if free:
                             check_seal(path.with_suffix(".nc"))
                             path.with_suffix(".checkpoint").unlink()
-
-    def __iter__(self) -> Iterator[Run]:
-        """Every run of the folder, read anew, without the shipped ones; damaged ones as in get."""
-        for path in sorted(self.folder.glob("*.nc")):
-            try:
-                yield Run.load(path)
-            except DamagedRecord as error:
-                warnings.warn(f"{error} It counts as missing.", stacklevel=2)
-
-
-def _file_name(config: SearchConfig) -> str:
-    words = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
-    return f"{words.replace(':', '.')}-{config.hash}.nc"
 
 
 @contextmanager

@@ -50,10 +50,8 @@ def processes(
     """Worker processes, each of an executor of its own: if it dies, it takes no other one along.
 
     Yields a function like ``search_here``, to be called from so many threads. A search is tried
-    again if its worker dies, and interrupted at the end of the context, or after some seconds.
-
-    Arguments:
-        expected_hash: of the configs on a worker; None takes the one that they have here.
+    again if its worker dies, and interrupted at the end of the context, or after some seconds. It
+    is refused if its config has another hash in the worker: by default, than it has here.
 
     The function raises what the search raises, and SweepError if two workers have died.
     """
@@ -66,7 +64,7 @@ def processes(
         free.put(start())
 
     def search(config: "SearchConfig", *, checkpoint: Path) -> "Run":
-        arguments = (config, expected_hash or config.hash, checkpoint, seconds)
+        arguments = config, expected_hash or config.hash, checkpoint, seconds
         for again in (True, False):
             worker = free.get()
             try:
@@ -126,12 +124,9 @@ def _search(config: "SearchConfig", expected_hash: str, checkpoint: Path, second
             if config.hash != expected_hash:
                 names = ", ".join(config.plug_ins) or "nascore"
                 raise ConfigError(f"the source of {names} is another one here than in the sweep.")
-            clock = cache(time.monotonic)  # that stops when it is first read, after the first step
-
-            def stop() -> bool:
-                return _stopped.is_set() or time.monotonic() > clock() + seconds
-
-            return search_here(stop)(config, checkpoint=checkpoint)
+            begun = cache(time.monotonic)  # the time when it is first asked for, after a step
+            search = search_here(lambda: _stopped.is_set() or time.monotonic() > begun() + seconds)
+            return search(config, checkpoint=checkpoint)
         except RecordError:
             raise
         except Exception as error:  # its traceback stays in this process
@@ -161,13 +156,12 @@ def cluster(
         ) from None
 
     def search(config: "SearchConfig", *, checkpoint: Path) -> "Run":
-        seconds = slice_seconds
         for number in count():
-            before = checkpoint.read_bytes() if checkpoint.exists() else None
-            work = (search_slice, config, config.hash, before, seconds)
+            state = checkpoint.read_bytes() if checkpoint.exists() else None
+            work = search_slice, config, config.hash, state, slice_seconds
             try:  # what has begun goes before what has not
                 future = client.submit(*work, pure=False, priority=number, resources=resources)
-                run, after = future.result()
+                run, state = future.result()
             except (Exception, CancelledError):
                 if client.status == "running":
                     raise
@@ -175,11 +169,8 @@ def cluster(
                 raise SweepError(message) from None
             if run is not None:
                 return run
-            if after == before:  # a slice that is too short for a checkpoint
-                seconds = math.inf
-            else:
-                with whole_file(checkpoint) as part:
-                    part.write_bytes(after)
+            with whole_file(checkpoint) as part:
+                part.write_bytes(state)
 
     try:
         yield search
@@ -188,15 +179,15 @@ def cluster(
 
 
 def search_slice(
-    config: "SearchConfig", expected_hash: str, checkpoint: bytes | None, seconds: float
+    config: "SearchConfig", expected_hash: str, state: bytes | None, seconds: float
 ) -> tuple["Run | None", bytes | None]:
     """Searches for a while, in a process beside a Dask worker; returns the run or a checkpoint."""
     multiprocessing.current_process().daemon = False  # Dask's workers are: they have no children
     with TemporaryDirectory() as folder, processes(1, seconds, expected_hash) as search:
         path = Path(folder) / "checkpoint"
-        if checkpoint is not None:
-            path.write_bytes(checkpoint)
+        if state is not None:
+            path.write_bytes(state)
         try:
             return search(config, checkpoint=path), None
-        except Interrupted:
-            return None, path.read_bytes() if path.exists() else None
+        except Interrupted:  # after one step at least, with a checkpoint
+            return None, path.read_bytes()

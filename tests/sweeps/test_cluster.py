@@ -1,6 +1,5 @@
 """Sweeps on a Dask cluster: with workers that die and schedulers that are gone."""
 
-import math
 import os
 import signal
 import socket
@@ -13,7 +12,6 @@ import pytest
 
 from nascore import RunStore, sweep
 from nascore.errors import ConfigError, SweepError
-from nascore.sweeps import workers
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
@@ -178,18 +176,6 @@ def test_searches_go_where_the_resources_are(traced, dask, tmp_path, wait_for):
     assert psutil.Process(without.pid).children() == []
     sweeping.communicate(timeout=600)
     assert sweeping.returncode == 0
-
-
-def test_a_search_that_keeps_no_checkpoint_gets_all_the_time(tiny, tmp_path, monkeypatch):
-    """As one that has met a NaN, in an epoch that takes longer than a slice."""
-
-    def search_slice(config, expected_hash, checkpoint, seconds):
-        return (seconds if seconds == math.inf else None), checkpoint
-
-    monkeypatch.setattr(workers, "search_slice", search_slice)
-    local = distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None)
-    with local, workers.cluster(local.scheduler_address, None, 5.0) as search:
-        assert search(tiny, checkpoint=tmp_path / "checkpoint") == math.inf
 
 
 @pytest.mark.parametrize(
