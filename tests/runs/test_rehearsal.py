@@ -41,7 +41,7 @@ def with_nan(weight):
 def remembering(after, start=0):
     """A state of one number, and what it is after a step."""
     return {
-        "state": lambda self: {"seen": torch.tensor(start)},
+        "state": lambda self, space: {"seen": torch.tensor(start)},
         "next_state": lambda self, context: after(context.state["seen"]),
     }
 
