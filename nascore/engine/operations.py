@@ -39,10 +39,7 @@ Its ``forward(x, z)`` may take the weight z along; a result without z is multipl
 """
 
 normalisation = NORMS.register
-"""Makes a normalisation of a class or function ``channels -> module``, in the same way.
-
-It raises ConfigError for channels that it cannot take.
-"""
+"""Makes a normalisation of ``channels -> module`` so; it may refuse channels by a ConfigError."""
 
 
 @checked
@@ -123,8 +120,7 @@ class GroupNorm(nn.GroupNorm):
 
 def four_groups(channels: int) -> nn.Module:
     if channels % 4 or channels == 4:
-        allowed = "channels must be 8, 12, 16, ..."
-        raise ConfigError(f"norm='group' makes 4 groups: {allowed}, not {channels}.")
+        raise ConfigError(f"norm='group': channels must be 8, 12, 16, ..., not {channels}.")
     return GroupNorm(4, channels, affine=False)
 
 

@@ -8,13 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from nascore.errors import ConfigError, checked, shown, unknown
 from nascore.plugins import Registry
-
-if TYPE_CHECKING:
-    import networkx
 
 Edge = tuple[int, int]
 Names = tuple[str, ...] | list[str]
@@ -38,9 +34,9 @@ OPERATIONS = Registry("operation")
 
 
 def operation_name(name: str) -> str:
-    """The full name of an operation: ``"module:name"`` for one from outside the package.
+    """The full name of an operation, ``"module:name"`` if it is from outside; or ConfigError.
 
-    Raises ConfigError for an unknown short name. A full one is looked up when it is built.
+    A full name is looked up when the operation is built.
     """
     if name in CANDIDATES or ":" in str(name):
         return name
@@ -64,9 +60,7 @@ def parse_edge(text: str | Edge) -> Edge:
     """An edge from its text form. Raises ConfigError if the text is not of the form ``(i,j)``."""
     match = re.fullmatch(r"\s*\(?\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)?\s*", str(text))
     if match is None:
-        raise ConfigError(
-            f"{shown(text)} is not an edge. Write it as '(0,2)': from node 0 to node 2."
-        )
+        raise ConfigError(f"{shown(text)} is not an edge. Write (0,2): from node 0 to node 2.")
     return int(match[1]), int(match[2])
 
 
@@ -196,11 +190,7 @@ class Wiring:
     @classmethod
     @checked
     def from_text(cls, space: SearchSpace, text: str) -> "Wiring":
-        """The wiring that ``str`` wrote. Edges that the text leaves out are `none`.
-
-        >>> Wiring.from_text(SearchSpace.simplified(), "(0,1) skip_connect").active_edges
-        ((0, 1),)
-        """
+        """The wiring that ``str`` wrote. Edges that the text leaves out are `none`."""
         chosen = {}
         for part in filter(str.strip, text.split(";")):
             edge, _, name = part.strip().rpartition(" ")
@@ -208,12 +198,3 @@ class Wiring:
         for edge in set(chosen) - set(space.edges):
             raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges.")
         return cls(space, tuple(chosen.get(edge, "none") for edge in space.edges))
-
-    def to_graph(self) -> "networkx.DiGraph":
-        """All nodes of the cell and its active edges, with ``operation`` on each edge."""
-        import networkx  # here, so that the command line does not wait for it
-
-        graph = networkx.DiGraph()
-        graph.add_nodes_from(range(self.space.inputs + self.space.nodes))
-        graph.add_edges_from((*edge, {"operation": self[edge]}) for edge in self.active_edges)
-        return graph

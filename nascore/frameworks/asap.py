@@ -4,9 +4,8 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace
-from nascore.frameworks.base import LEARNERS, Context, Share, forbidden_operations, framework
+from nascore.frameworks.base import LEARNERS, Context, Mask, Share, forbidden_operations, framework
 from nascore.frameworks.snas import SNAS
 
 

@@ -50,10 +50,7 @@ class Context:
 
     @property
     def alpha(self) -> Tensor:
-        """The architecture parameters, (edges, operations); -inf where an operation is forbidden.
-
-        So its probability is 0, and its gradient exactly 0.
-        """
+        """(edges, operations); -inf, so with probability and gradient 0, for what is forbidden."""
         alpha = self.learned["alpha"]
         if self.space is None:
             return alpha
@@ -139,10 +136,7 @@ class Framework(BaseModel, ABC):
         return context.state
 
     def choose(self, search: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Wiring | None:
-        """The final wiring, where it is not the argmax of the probability.
-
-        It sees the Search at its end, and held-out images (B, channels, H, W) with labels (B,).
-        """
+        """The final wiring, where held-out images and labels decide it, not the probability."""
         return None
 
     def supernet_settings(self) -> dict[str, Any]:
@@ -170,7 +164,6 @@ def _wrong(plugin: Any) -> str | None:
 
 FRAMEWORKS = Registry("framework", _wrong)
 """The frameworks by the name that a config gives, each in a file of its own."""
-
 
 framework = FRAMEWORKS.register
 """Decorates a class, so that ``SearchConfig(framework=name)`` finds it."""

@@ -1,5 +1,4 @@
-from nascore.engine.mask import Mask
-from nascore.frameworks.base import Context, Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
 
 
 @framework("darts")

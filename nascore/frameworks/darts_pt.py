@@ -5,9 +5,8 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
 
-from nascore.engine.mask import Mask
 from nascore.engine.space import Wiring
-from nascore.frameworks.base import framework
+from nascore.frameworks.base import Mask, framework
 from nascore.frameworks.darts import DARTS
 
 

@@ -2,8 +2,7 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from nascore.engine.mask import Mask
-from nascore.frameworks.base import Context, Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
 
 
 @framework("drnas")

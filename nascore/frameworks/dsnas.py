@@ -1,8 +1,7 @@
 from dataclasses import replace
 
-from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
 
 
 @framework("dsnas")

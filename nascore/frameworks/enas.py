@@ -4,9 +4,8 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Share, forbidden_operations, framework
+from nascore.frameworks.base import Context, Mask, Share, forbidden_operations, framework
 from nascore.frameworks.reinforce import REINFORCE
 
 

@@ -4,8 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nascore.engine.mask import Mask
-from nascore.frameworks.base import Context, framework
+from nascore.frameworks.base import Context, Mask, framework
 from nascore.frameworks.darts import DARTS
 
 

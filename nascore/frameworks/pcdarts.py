@@ -6,11 +6,10 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
-from nascore.engine.mask import Mask
 from nascore.engine.operations import build_operation
 from nascore.errors import ConfigError
 from nascore.fast.concatenate import concatenate
-from nascore.frameworks.base import Context, Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
 
 
 @framework("pcdarts")

@@ -1,9 +1,8 @@
 import torch
 import torch.nn.functional as F
 
-from nascore.engine.mask import Mask
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, Framework, framework
+from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
 
 
 @framework("proxylessnas")

@@ -2,8 +2,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 
-from nascore.engine.mask import Mask
-from nascore.frameworks.base import Context, framework
+from nascore.frameworks.base import Context, Mask, framework
 from nascore.frameworks.darts import DARTS
 
 

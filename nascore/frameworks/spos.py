@@ -6,9 +6,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from nascore.engine.mask import Mask
 from nascore.engine.space import Wiring
-from nascore.frameworks.base import Share, framework
+from nascore.frameworks.base import Mask, Share, framework
 from nascore.frameworks.dsnas import DSNAS
 
 

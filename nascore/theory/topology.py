@@ -31,7 +31,8 @@ def mean_path_length(wiring: Wiring) -> float:
 
 def _paths(wiring: Wiring) -> list[int]:
     """The number of edges on each path from an input node to an output node."""
-    graph, lengths = wiring.to_graph(), []
+    graph, lengths = networkx.DiGraph(wiring.active_edges), []
+    graph.add_nodes_from(range(wiring.space.inputs + wiring.space.nodes))
     for start in range(wiring.space.inputs):
         paths = networkx.all_simple_paths(graph, start, wiring.space.output_nodes)
         lengths += [len(path) - 1 for path in paths]

@@ -233,7 +233,7 @@ def test_to_try_a_plugin_draws_no_random_number(module):
         (lambda channels, norm: nn.Conv2d(3, 4, 1), r"fails for channels=4 .*RuntimeError"),
         (lambda channels: nn.Identity(), "fails for channels=4 .*TypeError"),
         (lambda channels, norm: F.relu, "fails for channels=4 .*no attribute 'forward'"),
-        (lambda channels, norm: norm(channels + 1), "norm='group' .* not 5"),
+        (lambda channels, norm: norm(channels + 1), "norm='group'.* not 5"),
     ],
 )
 def test_an_operation_that_cannot_serve_is_refused_when_it_is_built(plugin, message):

@@ -88,11 +88,9 @@ def test_edge_text_round_trip():
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(CANDIDATES), min_size=5, max_size=5))
-def test_wiring_round_trips_through_text_and_graph(operations):
+def test_wiring_round_trips_through_text(operations):
     wiring = Wiring(SearchSpace.minimal(), tuple(operations))
     assert Wiring.from_text(wiring.space, str(wiring)) == wiring
-    assert wiring.to_graph().number_of_edges() == len(wiring.active_edges)
-    assert wiring.to_graph().number_of_nodes() == 4
 
 
 def test_wiring_refuses_what_its_space_does_not_have():
