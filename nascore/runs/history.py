@@ -119,16 +119,3 @@ def most_probable(probability: xr.DataArray) -> np.ndarray:
     """The index of every edge's operation, (..., edge). In an exact tie, `none` comes last."""
     none = probability.operation.values == "none"
     return (probability.values.astype("f8") - 1e-12 * none).argmax(axis=-1)
-
-
-def count_active(probability: xr.DataArray) -> xr.DataArray:
-    """Number of edges whose most probable operation is not `none`; NaN where alpha has diverged."""
-    active = (probability.operation.values[most_probable(probability)] != "none").sum(axis=-1)
-    active = np.where(np.isnan(probability.values).any(axis=(-2, -1)), np.nan, active)
-    return probability.isel(edge=0, operation=0, drop=True).copy(data=active)
-
-
-def probability_of_none(probability: xr.DataArray) -> xr.DataArray:
-    """p(none), (..., edge); 0 if `none` is not a candidate, NaN where alpha has diverged."""
-    none = probability.operation == "none"
-    return probability.where(none, 0 * probability).sum("operation", skipna=False)

@@ -19,14 +19,7 @@ from nascore.errors import ConfigError, RecordError, checked, one_line
 from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
-from nascore.runs.history import (
-    VARIABLES,
-    History,
-    count_active,
-    most_probable,
-    over_outcomes,
-    probability_of_none,
-)
+from nascore.runs.history import VARIABLES, History, most_probable, over_outcomes
 from nascore.runs.seal import check_seal, seal
 
 
@@ -88,12 +81,18 @@ class Run:
     @cached_property
     def none_probability(self) -> xr.DataArray:
         """p(none), (epoch, edge): 0 if it is not a candidate, NaN where alpha has diverged."""
-        return probability_of_none(self.history.probability)
+        none = self.history.probability.operation == "none"
+        p = self.history.probability.where(none, 0 * self.history.probability)
+        return p.sum("operation", skipna=False)
 
     @cached_property
     def active_edges(self) -> xr.DataArray:
         """Number of edges that `none` does not win, (epoch,); NaN where alpha has diverged."""
-        return count_active(self.history.probability)
+        probability = self.history.probability
+        winners = probability.operation.values[most_probable(probability)]  # (epoch, edge)
+        diverged = np.isnan(probability.values).any(axis=(-2, -1))
+        active = np.where(diverged, np.nan, (winners != "none").sum(axis=-1))
+        return probability.isel(edge=0, operation=0, drop=True).copy(data=active)
 
     @cached_property
     def output_cost(self) -> xr.DataArray:
