@@ -9,8 +9,7 @@ from torch import Tensor
 
 from nascore.engine.space import SearchSpace, Wiring
 
-Rows = Sequence[Sequence[int]]
-"""For each edge, indices of operations, known on the host."""
+Rows = Sequence[Sequence[int]]  # for each edge, indices of operations, known on the host
 
 
 @dataclass(frozen=True)

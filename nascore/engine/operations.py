@@ -26,11 +26,8 @@ from nascore.errors import ConfigError, checked
 from nascore.fast.depthwise import Depthwise
 from nascore.plugins import Registry, failure, is_built_in
 
-Norm = Callable[[int], nn.Module]
-"""Makes a normalisation for so many channels."""
-
-NORMS = Registry("norm")
-"""The normalisations that follow every convolution and pool, by name."""
+Norm = Callable[[int], nn.Module]  # from the number of channels
+NORMS = Registry("norm")  # what follows every convolution and pool, by name
 
 operation = OPERATIONS.register
 """Makes an operation of a class or function ``(channels, norm) -> module``, by a name.

@@ -28,16 +28,11 @@ CANDIDATES = (
 """The candidate operations of the paper, in its order."""
 
 MOST_NODES = 64  # intermediate ones; two thousand edges
-
-OPERATIONS = Registry("operation")
-"""Each operation that computes something, by name; operations.py and plug-ins fill it."""
+OPERATIONS = Registry("operation")  # all that compute something; operations.py fills it
 
 
 def operation_name(name: str) -> str:
-    """The full name of an operation, ``"module:name"`` if it is from outside; or ConfigError.
-
-    A full name is looked up when the operation is built.
-    """
+    """The full name of a known operation, else ConfigError; ``"module:name"`` may come later."""
     if name in CANDIDATES or ":" in str(name):
         return name
     if name not in OPERATIONS:

@@ -33,8 +33,7 @@ class _UnitWeight(torch.autograd.Function):
         return grad_x, torch.dot(*flat)
 
 
-Build = Callable[[str, int, str], nn.Module]
-"""Makes the module of an operation by its name, for so many channels, with a norm."""
+Build = Callable[[str, int, str], nn.Module]  # from an operation's name, the channels, a norm
 
 
 class Cell(nn.Module):

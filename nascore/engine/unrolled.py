@@ -9,8 +9,7 @@ from nascore.engine.cost import local_cost
 from nascore.engine.mask import Mask
 from nascore.engine.supernet import Supernet
 
-Batch = tuple[Tensor, Tensor]
-"""Images (B, channels, H, W) and labels (B,)."""
+Batch = tuple[Tensor, Tensor]  # images (B, channels, H, W) and labels (B,)
 
 
 def unrolled_cost(

@@ -7,10 +7,7 @@ from torch import Tensor
 
 
 class _Concatenate(torch.autograd.Function):
-    """Along the channels. Gradients come back in one piece, as fast kernels want them.
-
-    A slice of a gradient takes ten times as long through batch normalisation on a CPU.
-    """
+    """Gradients come back in one piece: a slice takes batch normalisation ten times as long."""
 
     @staticmethod
     def forward(ctx, *tensors: Tensor) -> Tensor:

@@ -8,11 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def on_cpu(x: Tensor) -> bool:
-    """Whether x lies on a CPU, and torch does not choose the precision by itself there."""
-    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-
-
 class Depthwise(nn.Conv2d):
     """A convolution of each channel by itself, that keeps the shape (B, C, H, W)."""
 
@@ -22,11 +17,11 @@ class Depthwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (dilation, _) = self.kernel_size, self.dilation
-        if not (kernel in (3, 5) and dilation in (1, 2) and on_cpu(x)):
+        fast = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        if not (fast and kernel in (3, 5) and dilation in (1, 2)):
             return super().forward(x)  # torch's own
         if dilation == 2:
-            y = _Depthwise.apply(space_to_batch(x), self.weight)
-            return batch_to_space(y, x.shape)
+            return batch_to_space(_Depthwise.apply(space_to_batch(x), self.weight), x.shape)
         return _Depthwise.apply(x, self.weight)
 
 
@@ -35,9 +30,8 @@ def space_to_batch(x: Tensor) -> Tensor:
 
     A convolution with dilation 2 is one without, on each of them. Odd sizes are padded with 0.
     """
-    height, width = x.shape[2:]
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
+    if any(size % 2 for size in x.shape[2:]):
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
     x = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h, 2, w, 2, C)
     return x.permute(2, 4, 0, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
 
@@ -67,15 +61,14 @@ class _Depthwise(torch.autograd.Function):
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_x = F.conv2d(grad, weight.flip(2, 3), padding="same", groups=len(weight))
-        if ctx.needs_input_grad[1]:
-            if weight.shape[2] == 3:
-                grad_weight = _weight_gradient(grad, x, weight, padding=(1, 1))
-            else:
-                left, right = (  # columns 0 to 2 and 2 to 4 of the kernel
-                    _weight_gradient(grad, F.pad(x, sides), weight[..., :3], padding=(2, 0))
-                    for sides in ((2, 0), (0, 2))
-                )
-                grad_weight = torch.cat([left, right[..., 1:]], dim=3)
+        if ctx.needs_input_grad[1] and weight.shape[2] == 3:
+            grad_weight = _weight_gradient(grad, x, weight, padding=(1, 1))
+        elif ctx.needs_input_grad[1]:
+            left, right = (  # columns 0 to 2 and 2 to 4 of the kernel
+                _weight_gradient(grad, F.pad(x, sides), weight[..., :3], padding=(2, 0))
+                for sides in ((2, 0), (0, 2))
+            )
+            grad_weight = torch.cat([left, right[..., 1:]], dim=3)
         return grad_x, grad_weight
 
 

@@ -13,10 +13,7 @@ def keep_freed_memory() -> bool:
 
     A step on a CPU frees all its activations and the next one wants them again. By default the C
     library hands large blocks back to the system, which then clears every page again: at the
-    authors' shape a tenth of a step, and more where the process has done other things before. It
-    holds on to its peak instead.
-
-    Returns whether that could be done: it needs glibc, and is not needed on a GPU.
+    authors' shape a tenth of a step. Returns whether that could be done: it needs glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,7 +1,6 @@
 """Frameworks, one small file each: how each draws a mask Z, and with which score s.
 
-Every framework serves both levels: single-level search forms the cost on the batch that theta
-learns from, bi-level search on a batch of the search set.
+All serve both levels: the cost is formed on the batch that theta learns from, or on the search set.
 """
 
 from nascore.frameworks.base import FRAMEWORKS, Context, Framework, framework, make_framework

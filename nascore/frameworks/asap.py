@@ -15,10 +15,8 @@ class ASAP(SNAS):
 
     Alpha learns once the temperature is below ``grace``. After each of its steps, an operation is
     pruned whose probability is below threshold / N, N the operations that its edge may take. Those
-    that are pruned still run, with weight 0.
-
-    The defaults are the authors', but for their temperature, which falls by 5 percent an epoch,
-    whatever the length of the search.
+    that are pruned still run, with weight 0. The defaults are the authors', but their temperature
+    falls by 5 percent an epoch, whatever the length of the search.
     """
 
     temperature: PositiveFloat = 1.6  # in the first epoch

@@ -17,9 +17,7 @@ from nascore.errors import ConfigError, checked, explain
 from nascore.plugins import Registry
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-LEARNERS = ("theta", "alpha")
-"""What can learn: the weights of the supernet, and what the framework learns."""
+LEARNERS = ("theta", "alpha")  # the weights of the supernet, and what the framework learns
 
 
 class Formulas(NamedTuple):
@@ -162,9 +160,7 @@ def _wrong(plugin: Any) -> str | None:
     return None
 
 
-FRAMEWORKS = Registry("framework", _wrong)
-"""The frameworks by the name that a config gives, each in a file of its own."""
-
+FRAMEWORKS = Registry("framework", _wrong)  # by the name that a config gives
 framework = FRAMEWORKS.register
 """Decorates a class, so that ``SearchConfig(framework=name)`` finds it."""
 

@@ -56,9 +56,8 @@ class PCDARTS(Framework):
 class Partial(nn.Module):
     """An operation on the first C/share channels. The others pass by, and all are shuffled.
 
-    A weight z is that of all channels, so that an edge whose weights are 0 lets nothing pass.
-
-    Source: Xu et al., 2020 (arXiv:1907.05737), where z is that of the first channels alone.
+    A weight z is that of all channels, so that an edge whose weights are 0 lets nothing pass. In
+    the source, Xu et al., 2020 (arXiv:1907.05737), it is that of the first channels alone.
     """
 
     def __init__(self, operation: nn.Module, share: int):
