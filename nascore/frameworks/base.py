@@ -40,11 +40,11 @@ class Context:
     epoch: int = 0  # 1 is the first; 0 is before training
     epochs: int = 1  # of the whole search
     step: int = 0  # of the epoch, from 0
+    space: SearchSpace | None = None  # says what an edge may take; None: everything
     mask: Mask | None = None  # what was drawn; from here on, None until a batch has been evaluated
     logits: Tensor | None = None  # (B, classes)
     labels: Tensor | None = None  # (B,)
     cost: Tensor | None = None  # the local cost, (cells, edges, operations)
-    space: SearchSpace | None = None  # says what an edge may take; None: everything
 
     @property
     def alpha(self) -> Tensor:
