@@ -15,8 +15,6 @@ def keep_freed_memory() -> bool:
     library hands large blocks back to the system, which then clears every page again: at the
     authors' shape a tenth of a step. Returns whether that could be done: it needs glibc.
     """
-    if not sys.platform.startswith("linux"):
-        return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))
 
