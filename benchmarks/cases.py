@@ -19,7 +19,7 @@ from measure import exponent, process, ratio, rounds, seconds
 from nascore import SearchConfig, sweep
 from nascore.engine.operations import OPERATIONS, operation
 from nascore.engine.space import CANDIDATES, Wiring
-from nascore.evidence.experiments import ONE, picture
+from nascore.evidence.experiments import ONE, configs_of
 from nascore.fast.depthwise import Depthwise
 from nascore.fast.memory import keep_freed_memory, peak_memory
 from nascore.frameworks.base import LEARNERS, Context
@@ -167,7 +167,7 @@ def bookkeeping(device: str, count: int) -> dict:
     At R with augmentation, and at the shape of the laptop profile, whose steps are short.
     """
     keep_freed_memory()
-    laptop = picture("laptop")[ONE][0].replace(device=device)
+    laptop = configs_of("picture", "laptop")[ONE][0].replace(device=device)
     setups = {"R": setup_at(device=device, augment=True), "laptop": Search(laptop)}
     rows = []
     for name, setup in setups.items():
