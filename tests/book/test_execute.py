@@ -83,7 +83,7 @@ def test_a_cell_that_fails_is_one_line(failing, name, value, said):
     message = failing(PapermillExecutionError(2, 3, source, name, value, ["Traceback"]))
     where = r"page.ipynb, cell \[3\] \(x = x .* \[...\]\)"
     assert re.fullmatch(rf"{where}: {said}. Its traceback is in .*page.part.ipynb", message)
-    assert "\n" not in message and len(message) < 700  # with the path of the folder
+    assert "\n" not in message and len(message) < 700
 
 
 def test_a_kernel_that_dies_is_one_line(failing):
