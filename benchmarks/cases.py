@@ -262,7 +262,7 @@ def workers(device: str, count: int) -> dict:
     Of the searches alone, and of the whole sweep, which also starts the processes and waits for the
     longest search.
     """
-    base = picture("laptop")[ONE][0].replace(device=device)
+    base = configs_of("picture", "laptop")[ONE][0].replace(device=device)
     rows = []
     for number in (2,) if device == "cpu" else (2, 4, 8):
         configs = [base.replace(seed=seed) for seed in range(number)]
