@@ -28,6 +28,8 @@ def own_global_randomness() -> Iterator[None]:
 def seed_global_randomness(seed: int, purpose: str) -> None:
     """Seeds the global streams of torch, numpy and Python, for code that asks no generator."""
     number = stream_seed(seed, purpose)
-    torch.manual_seed(number)
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():  # torch.manual_seed takes a trace a step where it is not
+        torch.cuda.manual_seed_all(number)
     np.random.seed(number % 2**32)  # noqa: NPY002
     random.seed(number)
