@@ -15,8 +15,8 @@ from nascore.runs.seal import check_seal
 def table(folders: Iterable[Path]) -> pd.DataFrame:
     """A row for each record of some folders: path, state, bytes, its config and its provenance.
 
-    The state is "whole", "damaged" or "unreadable". What is not known is NaN. Of a whole record two
-    texts are read, and nothing that it names is looked up.
+    The state is "whole", "damaged" or "unreadable"; the device is that on which it ran. What is not
+    known is NaN. Of a whole record two texts are read, and nothing that it names is looked up.
 
     Raises RecordError if a folder cannot be read.
     """
@@ -38,4 +38,4 @@ def _texts(path: Path) -> dict[str, Any]:
         return {"state": "damaged" if isinstance(error, DamagedRecord) else "unreadable"}
     with h5py.File(path, locking=False) as file:
         config, provenance = (json.loads(file.attrs[name]) for name in ("config", "provenance"))
-    return {"state": "whole", **provenance, **config}
+    return {"state": "whole", **config, **provenance}
