@@ -70,8 +70,8 @@ class Registry(Mapping[str, Any]):
             raise ConfigError(f"{message} Or give one of your own as 'module:name'.")
         if hasattr(imported, attribute):
             return self._accept(name, getattr(imported, attribute))
-        own = {key: value for key, value in vars(imported).items() if _module(value) == module}
-        names = [key for key in own if key[0] != "_" and self.check(own[key]) is None]
+        defined = {key: value for key, value in vars(imported).items() if _module(value) == module}
+        names = [key for key in defined if key[0] != "_" and self.check(defined[key]) is None]
         raise ConfigError(f"{self.kind} {name!r}: {unknown('name', attribute, names)}")
 
     def __contains__(self, name: object) -> bool:
@@ -157,8 +157,8 @@ def source_digest(plugin: Any) -> str:
     plugin = inspect.unwrap(plugin)
     parts = plugin.__mro__ if inspect.isclass(plugin) else [plugin]
     outside = {"nascore", "torch", "pydantic", *sys.stdlib_module_names}
-    own = [part for part in parts if part.__module__.split(".")[0] not in outside]
-    return twelve_digits("\n".join(dict.fromkeys(map(_source, own))))
+    inside = [part for part in parts if part.__module__.split(".")[0] not in outside]
+    return twelve_digits("\n".join(dict.fromkeys(map(_source, inside))))
 
 
 def _source(part: Any) -> str:

@@ -52,7 +52,8 @@ def pages(
     from book.builder.pages import write_pages
     from book.builder.picture import draw_picture
 
-    for path in write_pages(ROOT) + [draw_picture(ROOT)] * picture:
+    drawn = [draw_picture(ROOT)] if picture else []
+    for path in write_pages(ROOT) + drawn:
         typer.echo(path)
 
 

@@ -3,6 +3,7 @@
 A block of a page lies between two comments, ``pages: name`` and ``end``.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,9 +40,25 @@ def pages(root: Path) -> dict[Path, str]:
         "in_darts": _in_darts(store),
         "verdicts": _verdicts(verdict),
         "analyses": _analyses(root),
+        "speeds": _speeds(root),
     }
     texts = {root / file: (root / file).read_text() for file in FILES}
     return {path: BLOCK.sub(lambda m: m[1] + blocks[m[2]], t) for path, t in texts.items()}
+
+
+def _speeds(root: Path) -> str:
+    """What a step costs, in a sentence, from the results of the benchmarks."""
+    results = json.loads((root / "benchmarks" / "results" / "cpu.json").read_text())
+    rows = results["discrete"]["rows"] + results["dense"]["rows"]
+    ratio = {row["step"]: row["ratio"] for row in rows}
+    memory = results["memory"]["ratio"]
+    return (
+        "On one core, at the authors' shape (3x32x32 images, batch 96, 8 cells, C = 16), a DSNAS "
+        f"step takes {ratio['DSNAS']:.2f} times a plain network with the sampled operations, and a "
+        f"DARTS step is {ratio['DARTS, textbook']:.1f} times as fast as one written down edge by "
+        f"edge, in {memory['DARTS']:.2f} of the memory ({memory['DARTS, recompute']:.2f} with "
+        "`recompute`)."
+    )
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

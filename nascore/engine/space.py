@@ -36,8 +36,8 @@ def operation_name(name: str) -> str:
     if name in CANDIDATES or ":" in str(name):
         return name
     if name not in OPERATIONS:
-        own = "Or give one of your own as 'module:name'."
-        raise ConfigError(f"{unknown('operation', name, CANDIDATES)} {own}")
+        hint = "Or give one of your own as 'module:name'."
+        raise ConfigError(f"{unknown('operation', name, CANDIDATES)} {hint}")
     return OPERATIONS.name_of(name)
 
 
@@ -83,8 +83,8 @@ class SearchSpace:
 
     def __post_init__(self):
         if not (1 <= self.nodes <= MOST_NODES and self.inputs in (1, 2)):
-            given = f"nodes={shown(self.nodes)}, inputs={shown(self.inputs)}"
-            raise ConfigError(f"{given}: give 1 to {MOST_NODES} nodes, and 1 or 2 input nodes.")
+            numbers = f"nodes={shown(self.nodes)}, inputs={shown(self.inputs)}"
+            raise ConfigError(f"{numbers}: give 1 to {MOST_NODES} nodes, and 1 or 2 input nodes.")
         operations = tuple(map(operation_name, self.operations))
         if not operations or len(set(map(short_name, operations))) < len(operations):
             raise ConfigError(f"operations={list(operations)}: give at least one, each only once.")
@@ -99,14 +99,14 @@ class SearchSpace:
         allowed = dict.fromkeys(self.edges, self.operations)
         for key, names in self.allowed.items():
             edge = parse_edge(key)
-            what = f"allowed[{edge_name(edge)!r}]"
+            entry = f"allowed[{edge_name(edge)!r}]"
             if edge not in allowed:
                 edges = " ".join(map(edge_name, self.edges))
-                raise ConfigError(f"{what}: the cell does not have this edge. Its edges: {edges}.")
+                raise ConfigError(f"{entry}: the cell does not have this edge. Its edges: {edges}.")
             if not names:
-                raise ConfigError(f"{what}: give at least one operation, ['none'] to remove it.")
+                raise ConfigError(f"{entry}: give at least one operation, ['none'] to remove it.")
             for name in {*names} - {*self.operations} - {*map(short_name, self.operations)}:
-                raise ConfigError(f"{what}: {unknown('operation', name, self.operations)}")
+                raise ConfigError(f"{entry}: {unknown('operation', name, self.operations)}")
             allowed[edge] = tuple(
                 name for name in self.operations if name in names or short_name(name) in names
             )
@@ -164,9 +164,9 @@ class Wiring:
     operations: tuple[str, ...]
 
     def __post_init__(self):
-        given, edges = len(self.operations), self.space.edges
-        if given != len(edges):
-            raise ConfigError(f"{given} operations for a cell of {len(edges)} edges.")
+        number, edges = len(self.operations), self.space.edges
+        if number != len(edges):
+            raise ConfigError(f"{number} operations for a cell of {len(edges)} edges.")
         for edge, name in zip(edges, self.operations, strict=True):
             if name not in self.space.allowed[edge]:
                 message = unknown("operation", name, self.space.allowed[edge])

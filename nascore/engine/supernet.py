@@ -129,8 +129,8 @@ class Supernet(nn.Module):
     ):
         super().__init__()
         if min(classes, image_channels, cells, channels) < 1:
-            given = f"{classes=}, {image_channels=}, {cells=}, {channels=}"
-            raise ConfigError(f"{given}: give at least 1 of each.")
+            numbers = f"{classes=}, {image_channels=}, {cells=}, {channels=}"
+            raise ConfigError(f"{numbers}: give at least 1 of each.")
         self.space, self.recompute, width = space, recompute, 3 * channels
         stem = nn.Conv2d(image_channels, width, 3, padding=1, bias=False)
         affine = [Affine(width)] if stem_affine else []

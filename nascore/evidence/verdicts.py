@@ -88,9 +88,9 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
     if claim.experiment is None:
         return {"no records needed": judge(claim, claim.measure({}))}
     profiles = [p for p in EXPERIMENTS[claim.experiment].settings if p != "smoke"]
-    found = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
-    found = {profile: verdict for profile, verdict in found.items() if verdict is not None}
-    if not found:
+    cards = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
+    whole = {profile: verdict for profile, verdict in cards.items() if verdict is not None}
+    if not whole:
         wanted = {profile: searches(profile, [claim.experiment]) for profile in profiles}
         here = {p: [store.find(c) is not None for c in configs] for p, configs in wanted.items()}
         most = max(profiles, key=lambda profile: sum(here[profile]))
@@ -99,7 +99,7 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
             f"profile {most!r}, and {store.folder} has {sum(here[most])}. Make them: python -m "
             f"nascore sweep {claim.experiment} --profile {most} --store {store.folder}"
         )
-    return found
+    return whole
 
 
 def _verdict(claim: Claim, profile: str, store: RunStore) -> Verdict | None:

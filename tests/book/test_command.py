@@ -71,3 +71,12 @@ def test_build_passes_parameters_on(run_command, monkeypatch, tmp_path):
     words = ["--only", "growing", "--set", "lr=1", "--set", "framework=snas"]
     assert run_command("build", "--profile", "smoke", *words) == 0
     assert given == [(ROOT, "smoke", ["growing"], {"lr": 1, "framework": "snas"})]
+
+
+def test_pages_draws_the_picture_only_if_asked(run_command, monkeypatch, capsys):
+    monkeypatch.setattr("book.builder.pages.write_pages", lambda root: [root / "README.md"])
+    monkeypatch.setattr("book.builder.picture.draw_picture", lambda root: root / "picture.png")
+    assert run_command("pages") == 0
+    assert capsys.readouterr().out == f"{ROOT / 'README.md'}\n"
+    assert run_command("pages", "--picture") == 0
+    assert capsys.readouterr().out.endswith("picture.png\n")

@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the pages and the notebooks."""
+    """A copy of the pages, the notebooks and the results of the benchmarks."""
     for file in pages.FILES:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    for folder in ("notebooks", "benchmarks/results"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     return tmp_path
 
 
