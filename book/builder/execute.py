@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import nbformat
 import papermill
 import psutil
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -19,6 +22,18 @@ from nascore.errors import one_line
 
 PART = ".part.ipynb"
 """How a copy's name ends while its notebook is executed, and for good if a cell fails."""
+
+
+PROJECT = str(Path(__file__).parents[2])
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts this interpreter with this project's nascore, whatever kernel is called python3."""
+
+    kernel_spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        env={"PYTHONPATH": os.pathsep.join([PROJECT, *sys.path])},
+    )
 
 
 def kill_kernels() -> None:
@@ -44,6 +59,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
             dict(parameters),
             cwd=str(notebook.parent),
             progress_bar=False,
+            kernel_manager_class=ThisPython,
             kernel_name="python3",
             coalesce_streams=True,  # a progress bar as a terminal shows it in the end
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],

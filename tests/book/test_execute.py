@@ -1,6 +1,8 @@
 import errno
+import json
 import os
 import re
+import sys
 
 import nbformat
 import pytest
@@ -8,6 +10,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 
+import nascore
 from book.builder.execute import execute
 
 PARAMETERS = 'profile = "smoke"  # type: Profile'
@@ -52,6 +55,20 @@ profile"""
     where = "page.ipynb, cell [3] (raise ValueError('broken\\nin two'))"
     assert said == f"{where}: ValueError: broken in two"
     assert traceback == str(part) and "Traceback" in part.read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_notebook_runs_in_this_python_whatever_kernel_is_installed(
+    notebook, tmp_path, monkeypatch
+):
+    spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["false"], "display_name": "", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
+    out = tmp_path / "executed.ipynb"
+    execute(notebook("import nascore, sys\nprint(sys.executable, nascore.__file__)"), out, {})
+    printed = nbformat.read(out, as_version=4).cells[-1].outputs[0].text
+    assert printed.split() == [sys.executable, nascore.__file__]
 
 
 @pytest.fixture
