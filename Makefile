@@ -53,12 +53,13 @@ repository:
 	  xargs -0 perl -pi -e 's|https://github.com/nascore/nascore|$(URL)|g'
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is older than 3.11. Choose another: make PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is not there, or older than 3.11. Choose another: make PYTHON=python3.12"; \
+	  exit 1; }
 	@echo "Installing into $(VENV), once. This takes some minutes."
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
-	$(RUN) -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision
+	$(RUN) -m pip install --quiet --index-url "$(TORCH_INDEX)" torch torchvision
 endif
 	$(RUN) -m pip install --quiet --editable ".[book,dev]"
 	@touch $(READY)
