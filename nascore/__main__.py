@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -97,14 +98,14 @@ def _value(name: str, text: str | bool) -> Any:
     """A setting's value from JSON or another text. Whoever gets it checks and converts it."""
     if isinstance(text, bool):
         return text
-    if text == "none" and name not in ("norm", "operations"):  # where it is a name
+    if text == "None" or (text == "none" and name not in ("norm", "operations")):  # names there
         return None
     if name in ("operations", "output_nodes"):
         return [part.strip() for part in text.split(",")]
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # also a number of too many digits
-        return text
+    for read in (json.loads, int, float):  # these know .025, +0.1 and 10_000
+        with suppress(ValueError, RecursionError):  # also a number of too many digits
+            return read(text)
+    return {"True": True, "False": False}.get(text, text)
 
 
 @app.command()
@@ -119,7 +120,9 @@ def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.
 def sweep(
     experiment: Annotated[str, typer.Argument(help="An experiment, or all.")],
     profile: Profile = "laptop",
-    workers: Annotated[int, typer.Option(help="Searches at a time, each in a process.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(help="Searches at a time, each in a process. Default: what fits.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each arm.")] = None,
     set_: Annotated[
         Settings, typer.Option("--set", help="A field of every search: epochs=5; repeatable.")

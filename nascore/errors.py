@@ -1,5 +1,6 @@
 """What went wrong, in one line that helps: the value, what is allowed, what to do."""
 
+import re
 import signal
 import traceback
 from collections.abc import Callable, Iterable
@@ -15,15 +16,22 @@ T = TypeVar("T", bound=Callable)
 LONGEST = 200  # characters of a value in a message
 
 
-class ConfigError(ValueError):
+class OneLine:
+    """An error that says all in its message: a notebook shows that, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:  # asked for by IPython
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ConfigError(OneLine, ValueError):
     """A setting is unknown or impossible. Raised before any work starts."""
 
 
-class DataError(RuntimeError):
+class DataError(OneLine, RuntimeError):
     """A dataset is missing, damaged, or its folder cannot be used."""
 
 
-class RecordError(RuntimeError):
+class RecordError(OneLine, RuntimeError):
     """A record or a checkpoint cannot be used."""
 
 
@@ -31,11 +39,11 @@ class DamagedRecord(RecordError):
     """A file that is not what was written: nothing in it can be trusted."""
 
 
-class SweepError(RuntimeError):
+class SweepError(OneLine, RuntimeError):
     """Some searches of a sweep have failed. The others are done, and their records kept."""
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(OneLine, KeyboardInterrupt):
     """A signal (signum) stopped the work in good order. The message says how to go on."""
 
     def __init__(self, message: str, signum: int = signal.SIGINT):
@@ -51,7 +59,7 @@ def one_line(text: object) -> str:
 def in_one_line(error: BaseException) -> str:
     """An error of this module as it is; any other with its kind and where it was raised."""
     text = one_line(error)
-    if isinstance(error, ConfigError | DataError | RecordError | SweepError):
+    if isinstance(error, OneLine):
         return text
     kind, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
@@ -84,6 +92,8 @@ def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
             lines.append(str(wrong["ctx"]["error"]))
         elif wrong["type"] == "extra_forbidden":
             lines.append(unknown(kind, name, known))
+        elif wrong["type"] == "literal_error" and isinstance(wrong["input"], str):
+            lines.append(unknown(name, wrong["input"], re.findall("'(.*?)'", message)))
         else:
             lines.append(f"{name}={shown(wrong['input'])}: {message[0].lower()}{message[1:]}.")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nascore import Run, SearchConfig
-from nascore.__main__ import app, main
+from nascore.__main__ import app, main, parse_settings
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -106,6 +106,15 @@ def test_a_mistake_is_one_message(run_command, capsys, words, message):
     assert run_command(*words) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_a_value_is_read_in_one_way():
+    """That of Python and of JSON, whatever takes it: --set, --option, --resource and fields."""
+    values = {".025": 0.025, "+0.1": 0.1, "10_000": 10_000, "1e-3": 1e-3, "[1, 2]": [1, 2]}
+    values |= {"None": None, "none": None, "true": True, "False": False, "(0,2)": "(0,2)"}
+    read = parse_settings("--set", [f"x{n}={text}" for n, text in enumerate(values)])
+    assert list(read.values()) == list(values.values())
+    assert parse_settings("--set", ["norm=none", "lr=None"]) == {"norm": "none", "lr": None}
 
 
 def test_public_names():

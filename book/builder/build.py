@@ -67,7 +67,7 @@ def build_book(
         store = RunStore(root / "notebooks" / "runs", root / "book" / "records")
         missing = [config for config in searches(profile) if store.find(config) is None]
         if missing:
-            sweep(missing, store=store, workers=2)
+            sweep(missing, store=store)
         # Threads of two would wait for each other. The scorecard, near the end, reads most.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         _execute_all(dict(reversed(chosen.items())), executed, together=2)

@@ -245,12 +245,12 @@ def run_experiment(
     configs: Configs,
     *,
     store: RunStore | str | Path = "runs",
-    workers: int = 2,
+    workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, list[Run]]:
     """Runs the searches of ``configs_of``, or loads those that the store or the book has.
 
-    Returns the runs of each arm, by seed. So many ``workers`` are processes at a time.
+    Returns the runs of each arm, by seed. For the number of ``workers`` see ``sweep``.
     """
     runs = iter(sweep(flat(configs), store=open_store(store), workers=workers, progress=progress))
     return {arm: [next(runs) for _ in several] for arm, several in configs.items()}

@@ -3,14 +3,16 @@
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
 
+from loky import cpu_count
 from tqdm import tqdm
 
 from nascore.errors import ConfigError, Interrupted, RecordError, SweepError, checked, in_one_line
+from nascore.runs.algorithm import find_device
 from nascore.runs.config import SearchConfig
 from nascore.runs.interruption import stop_on_signals
 from nascore.runs.run import Run
@@ -66,7 +68,7 @@ def sweep(
     configs: Iterable[SearchConfig],
     *,
     store: RunStore | str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     scheduler: str | None = None,
     resources: Mapping[str, float] | None = None,
     slice_seconds: float = 300.0,
@@ -82,7 +84,8 @@ def sweep(
     Arguments:
         configs: the searches.
         store: where records are kept, a RunStore or a folder; None keeps them only in memory.
-        workers: processes at a time; on a GPU they share it. 0 for this process, one by one.
+        workers: processes at a time; on a GPU they share it. 0 for this process, one by one. None
+            takes 0 on a GPU or for a single search, else as many as there are cores.
         scheduler: address of a Dask scheduler, such as "tcp://host:8786", to run there instead.
             Records and checkpoints travel: its workers need not see the store's folder.
         resources: what a Dask worker must offer for one search, such as {"GPU": 1}.
@@ -104,6 +107,8 @@ def sweep(
         wanted = {config.hash: config for config in configs}
         runs = {name: None if fresh else records.get(config) for name, config in wanted.items()}
         todo = [config for name, config in wanted.items() if runs[name] is None]
+        if workers is None:
+            workers = _fitting(todo)
         size = min(workers if scheduler is None else IN_FLIGHT, len(todo))
         if size == 0:
             place = nullcontext(search_here(stop))
@@ -155,19 +160,27 @@ def sweep(
     return [runs[config.hash] for config in configs]
 
 
-def _check(configs: list, workers: int, scheduler: str | None) -> None:
+def _fitting(configs: Sequence[SearchConfig]) -> int:
+    """How many workers fit: 0 on a GPU, for a single search, or for what is defined here."""
+    here = any(name.startswith("__main__:") for config in configs for name in config.plug_ins)
+    if here or len(configs) < 2 or any(find_device(c.device).type != "cpu" for c in configs):
+        return 0
+    return cpu_count()
+
+
+def _check(configs: list, workers: int | None, scheduler: str | None) -> None:
     """Raises ConfigError for arguments of ``sweep`` that cannot be."""
     if in_worker.is_set():
         raise ConfigError(
             "sweep was called in a worker process, which imports the module of a plug-in. Call it "
             'under if __name__ == "__main__": there.'
         )
-    if workers < 0:
+    if workers is not None and workers < 0:
         raise ConfigError(f"workers={workers}: give 0 for this process, or 1 and more.")
     for config in configs:
         if not isinstance(config, SearchConfig):
             raise ConfigError(f"{config!r} is not a SearchConfig: sweep takes a list of them.")
-        for name in config.plug_ins if workers > 0 or scheduler is not None else ():
+        for name in config.plug_ins if workers or scheduler is not None else ():
             if name.startswith("__main__:"):
                 raise ConfigError(
                     f"{name} is defined in a notebook or a script, where no other process finds "

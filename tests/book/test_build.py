@@ -39,7 +39,7 @@ def test_unknown_notebook_or_profile_is_refused_before_any_work(monkeypatch):
         bookbuild.build_book(ROOT, "smoke", ["grow"], {})
     with pytest.raises(ConfigError, match="right_and_wrong.ipynb: unknown parameter 'arch_lr'"):
         bookbuild.build_book(ROOT, "smoke", ["growing", "right_and_wrong"], {"arch_lr": 0.2})
-    with pytest.raises(ConfigError, match="seeds='many' is no Int"):
+    with pytest.raises(ConfigError, match="seeds='many': input should be a valid integer"):
         bookbuild.build_book(ROOT, "smoke", ["growing"], {"seeds": "many"})
 
 
@@ -82,7 +82,7 @@ def project(tmp_path):
     def make(code):
         shutil.copytree(ROOT / "book" / "builder", tmp_path / "book" / "builder")
         (tmp_path / "_toc.yml").write_text("root: x\nchapters:\n  - file: notebooks/page\n")
-        first = new_code_cell("lr = 1.0  # type: float", metadata={"tags": ["parameters"]})
+        first = new_code_cell("lr = 1.0", metadata={"tags": ["parameters"]})
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         page = new_notebook(cells=[first, new_code_cell(code)], metadata={"kernelspec": kernel})
         (tmp_path / "notebooks").mkdir()

@@ -36,8 +36,10 @@ def test_an_unknown_profile_is_one_message(run_command, capsys):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("lr=-1", "growing.ipynb: lr=-1 is no PositiveFloat|None: input should be greater than 0."),
+        ("lr=-1", "growing.ipynb: lr=-1: input should be greater than 0."),
         (f"lr={'[' * 100_000}", "growing.ipynb: lr='[[["),
+        ("lr=-.5", "growing.ipynb: lr=-0.5: input should be greater than 0."),
+        ("store=None", "growing.ipynb: store=None: input should be a valid string."),
         ("=3", "growing.ipynb: unknown parameter ''"),
         ("lr", "--set 'lr': write it like --set lr=0.1"),
         ("framework=dart", "growing.ipynb: unknown framework 'dart'. Did you mean 'darts'?"),

@@ -13,7 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 import nascore
 from book.builder.execute import execute
 
-PARAMETERS = 'profile = "smoke"  # type: Profile'
+PARAMETERS = 'profile = "smoke"'
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -111,3 +111,15 @@ def test_a_kernel_that_dies_is_one_line(failing):
 def test_a_full_disk_is_no_fault_of_a_cell(failing):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "page.part.ipynb")
     assert failing(full) == str(full)
+
+
+@pytest.mark.slow
+def test_a_wrong_parameter_is_one_line_in_the_notebook_too(notebook, tmp_path):
+    code = "from nascore.book import Parameters\nParameters(profile='laptp')"
+    message = "unknown profile 'laptp'. Did you mean 'laptop'?"
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        execute(notebook(code), tmp_path / "out" / "page.ipynb", {})
+    made = nbformat.read(tmp_path / "out" / "page.part.ipynb", as_version=4)
+    (shown,) = [o for c in made.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    (line,) = shown.traceback
+    assert line.startswith(f"ConfigError: {message}") and "\n" not in line

@@ -1,5 +1,7 @@
-"""What may be given for the parameters of a notebook. No kernel starts here."""
+"""The parameters of the pages: what may be given, and what a page shows. No kernel starts here."""
 
+import re
+from contextlib import chdir
 from pathlib import Path
 
 import nbformat
@@ -7,8 +9,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from book.builder.build import book_notebooks
-from book.builder.parameters import check_parameters, parameter_types
+from book.builder.parameters import check_parameters, parameter_names
+from nascore import SearchConfig
+from nascore.book import Parameters
 from nascore.errors import ConfigError
+from nascore.evidence import ONE
 
 ROOT = Path(__file__).parents[2]
 NAN, INFINITE = float("nan"), float("inf")
@@ -39,7 +44,7 @@ BAD = {
     "cost": {"output": [NAN], "right": [0.05, "most"]},
     "frameworks": {"edge": ["(0,1)"], "draws": [1]},
     "training": {"draws": [0], "start": [-1], "strength": [0.01]},
-    "elsewhere": {"store": [5], "seeds": [3]},
+    "elsewhere": {"store": [5, None], "seeds": [3]},
     "scorecard": {"store": [5], "profile": ["smoke"]},
     "speed": {"device": ["gpu"], "results": ["nowhere"]},
 }
@@ -61,6 +66,7 @@ GOOD = {
         "store": "runs/of/mine",
         "workers": 0,
     },
+    "width_preference": {"workers": None, "lr": None, "framework": None},
     "bilevel_failure": {"profile": "paper", "seeds": None, "nodes": 1, "lr": 0.5},
     "right_and_wrong": {"profile": "smoke", "nodes": 2, "framework": "snas"},
     "cost_over_training": {"norm": "none", "nodes": 2},
@@ -69,7 +75,7 @@ GOOD = {
     "setting": {"framework": "gdas", "seed": 2**63 - 1},
     "cost": {"output": -3, "right": 1},
     "frameworks": {"edge": "(2,3)", "draws": 2},
-    "training": {"start": 0.1, "strength": 0.5, "draws": 1},
+    "training": {"start": 0.1, "strength": 0.5, "draws": 2},
 }
 
 
@@ -98,31 +104,42 @@ def test_good_values_pass_and_leave_nothing_behind(name):
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "published", "paper"])
 def test_every_notebook_passes_as_it_is(profile):
     for notebook in book_notebooks(ROOT):
-        given = {"profile": profile} if "profile" in parameter_types(notebook) else {}
+        given = {"profile": profile} if "profile" in parameter_names(notebook) else {}
         check_parameters(notebook, given)
 
 
-def test_papermill_shows_types_and_what_they_are_for():
-    import papermill
-
-    shown = papermill.inspect_notebook(str(ROOT / "notebooks" / "growing.ipynb"))
-    assert shown["seeds"]["inferred_type_name"] == "Int(1,20)|None"
-    assert shown["seeds"]["help"] == "seeds in each arm" and shown["seeds"]["default"] == "None"
-    assert shown["profile"]["help"] == "smoke, laptop, published or paper"
+@pytest.mark.parametrize("notebook", book_notebooks(ROOT), ids=lambda path: path.stem)
+def test_a_page_checks_all_of_its_parameters_and_names_what_it_loads(notebook):
+    """So that a wrong one is found in Jupyter, too, and a change that does not reach is told."""
+    cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
+    values = {"display": lambda _: None}
+    for tag in ("parameters", "configs"):
+        (cell,) = (c for c in cells if tag in c.metadata.get("tags", []))
+        with chdir(notebook.parent):
+            exec(cell.source, values)
+    page = values["page"]
+    loaded = re.findall(r'recorded\("(\w+)"', "\n".join(cell.source for cell in cells))
+    assert page.model_fields_set - {"published"} == set(parameter_names(notebook))
+    assert set(page.published) == set(loaded)
+    assert cell.source.splitlines()[-1] == "page"
 
 
 PARAMETERS = """\
-profile = "smoke"  # type: Profile  a profile
-seeds = None  # type: PositiveInt|None
-rate = 0.5  # type: float
-loud = False  # type: bool"""
+profile = "smoke"  # a profile
+seeds = None
+lr = 0.5
+workers = 1"""
+CONFIGS = """\
+from nascore.book import Parameters
+page = Parameters(profile=profile, seeds=seeds, lr=lr, workers=workers)
+"""
 
 
 @pytest.fixture
 def notebook(tmp_path):
     """Writes a notebook with a parameters cell and a configs cell."""
 
-    def write(parameters=PARAMETERS, configs=""):
+    def write(parameters=PARAMETERS, configs=CONFIGS):
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         cells = [
             new_code_cell(parameters, metadata={"tags": ["parameters"]}),
@@ -140,14 +157,14 @@ def notebook(tmp_path):
     "given, message",
     [
         ({"profil": "smoke"}, "unknown parameter 'profil'. Did you mean 'profile'?"),
-        ({"profile": 3}, "profile=3 is no Profile: input should be 'smoke', 'laptop'"),
-        (
-            {"seeds": "three"},
-            "seeds='three' is no PositiveInt|None: input should be a valid integer",
-        ),
-        ({"seeds": 0}, "seeds=0 is no PositiveInt|None: input should be greater than 0."),
-        ({"loud": 1}, "loud=1 is no bool: input should be a valid boolean."),
-        ({"rate": "x" * 300}, f"rate='{'x' * 99}...{'x' * 99}' is no float: input should be a"),
+        ({"profile": "laptp"}, "unknown profile 'laptp'. Did you mean 'laptop'? Allowed: laptop"),
+        ({"profile": 3}, "profile=3: input should be 'smoke', 'laptop'"),
+        ({"seeds": "three"}, "seeds='three': input should be a valid integer"),
+        ({"seeds": 0}, "seeds=0: input should be greater than or equal to 1."),
+        ({"seeds": 100}, "seeds=100: input should be less than or equal to 20."),
+        ({"workers": True}, "workers=True: input should be a valid integer."),
+        ({"lr": "x" * 300}, f"lr='{'x' * 99}...{'x' * 99}': input should be a valid number"),
+        ({"lr": -1, "seeds": 0}, "seeds=0: input should be greater than or equal to 1. lr=-1: inp"),
     ],
 )
 def test_messages(notebook, given, message):
@@ -157,8 +174,8 @@ def test_messages(notebook, given, message):
 
 
 def test_right_parameters_pass(notebook):
-    check_parameters(notebook(), {"profile": "laptop", "seeds": None, "rate": 1, "loud": True})
-    check_parameters(notebook(), {"seeds": 3, "rate": 0.1})
+    check_parameters(notebook(), {"profile": "laptop", "seeds": None, "lr": 1, "workers": 0})
+    check_parameters(notebook(), {"seeds": 3, "lr": 0.1})
 
 
 def test_the_configs_cell_runs_with_what_is_given_in_the_notebooks_folder(notebook, tmp_path):
@@ -174,16 +191,11 @@ def test_the_configs_cell_runs_with_what_is_given_in_the_notebooks_folder(notebo
 
 
 def test_what_a_reader_changed_in_the_parameters_is_checked_too(notebook):
-    with pytest.raises(
-        ConfigError, match="rate=-1.0 is no PositiveFloat: input should be greater than 0"
-    ):
-        check_parameters(notebook("rate = -1.0  # type: PositiveFloat"), {})
+    changed = PARAMETERS.replace("0.5", "-1.0")
+    with pytest.raises(ConfigError, match="lr=-1.0: input should be greater than 0"):
+        check_parameters(notebook(changed), {})
     with pytest.raises(ConfigError, match="page.ipynb, cell 'parameters': SyntaxError"):
-        check_parameters(notebook("rate = =  # type: float"), {})
-    with pytest.raises(
-        ConfigError, match="rate=1 is no Decimal: this type is not made of the words int, float"
-    ):
-        check_parameters(notebook("rate = 1  # type: Decimal"), {})
+        check_parameters(notebook("lr = ="), {})
 
 
 @pytest.mark.parametrize("text", ["", "{}", "\udcff"])
@@ -193,3 +205,25 @@ def test_a_damaged_notebook_is_one_line(tmp_path, text):
     with pytest.raises(ConfigError, match="page.ipynb is no whole notebook") as error:
         check_parameters(path, {})
     assert "\n" not in str(error.value)
+
+
+def test_a_page_shows_what_its_parameters_come_to():
+    loaded = ("tried_first",)
+    page = Parameters(profile="published", seeds=None, lr=None, epochs=7, published=loaded)
+    page.configs("picture", arms=[ONE])
+    page.configs("path_cost", arms=["without"])
+    shown = {row[0]: row[1:] for row in page.table().to_numpy().tolist()}
+    lr = str(SearchConfig().lr)
+    assert shown["lr"] == ["0.3, 0.05", "1 / step", "> 0", lr, "learning rate of θ"]
+    assert shown["epochs"][0] == "7" and shown["seeds"][0] == "16, 3"
+    assert shown["seeds"][2] == "≥ 1, ≤ 20"
+    html = page._repr_html_()
+    assert "every search of this page: picture (16 searches); path_cost (3 searches)." in html
+    assert "Loaded as published, whatever the parameters: tried_first." in html
+
+
+def test_a_change_reaches_every_search_of_a_page():
+    page = Parameters(profile="laptop", epochs=7, seeds=1, nodes=None)
+    arms = page.configs("picture", arms=[ONE])
+    assert {config.epochs for config in arms[ONE]} == {7} and page.changes == {"epochs": 7}
+    assert {c.epochs for runs in page.configs("path_cost").values() for c in runs} == {7}

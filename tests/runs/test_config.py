@@ -42,7 +42,10 @@ def test_bilevel_halves_the_training_set_by_default():
         ),
         ({"operations": ["nonne"]}, "unknown operation 'nonne'. Did you mean 'none'"),
         ({"epoch": 3}, "unknown config field 'epoch'. Did you mean 'epochs'"),
-        ({"level": "three"}, "level='three': input should be 'single' or 'bi'"),
+        (
+            {"level": "singel"},
+            r"unknown level 'singel'. Did you mean 'single'\? Allowed: bi, single",
+        ),
         ({"epochs": 0}, "epochs=0: input should be greater than 0"),
         ({"epochs": "many"}, "epochs='many': input should be a valid integer"),
         ({"batch_size": 1}, "batch_size=1: input should be greater than or equal to 2"),
