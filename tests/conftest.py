@@ -2,9 +2,11 @@
 
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
+import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,6 +46,22 @@ def pytest_collection_modifyitems(items):
 def seed():
     """What a test draws without a generator is the same in every run and in any order of tests."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def notebook_cells():
+    """Runs some cells of a notebook, by their ids; returns what they define."""
+
+    def execute(name, *ids):
+        path = Path(__file__).parent.parent / "notebooks" / f"{name}.ipynb"
+        cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
+        defined = {}
+        with matplotlib.rc_context():
+            for id in ids:
+                exec(compile(cells[id], f"{path.name}, {id}", "exec"), defined)
+        return defined
+
+    return execute
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,14 @@ from nascore.evidence.experiments import (
     recorded,
     run_experiment,
 )
-from nascore.evidence.growth import kept_edges, turn
-from nascore.evidence.nulls import NULLS, QUIET, STRONG, false_alarms
+from nascore.evidence.growth import (
+    kept_edges,
+    none_advantage,
+    none_lead,
+    regrown,
+    reordered,
+    turn,
+)
 from nascore.evidence.phenomena import dropped_edges, measured_cost, regrown_edges
 from nascore.evidence.profiles import EXPLORED
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval, sign_flip

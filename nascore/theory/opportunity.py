@@ -6,19 +6,11 @@ what it computes arrives at the output: a disadvantage of intermediate edges bef
 Source: the paper's training-opportunity bias, for the simplified cell; the general form is ours.
 """
 
-from contextlib import ExitStack
-from functools import partial
 from itertools import product
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor
 
-from nascore.engine.mask import Mask
-from nascore.engine.random import gumbel
 from nascore.engine.space import SearchSpace
-from nascore.engine.supernet import Supernet
 from nascore.errors import ConfigError
 
 
@@ -61,33 +53,3 @@ def training_opportunity(space: SearchSpace, probability: np.ndarray, cells: int
         if some[e] > 0:
             result[:, e] = np.outer(alive[:cells] @ trained, probability[e] / some[e])
     return result
-
-
-def count_trained(
-    supernet: Supernet, alpha: Tensor, images: Tensor, labels: Tensor, draws: int, rng: Generator
-) -> Tensor:
-    """In how many of so many sampled masks each operation did receive a gradient.
-
-    A mask is a one-hot sample of softmax(alpha), alpha (edges, operations), -inf where an edge may
-    not take an operation. An operation counts if the loss of images (B, channels, H, W) and labels
-    (B,) has a nonzero gradient on what it computed. Returns counts, (cells, edges, operations).
-    """
-    log_p = alpha.detach().log_softmax(dim=1)
-    counts = torch.zeros(len(supernet.cells), *alpha.shape)
-    computed = {}
-
-    def keep(place, module, inputs, output):
-        computed[place] = output
-
-    with ExitStack() as hooks:
-        for place, module in supernet.operations():
-            hooks.enter_context(module.register_forward_hook(partial(keep, place)))
-        for _ in range(draws):
-            computed.clear()
-            mask = Mask.sample((log_p + gumbel(log_p, rng)).argmax(dim=1), log_p)
-            loss = F.cross_entropy(supernet(images, mask.weight, mask), labels)
-            outputs = list(computed.values())
-            gradients = torch.autograd.grad(loss, outputs, allow_unused=True) if outputs else ()
-            for place, gradient in zip(computed, gradients, strict=True):
-                counts[place] += gradient is not None and bool((gradient != 0).any())
-    return counts

@@ -4,15 +4,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from nascore.errors import ConfigError
-from nascore.theory.deep_linear import (
-    DEPTHS,
-    learning_curve,
-    learning_time,
-    pair_end,
-    pair_weights,
-    train_chain,
-    train_pair,
-)
+from nascore.theory.deep_linear import DEPTHS, learning_curve, learning_time, train_chain
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -56,15 +48,14 @@ def test_deeper_chains_learn_later():
         learning_time(0.5, 4, 1.0, 1e-3)
 
 
-def test_the_pair_follows_its_curve_and_ends_where_it_says():
-    strengths, start, lr = (2.0, 1.0), 0.1, 1e-2
-    trained = train_pair(strengths, start, lr, 1500, torch.Generator().manual_seed(0))
-    assert trained["b"].shape == (1501, 2)
-    for mode, strength in enumerate(strengths):
-        expected = pair_weights(trained["b"][:, mode], start)
-        for name in "acv":
-            assert np.abs(trained[name][:, mode] - expected[name]).max() < lr
-        end = pair_end(strength, start)
+def test_the_pair_follows_its_curve_and_ends_where_it_says(notebook_cells):
+    page = notebook_cells("training", "training-04", "training-pair")
+    w, lr = 0.1, 1e-2
+    for strength in (2.0, 1.0):
+        trained = page["train_pair"](strength, w, lr, 1500)
+        expected, end = page["pair_weights"](trained["b"], w), page["pair_end"](strength, w)
         for name in "abcv":
-            assert trained[name][-1, mode] == pytest.approx(end[name], abs=lr)
+            assert trained[name].shape == (1501,)
+            assert np.abs(trained[name] - expected[name]).max() < lr
+            assert trained[name][-1] == pytest.approx(end[name], abs=lr)
         assert end["b"] > 3 * end["a"] * end["c"]  # the wide path has learned it

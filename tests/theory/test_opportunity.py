@@ -8,7 +8,7 @@ import torch
 from nascore import SearchSpace
 from nascore.engine.random import stream
 from nascore.errors import ConfigError
-from nascore.theory.opportunity import count_trained, training_opportunity
+from nascore.theory.opportunity import training_opportunity
 
 
 @pytest.mark.parametrize("space", [SearchSpace.simplified(), SearchSpace.minimal()])
@@ -67,7 +67,7 @@ RESTRICTED = SearchSpace(output_nodes=[3], allowed={"(0,3)": ["none"], "(1,2)": 
     [(SearchSpace.simplified(), 3), (SearchSpace.minimal(), 3), (RESTRICTED, 1)],
     ids=["simplified", "minimal", "restricted"],
 )
-def test_closed_form_against_counts(space, cells, supernet, batch, alpha):
+def test_closed_form_against_counts(space, cells, supernet, batch, alpha, notebook_cells):
     """200 sampled masks: every count within 5 standard errors, and their mean square near 1.
 
     With up to 120 counts, 5 is beyond chance (1e-4 in all). Counts in the same masks depend on
@@ -78,6 +78,7 @@ def test_closed_form_against_counts(space, cells, supernet, batch, alpha):
     for e, choices in enumerate(space.choices):
         a[e, [k for k in range(8) if k not in choices]] = -torch.inf
     exact = training_opportunity(space, a.softmax(dim=1).numpy(), cells)
+    count_trained = notebook_cells("training", "training-04", "training-count")["count_trained"]
     counts = count_trained(net, a, *batch, draws, stream(0, "mask")).numpy()
     certain = (exact == 0) | (exact > 1 - 1e-12)
     assert np.allclose(counts[certain], draws * exact[certain])
