@@ -1,0 +1,13 @@
+from .cost import local_cost as local_cost
+from .cost import loss_and_entropy as loss_and_entropy
+from .cost import pull_back as pull_back
+from .mask import Mask as Mask
+from .operations import OPERATIONS as OPERATIONS
+from .operations import build_operation as build_operation
+from .operations import normalisation as normalisation
+from .operations import operation as operation
+from .random import gumbel as gumbel
+from .random import stream as stream
+from .space import edge_name as edge_name
+from .space import parse_edge as parse_edge
+from .unrolled import unrolled_cost as unrolled_cost
