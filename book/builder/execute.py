@@ -77,4 +77,4 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
         nbformat.write(executed, part)
         os.replace(part, output)
         return
-    raise RuntimeError(f"{where}: {shorten(why, 300).rstrip('.')}. Its traceback is in {part}")
+    raise RuntimeError(f"{where}: {shorten(why, 300).rstrip('.')}. Its output is in {part}")

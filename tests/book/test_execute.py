@@ -51,7 +51,7 @@ profile"""
     with pytest.raises(RuntimeError) as error:
         execute(notebook("raise ValueError('broken\\nin two')"), out, {"profile": "laptop"})
     assert out.read_text() == first, "only what succeeded takes the place of what did"
-    said, traceback = str(error.value).split(". Its traceback is in ")
+    said, traceback = str(error.value).split(". Its output is in ")
     where = "page.ipynb, cell [3] (raise ValueError('broken\\nin two'))"
     assert said == f"{where}: ValueError: broken in two"
     assert traceback == str(part) and "Traceback" in part.read_text()
@@ -99,7 +99,7 @@ def test_a_cell_that_fails_is_one_line(failing, name, value, said):
     source = "x = " + "x + " * 100 + "1\nand more"
     message = failing(PapermillExecutionError(2, 3, source, name, value, ["Traceback"]))
     where = r"page.ipynb, cell \[3\] \(x = x .* \[...\]\)"
-    assert re.fullmatch(rf"{where}: {said}. Its traceback is in .*page.part.ipynb", message)
+    assert re.fullmatch(rf"{where}: {said}. Its output is in .*page.part.ipynb", message)
     assert "\n" not in message and len(message) < 700
 
 
