@@ -15,22 +15,27 @@ READY := $(VENV)/.ready
 # A file's tests share what they make, so each file stays in one of two processes.
 TEST := $(RUN) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: book test quick long soak lint format repository clean
+.PHONY: book test quick long colab-check soak lint format repository clean
 
 book: $(READY)
 	$(RUN) -m book.builder build --profile $(PROFILE)
 
 test: $(READY)
-	$(TEST) -m "not long"
+	$(TEST) -m "not long and not colab"
 
 # make quick: the tests without the slow ones, for while you write.
 quick: $(READY)
-	$(TEST) -m "not slow and not long"
+	$(TEST) -m "not slow and not long and not colab"
 
 # make long: the tests that make test leaves out: killed processes, clusters, a record made again,
 # and the book as make book PROFILE=smoke has built it, or as it is built here if it has not.
 long: $(READY)
 	$(TEST) -m long
+
+# make colab-check: each notebook alone in an empty folder, the package from a git address, among
+# the packages that Colab has.
+colab-check: $(READY)
+	$(TEST) tests/test_colab.py -m "colab or slow"
 
 # make soak: kills, flips, orphans and bad inputs, for half an hour; goes on where it was stopped.
 soak: $(READY)

@@ -17,6 +17,13 @@ def project_root() -> Path | None:
     return None
 
 
+def shipped(path: str) -> Path:
+    """A file or folder of the project that comes with the package, such as "book/records"."""
+    package = Path(__file__).parent
+    installed = package / "shipped" / path  # in a wheel; in a checkout it stands beside the package
+    return installed if installed.exists() else package.parent / path
+
+
 def ensure_writable(folder: Path, error: type[Exception], advice: str) -> None:
     """Makes a folder if need be, and raises ``error`` with ``advice`` if it cannot be written."""
     try:

@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FACES = {"nascore", "nascore.errors"} | {
+FACES = {"nascore", "nascore.errors", "nascore.folders"} | {
     f"nascore.{name}" for name in ("engine", "frameworks", "runs", "theory", "evidence", "book")
 }
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}

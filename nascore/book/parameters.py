@@ -62,7 +62,7 @@ class Parameters(BaseModel):
     strength: Annotated[float, Field(ge=0.5, le=2)] = _parameter("strength that a mode learns")
     edge: Literal["(0,2)", "(1,2)", "(0,3)", "(1,3)", "(2,3)"] = _parameter("the edge looked at")
     device: Literal["cpu", "cuda"] = _parameter("whose results are shown")
-    results: str = _parameter("folder of results")
+    results: str | None = _parameter("folder of results")
 
     published: tuple[str, ...] = ()
     _configs: dict[str, Configs] = PrivateAttr(default_factory=dict)

@@ -15,7 +15,7 @@ from beartype.door import is_bearable
 from nascore.engine.space import edge_name
 from nascore.errors import TYPES, ConfigError, RecordError, checked, shown, unknown
 from nascore.evidence import profiles
-from nascore.folders import project_root
+from nascore.folders import shipped
 from nascore.plugins import Registry
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
@@ -258,9 +258,7 @@ def run_experiment(
 
 def open_store(store: RunStore | str | Path) -> RunStore:
     """The records of a folder and those that come with the book; a store stays as it is."""
-    root = project_root()
-    shipped = root and root / "book" / "records"
-    return store if isinstance(store, RunStore) else RunStore(store, shipped)
+    return store if isinstance(store, RunStore) else RunStore(store, shipped("book/records"))
 
 
 @checked

@@ -183,8 +183,7 @@ def test_load_experiment_takes_more_seeds_where_all_arms_have_them(tmp_path, mon
 def test_records_that_come_with_the_book_are_found(tmp_path, monkeypatch):
     """A notebook's own folder of records is filled only with what the book does not have."""
     book = tmp_path / "book" / "records"
-    for name in ("_config.yml", "_toc.yml"):
-        (tmp_path / name).touch()
+    monkeypatch.setattr("nascore.evidence.experiments.shipped", tmp_path.joinpath)
     run_short(RunStore(book), seeds=1)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
