@@ -1,6 +1,6 @@
 # make book · make test · make quick · make lint · make clean. Each sets up .venv by itself, once.
 #
-#   PROFILE=smoke          profile of the notebooks: smoke, laptop (default), published
+#   PROFILE=smoke          profile of the notebooks: smoke, laptop (default), colab, published
 #                          (reads the records of book/records, trains nothing) or paper
 #   PYTHON=python3.12      interpreter for .venv: 3.11 or newer
 #   TORCH_INDEX=URL        index to take torch and torchvision from, such as

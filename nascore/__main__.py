@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Settings = list[str] | None  # name=value, any number of times
-Profile = Annotated[str, typer.Option(help="smoke, laptop, published or paper.")]
+Profile = Annotated[str, typer.Option(help="smoke, laptop, colab, published or paper.")]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of records. Default: the project's, else ./runs.")
 ]

@@ -3,16 +3,17 @@
 What a profile leaves out keeps the default of SearchConfig, which is the authors' protocol.
 """
 
-PROFILES = ("smoke", "laptop", "published", "paper")
-"""smoke: seconds, for tests; decides nothing. laptop: digits, minutes on two cores. published:
-Fashion-MNIST, hours on two cores; its records come with the book. paper: the authors' protocol, on
-a GPU."""
+PROFILES = ("smoke", "laptop", "colab", "published", "paper")
+"""smoke: seconds, for tests; decides nothing. laptop: digits, minutes on two cores. colab:
+Fashion-MNIST, at most ten minutes a page on a free GPU, by an estimate that is a test. published:
+the same for longer, hours on two cores; its records come with the book. paper: the authors'
+protocol, on a GPU."""
 
-SEEDS = {"smoke": 2, "laptop": 8, "published": 8, "paper": 3}
+SEEDS = {"smoke": 2, "laptop": 8, "colab": 8, "published": 8, "paper": 3}
 """Seeds of each arm."""
 PICTURE_SEEDS = SEEDS | {"published": 16}
 """The same for the phenomena."""
-FEWER_SEEDS = {"smoke": 2, "laptop": 2, "published": 3, "paper": 1}
+FEWER_SEEDS = {"smoke": 2, "laptop": 2, "colab": 2, "published": 3, "paper": 1}
 """The same where no claim is tested: where settings are compared, or an identity is checked."""
 
 _SMALL_DATA = dict(augment=False, alpha_mean=0.0)
@@ -29,12 +30,14 @@ PICTURE = {
     | dict(train_examples=2400, valid_examples=480, epochs=60, seed=24),
     "paper": {},
 }
+PICTURE["colab"] = PICTURE["published"] | dict(epochs=24, arch_lr=0.025)  # alpha goes as far
 """Searches on one level in which all three phenomena are looked for."""
 
 
 FEWER = {
     "smoke": (48, 48, 0),
     "laptop": (144, 960, 0),
+    "colab": (480, 2400, 2400),
     "published": (480, 2400, 2400),
     "paper": (25_000, 25_000, 0),
 }
@@ -46,6 +49,7 @@ UNIFORM = PICTURE | {"laptop": PICTURE["laptop"] | dict(epochs=15)}
 
 EXPLORED = PICTURE | {
     "laptop": PICTURE["laptop"] | dict(epochs=6, seed=0),
+    "colab": PICTURE["colab"] | dict(epochs=12, seed=100),
     "published": PICTURE["published"] | dict(seed=100),
 }
 """The same searches on seeds that decide nothing."""
@@ -61,6 +65,7 @@ SMALL = {
     | dict(cells=4, channels=8, epochs=30, lr=0.05, arch_lr=0.03, train_examples=960),
     "paper": {},
 }
+SMALL["colab"] = SMALL["published"] | dict(seed=100)
 """Smaller searches in several cells, to check an identity."""
 
 IN_DARTS = {

@@ -14,6 +14,7 @@ from nascore import SearchConfig
 from nascore.book import Parameters
 from nascore.errors import ConfigError
 from nascore.evidence import ONE
+from nascore.evidence.profiles import PROFILES
 
 ROOT = Path(__file__).parents[2]
 NAN, INFINITE = float("nan"), float("inf")
@@ -101,7 +102,7 @@ def test_good_values_pass_and_leave_nothing_behind(name):
     assert not (ROOT / "notebooks" / "runs" / "of").exists()
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "published", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_notebook_passes_as_it_is(profile):
     for notebook in book_notebooks(ROOT):
         given = {"profile": profile} if "profile" in parameter_names(notebook) else {}
@@ -157,7 +158,7 @@ def notebook(tmp_path):
     "given, message",
     [
         ({"profil": "smoke"}, "unknown parameter 'profil'. Did you mean 'profile'?"),
-        ({"profile": "laptp"}, "unknown profile 'laptp'. Did you mean 'laptop'? Allowed: laptop"),
+        ({"profile": "laptp"}, "unknown profile 'laptp'. Did you mean 'laptop'? Allowed: colab"),
         ({"profile": 3}, "profile=3: input should be 'smoke', 'laptop'"),
         ({"seeds": "three"}, "seeds='three': input should be a valid integer"),
         ({"seeds": 0}, "seeds=0: input should be greater than or equal to 1."),

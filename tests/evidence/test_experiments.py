@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from nascore import SearchConfig
@@ -20,6 +22,7 @@ from nascore.evidence.significance import SIGNIFICANCE, bonferroni
 from nascore.evidence.verdicts import CLAIMS, count_tested
 from nascore.sweeps.store import RunStore
 
+ROOT = Path(__file__).parents[2]
 LEVEL = {"level", "search_set", "search_examples"}
 DIFFERENCE = {
     "picture": LEVEL | {"train_examples", "valid_examples", "epochs"},
@@ -97,7 +100,7 @@ def test_arms_differ_in_what_they_compare_and_have_the_same_seeds(name):
         assert seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
 
 
-@pytest.mark.parametrize("profile", ["laptop", "published"])
+@pytest.mark.parametrize("profile", ["laptop", "colab", "published"])
 def test_every_tested_claim_has_seeds_enough_to_be_supported(profile):
     for claim in CLAIMS.values():
         if claim.tested:
@@ -267,6 +270,58 @@ def test_an_experiment_of_a_notebook_is_found_by_its_name(own):
     assert [config.seed for config in arms["none"]] == [7, 8, 9, 10]
     assert {config.epochs for config in flat(arms)} == {3}
     assert len(configs_of("mine", "laptop")["batch"]) == SEEDS["laptop"]
+
+
+H100_STEP, H100_CELL = 3.6, 3.1
+"""Milliseconds of a DSNAS step on one level on an H100: 6.7 in one cell, 28.6 in eight."""
+T4 = 3
+"""How much slower a free T4's machine is thought to be. Small networks are bound by the host, which
+takes 25 microseconds for each of some hundred launches; nobody has measured a T4 yet."""
+TWO_LEVELS, DENSE = 2, 7
+"""How much longer a step takes on two levels (49 against 24 ms), and in DARTS (166)."""
+PAGES = {
+    "growing": [("picture", [ONE])],
+    "width_preference": [("picture", [ONE])],
+    "bilevel_failure": [("picture", [ONE_OF_FEWER, TWO, NOT_HELD_OUT])],
+    "cost_over_training": [("cost_at_init_and_convergence", None)],
+    "right_and_wrong": [("right_and_wrong", None)],
+    "training_opportunity": [("training_opportunity", None)],
+    "sum_rule": [("more_cells", None), ("path_cost", None)],
+    "theorems": [("picture", [ONE]), ("more_cells", None)],
+    "add_your_own": [("my_module:auxiliary_skip", None)],
+}
+
+
+def t4_seconds(config):
+    """About how long a search takes on a free T4."""
+    steps = config.epochs * (config.sizes["train"] // config.batch_size)
+    framework = config.make_framework()
+    factor = (TWO_LEVELS if config.level == "bi" else 1) * (DENSE if framework.dense else 1)
+    return steps * (H100_STEP + H100_CELL * config.cells) * factor * T4 / 1000
+
+
+def test_a_page_takes_ten_minutes_on_colab_at_most(monkeypatch):
+    """By this estimate, which the introduction tells."""
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
+    for page, parts in PAGES.items():
+        arms = [configs_of(name, "colab", arms=arms) for name, arms in parts]
+        assert sum(t4_seconds(config) for some in arms for config in flat(some)) < 600, page
+
+
+def test_what_a_laptop_can_do_colab_can():
+    for name, arms in EXPERIMENTS.items():
+        assert ("laptop" in arms.settings) == ("colab" in arms.settings), name
+
+
+def test_the_search_of_colab_is_none_that_comes_with_the_book():
+    published = {c for name in EXPERIMENTS for c in searches_of(name, "published")}
+    assert not any(
+        c in published for name in ("picture", "path_cost") for c in searches_of(name, "colab")
+    )
+
+
+def searches_of(name, profile):
+    return flat(configs_of(name, profile)) if profile in EXPERIMENTS[name].settings else []
 
 
 def test_settings_without_a_number_of_seeds(own):
