@@ -14,43 +14,12 @@ from nascore.runs.run import Run
 RUNS = "nascore_runs"
 """Metadata of the notebook output that lists a notebook's runs for the execution record."""
 
-TEMPLATES = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-
-BOX = TEMPLATES.from_string("""\
-<div class="verdict-box">
-<p><strong class="{{ word | replace(" ", "-") }}">{{ claim.id }}: {{ word }}</strong></p>
-<p>{{ setting }}<br>{{ numbers }}</p>
-{% for who, text in lines.items() if text %}
-<p><b>{{ who }}.</b> {{ text }}</p>
-{% endfor %}
-</div>""")
-
-SCORECARD = TEMPLATES.from_string("""\
-{% macro cell(verdict) %}
-{% set effect, low, high = places(verdict) %}
-<strong class="{{ verdict.verdict | replace(" ", "-") }}">{{ verdict.verdict }}</strong>
-<svg class="dot" viewBox="-28 -9 150 18" width="150" aria-hidden="true">
-<line class="axis" y1="-7" y2="7"/>
-<line class="bar" x1="38" x2="38" y1="-7" y2="7"/>
-<line class="range" x1="{{ low }}" x2="{{ high }}"/>
-<circle cx="{{ effect }}" r="4"/>
-</svg>
-<details><summary>n = {{ verdict.n }}</summary>{{ verdict.numbers }}<br>{{ verdict.why }}</details>
-{%- endmacro %}
-<table class="record scorecard">
-{% for heads, claims in parts %}
-<tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
-{% for claim in claims %}
-{% set name = claim.id ~ " " ~ claim.short | replace("`", "") %}
-<tr>
-<td><a{% if claim.chapter %} href="{{ claim.chapter }}.html"{% endif %}>{{ name }}</a></td>
-{% for card in cards.values() %}
-<td>{{ cell(card[claim.id]) if claim.id in card else "no runs" }}</td>
-{% endfor %}
-</tr>
-{% endfor %}
-{% endfor %}
-</table>""")
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("nascore.book"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 class RunTable:
@@ -115,7 +84,9 @@ class VerdictBox:
         who = "The paper says" if claim.family == "book" and claim.id[0] in "PA" else "We say"
         lines = {who: claim.says, "We see": self.verdict.why, "Why": claim.because}
         setting = " · ".join([*self.setting, f"{self.verdict.n} seeds"])
-        return BOX.render(claim=claim, word=word, setting=setting, numbers=numbers, lines=lines)
+        return TEMPLATES.get_template("verdict.html").render(
+            claim=claim, word=word, setting=setting, numbers=numbers, lines=lines
+        )
 
 
 def _setting(config: SearchConfig) -> list[str]:
@@ -142,7 +113,7 @@ def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
             count = sum(word in ("supported", "holds") for word in words)
             heads.append(f"{profile}: {count} of {len(words)} {good}")
         parts.append((heads, claims))
-    return SCORECARD.render(parts=parts, cards=cards, places=_places)
+    return TEMPLATES.get_template("scorecard.html").render(parts=parts, cards=cards, places=_places)
 
 
 def _places(verdict: Verdict) -> list[float]:

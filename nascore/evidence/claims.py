@@ -58,7 +58,6 @@ class Claim:
     test: str  # what decides, in words
     control: str  # in words
     measure: Measure  # from the experiment's runs to the evidence
-    family: str  # the claims that p is corrected for together
     because: str = ""  # why it should hold, in a few sentences, for a page that tells it
     precondition: str = ""  # without which the claim is not tested, in words
     bar: float = 0.0  # least mean effect that counts; of a checked claim, the largest residual
@@ -69,6 +68,14 @@ class Claim:
     @property
     def __wrapped__(self) -> Measure:  # a registry looks there for where the claim was written
         return self.measure
+
+    @property
+    def family(self) -> str:
+        """The claims that p is corrected for together: those of its module, "book" in the package.
+
+        So a claim of your own leaves the p of the book's as they are.
+        """
+        return "book" if is_built_in(self) else self.measure.__module__
 
     @property
     def text(self) -> str:
@@ -89,17 +96,11 @@ CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else
 
 
 @checked
-def claim(id: str, *, family: str | None = None, **fields: Any) -> Callable[[Measure], Claim]:
-    """Makes the decorated function the measure of a claim, and registers the claim.
-
-    Arguments are the fields of Claim. Without a family it is the function's module, "book" inside
-    this package. So a claim of your own leaves the p of the book's as they are.
-    """
+def claim(id: str, **fields: Any) -> Callable[[Measure], Claim]:
+    """Makes the decorated function the measure of a claim with these fields, and registers it."""
 
     def add(measure: Measure) -> Claim:
-        module = "book" if is_built_in(measure) else measure.__module__
-        made = Claim(id=id, measure=measure, family=family or module, **fields)
-        return CLAIMS.register(id)(made)
+        return CLAIMS.register(id)(Claim(id=id, measure=measure, **fields))
 
     return add
 

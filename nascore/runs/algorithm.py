@@ -22,7 +22,7 @@ from nascore.errors import ConfigError, checked
 from nascore.frameworks.base import LEARNERS, Context
 from nascore.runs.config import SearchConfig
 from nascore.runs.dartsplus import ends_early
-from nascore.runs.data import SPLITS, load_splits
+from nascore.runs.data import SPLITS, Batches, load_splits
 from nascore.runs.datasets import DATASETS
 from nascore.runs.history import History
 from nascore.runs.randomness import own_global_randomness, seed_global_randomness
@@ -80,8 +80,12 @@ class Search:
         self.streams = {name: stream(config.seed, name, device) for name in STREAMS}
         anew = config.search_order == "anew"
         self.batches = {
-            split: self.splits[split].batches(
-                config.batch_size, self.streams[split], config.augment, anew and split == "search"
+            split: Batches(
+                self.splits[split],
+                config.batch_size,
+                self.streams[split],
+                config.augment,
+                anew and split == "search",
             )
             for split in dict.fromkeys([self.alpha_split, "train"])
         }

@@ -31,12 +31,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(
-        self, size: int, generator: Generator | None, augment: bool = False, anew: bool = False
-    ) -> "Batches":
-        """Batches to learn from, without an end."""
-        return Batches(self, size, generator, augment, anew)
-
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every example once, in order, in pieces of about ``size``."""
         pieces = max(1, round(len(self) / size))
@@ -45,7 +39,7 @@ class Split:
 
 @dataclass
 class Batches:
-    """Epoch after epoch in random order: images (size, channels, H, W) and labels (size,).
+    """Batches without an end, in random order: images (size, channels, H, W) and labels (size,).
 
     Batches are full; what does not fill one at the end of an epoch is left out of it.
     """
@@ -53,8 +47,10 @@ class Batches:
     split: Split
     size: int
     generator: Generator | None  # of the order and the augmentation
-    augment: bool  # images are cropped and flipped at random
-    anew: bool  # each batch is drawn from all examples: an epoch need not see each of them once
+    augment: bool = False  # images are cropped and flipped at random
+    anew: bool = (
+        False  # each batch is drawn from all examples: an epoch need not see each of them once
+    )
 
     def __post_init__(self):
         self.start_epoch()

@@ -1,11 +1,10 @@
-"""The theorems in numbers: what passes back through an operation (T1), and what L - H means (T3).
+"""Theorem T1 in numbers: what passes back through an operation.
 
 T2 needs no function: ``Supernet.unit_weights`` and ``loss_and_entropy`` give its two sides.
 """
 
 import torch
-from scipy.optimize import brentq
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 
 def scale_response(module: nn.Module, x: Tensor) -> float:
@@ -26,35 +25,3 @@ def set_eps(module: nn.Module, eps: float) -> nn.Module:
         if hasattr(part, "eps"):
             part.eps = eps
     return module
-
-
-def make_affine(module: nn.Module, generator: Generator) -> nn.Module:
-    """Gives every batch normalisation a standard normal scale and shift; returns the module."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            for name in ("weight", "bias"):
-                values = torch.randn(part.num_features, generator=generator)
-                setattr(part, name, nn.Parameter(values))
-    return module
-
-
-def best_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T > 0 that minimises the cross entropy of ``logits / T``; logits (B, classes).
-
-    The loss is convex in 1 / T, so T > 1 exactly if L - H > 0. It is 0 if every answer is right
-    (sharper is always better) and infinite if the logits point away from the labels on average.
-    """
-    y = logits.detach().double()
-    target = y.gather(1, labels.unsqueeze(1)).squeeze(1)  # (B,)
-
-    def slope(s: float) -> float:  # dL(s y)/ds
-        return float((((s * y).softmax(dim=1) * y).sum(dim=1) - target).mean())
-
-    if (target >= y.max(dim=1).values).all():
-        return 0.0
-    if slope(0.0) >= 0:
-        return float("inf")
-    high = 1.0
-    while slope(high) < 0:
-        high *= 2
-    return 1 / brentq(slope, 0.0, high)

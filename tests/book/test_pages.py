@@ -32,9 +32,13 @@ def test_the_committed_pages_are_what_the_code_writes():
 def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
     """One decorated function and its chapter: README and introduction."""
     monkeypatch.setattr(CLAIMS, "_known", dict(CLAIMS))
+
+    def small(arms):
+        return Evidence(range(8), np.full(8, 0.5), "Seen to be small.", p=0.01)
+
+    small.__module__ = "nascore.evidence.analyses"
     claim(
         "A8",
-        family="book",
         says="Costs are small.",
         short="Costs stay small",
         experiment="picture",
@@ -45,7 +49,7 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
         unit="nat",
         tested=True,
         chapter="setting_of_a8",
-    )(lambda arms: Evidence(range(8), np.full(8, 0.5), "Seen to be small.", p=0.01))
+    )(small)
     (project / "book" / "records").symlink_to(ROOT / "book" / "records")
     shutil.copy(ROOT / "notebooks" / "setting.ipynb", project / "notebooks" / "setting_of_a8.ipynb")
     assert {path.name for path in pages.write_pages(project)} == {

@@ -106,7 +106,11 @@ def test_a_dot_is_the_effect_in_units_of_the_bar():
 
 
 def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
-    seen = replace(CLAIMS["P1"], measure=lambda arms: evidence(4, control=[0.5] * 8))
+    def measure(arms):
+        return evidence(4, control=[0.5] * 8)
+
+    measure.__module__ = CLAIMS["P1"].measure.__module__
+    seen = replace(CLAIMS["P1"], measure=measure)
     CLAIMS._known["P1"] = seen
     box = VerdictBox("P1", {"one": [run], "two": [run]}, "laptop")._repr_html_()
     smoke = VerdictBox("P1", {"one": [run]}, "smoke")._repr_html_()

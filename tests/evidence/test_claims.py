@@ -43,12 +43,6 @@ def test_a_claim_in_another_family_changes_no_verdict():
     assert [said.id for said in in_order()][-2:] == ["X1", "X2"]
 
 
-def test_a_claim_that_joins_the_family_is_corrected_for():
-    evidence = Evidence(range(8), np.full(8, 0.6), "Seen.", p=0.008)
-    claim("X1", family="book", **SAID)(positive)
-    assert judge("P3", evidence).p == pytest.approx(8 * 0.008)
-
-
 def test_a_claim_is_judged_and_says_what_decides_it():
     claim("X1", **SAID)(positive)
     verdict = judge("X1", CLAIMS["X1"].measure({}))

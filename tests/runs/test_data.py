@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from nascore import SearchConfig, search
 from nascore.engine.random import stream
 from nascore.runs import data
-from nascore.runs.data import crop_and_flip, load_splits
+from nascore.runs.data import Batches, crop_and_flip, load_splits
 from nascore.runs.datasets import DATASETS, dataset
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def test_batches_drawn_anew_are_uniform_and_do_not_wait_for_the_others():
     split = load(sizes={"train": 100})["train"]
     split.images[:, 0, 0, 0] = torch.arange(100)
     seen = torch.zeros(100)
-    for images, _ in islice(split.batches(96, stream(0, "x"), anew=True), 300):
+    for images, _ in islice(Batches(split, 96, stream(0, "x"), anew=True), 300):
         rows = images[:, 0, 0, 0].long()
         assert len(rows.unique()) == 96  # without repeats within a batch
         seen[rows] += 1
@@ -88,7 +88,7 @@ def test_label_noise_replaces_the_stated_share_once():
 def test_batches_are_full_and_each_example_comes_at_most_once():
     split = load()["train"]
     generator = stream(0, "train")
-    endless = split.batches(96, generator)
+    endless = Batches(split, 96, generator)
     batches = [next(endless) for _ in range(6)]  # one epoch
     assert [len(labels) for _, labels in batches] == [96] * 6
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in batches)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.operations import NORMS, OPERATIONS, build_operation
-from nascore.theory.homogeneity import best_temperature, make_affine, scale_response, set_eps
+from nascore.theory.homogeneity import scale_response, set_eps
 
 NORMALISED = sorted(set(OPERATIONS) - {"skip_connect"})
 PAIRS = [(name, "batch") for name in NORMALISED]
@@ -65,14 +65,21 @@ def test_the_residual_of_one_normalisation_is_eps_over_eps_plus_variance(x):
 
 
 @pytest.mark.parametrize("name", NORMALISED)
-def test_an_affine_normalisation_keeps_the_theorem(name, x):
+def test_an_affine_normalisation_keeps_the_theorem(name, x, notebook_cells):
+    make_affine = notebook_cells("theorems", "theorems-04", "theorems-affine")["make_affine"]
     generator = torch.Generator().manual_seed(1)
     module = make_affine(set_eps(operation(name), 1e-30), generator).double()
     assert any(p.ndim == 1 for p in module.parameters())
     assert scale_response(module, x) < 1e-12
 
 
-def test_temperature_is_above_one_exactly_if_the_output_costs():
+@pytest.fixture
+def best_temperature(notebook_cells):
+    page = notebook_cells("theorems", "theorems-04", "theorems-temperature")
+    return page["best_temperature"]
+
+
+def test_temperature_is_above_one_exactly_if_the_output_costs(best_temperature):
     """T3, on random logits of several scales; and dL(s y)/d ln s at s = 1 is L - H."""
     generator = torch.Generator().manual_seed(0)
     signs = set()
@@ -94,7 +101,7 @@ def test_temperature_is_above_one_exactly_if_the_output_costs():
     assert signs == {True, False}
 
 
-def test_temperature_at_its_ends():
+def test_temperature_at_its_ends(best_temperature):
     labels = torch.tensor([0, 1])
     assert best_temperature(torch.tensor([[2.0, 0], [0, 1]]), labels) == 0  # all right
     assert best_temperature(torch.tensor([[0.0, 2], [1, 0]]), labels) == math.inf  # all wrong
