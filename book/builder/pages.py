@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import yaml
 
 from nascore.evidence.claims import Claim
 from nascore.evidence.experiments import ONE, TWO, load_experiment
@@ -19,6 +20,8 @@ from nascore.sweeps.store import RunStore
 
 FILES = ("README.md", "book/introduction.md")
 """The pages that have such blocks."""
+
+COLAB = "https://colab.research.google.com"
 
 BLOCK = re.compile(r"(<!-- pages: (\w+).*\n)[\s\S]*?(?=\n<!-- end)")
 
@@ -41,9 +44,25 @@ def pages(root: Path) -> dict[Path, str]:
         "verdicts": _verdicts(verdict),
         "analyses": _analyses(root),
         "speeds": _speeds(root),
+        "chapters": _chapters(root),
     }
     texts = {root / file: (root / file).read_text() for file in FILES}
     return {path: BLOCK.sub(lambda m: m[1] + blocks[m[2]], t) for path, t in texts.items()}
+
+
+def _chapters(root: Path) -> str:
+    """The notebooks in the order of the book, each with a link that opens it on Colab."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    repository = yaml.safe_load((root / "_config.yml").read_text())["repository"]
+    on_github = repository["url"].removeprefix("https://github.com/")
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    rows = []
+    for file in files:
+        if file.startswith("notebooks/"):
+            link = f"{COLAB}/github/{on_github}/blob/{repository['branch']}/{file}.ipynb"
+            title = _title(root, Path(file).name)
+            rows.append([f"[{title}]({file}.ipynb)", f"[open on Colab]({link})"])
+    return _table(["chapter", "without installing"], rows)
 
 
 def _speeds(root: Path) -> str:

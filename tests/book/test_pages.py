@@ -18,6 +18,8 @@ def project(tmp_path):
     for file in pages.FILES:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
+    for file in ("_toc.yml", "_config.yml"):
+        shutil.copy(ROOT / file, tmp_path)
     for folder in ("notebooks", "benchmarks/results"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     return tmp_path
