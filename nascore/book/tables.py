@@ -93,8 +93,7 @@ def _setting(config: SearchConfig) -> list[str]:
     size = config.image_size
     size = f" at {'x'.join(map(str, np.broadcast_to(size, 2)))}" if size else ""
     cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")
-    steps = config.epochs * (config.sizes["train"] // config.batch_size)
-    return [config.framework, config.dataset + size, cells, f"{steps:,} steps"]
+    return [config.framework, config.dataset + size, cells, f"{config.steps:,} steps"]
 
 
 def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:

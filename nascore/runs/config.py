@@ -172,6 +172,11 @@ class SearchConfig(BaseModel):
             search = (left - train if train else left // 2) if held_out else 0
         return {"train": train or left - search, "search": search, "valid": valid}
 
+    @property
+    def steps(self) -> int:
+        """Steps of all epochs."""
+        return self.epochs * (self.sizes["train"] // self.batch_size)
+
     def replace(self, **changes: Any) -> "SearchConfig":
         """A copy with some fields changed, checked like a new one.
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from nascore.engine.space import Wiring
 from nascore.errors import ConfigError, Interrupted, checked
@@ -19,12 +18,14 @@ from nascore.runs import checkpoint as checkpoints
 from nascore.runs.algorithm import Search
 from nascore.runs.config import SearchConfig
 from nascore.runs.interruption import stop_on_signals
+from nascore.runs.progress import open_bar
 from nascore.runs.provenance import Maker
 from nascore.runs.randomness import own_global_randomness
 from nascore.runs.rehearsal import rehearse
 from nascore.runs.run import Run
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
+SECONDS_BETWEEN_REPORTS = 0.5
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory", re.IGNORECASE)
 
 
@@ -32,7 +33,7 @@ OUT_OF_MEMORY = re.compile("out of memory|allocate memory", re.IGNORECASE)
 def search(
     config: SearchConfig,
     *,
-    progress: bool = True,
+    progress: bool | Callable[[int, str], None] = True,
     checkpoint: str | Path | None = None,
     threads: int | None = None,
     stop: Callable[[], bool] | None = None,
@@ -45,7 +46,8 @@ def search(
 
     Arguments:
         config: every setting.
-        progress: show a progress bar.
+        progress: show a progress bar; or a function that is told, twice a second at most, how many
+            steps are done, and where the search is in words.
         checkpoint: a file that keeps the state of the search. If it exists, the search goes on
             from there, bit for bit as if it had never stopped. It stays after the end, with the
             trained weights, until the run is saved elsewhere: a RunStore removes it then.
@@ -93,7 +95,7 @@ def search(
 def _finish(
     one: Search,
     maker: Maker,
-    progress: bool,
+    progress: bool | Callable[[int, str], None],
     checkpoint: str | Path | None,
     stop: Callable[[], bool],
 ) -> Wiring | None:
@@ -101,9 +103,10 @@ def _finish(
 
     Returns the wiring that the framework chooses, None if it chooses none or the search diverged.
     """
-    epochs, saved = one.config.epochs, time.monotonic()
-    done = max(one.epochs_done, 0) * one.steps + one.steps_done
-    bar = tqdm(total=epochs * one.steps, initial=done, disable=not progress, unit="step")
+    epochs, saved, told = one.config.epochs, time.monotonic(), 0.0
+    done, where = max(one.epochs_done, 0) * one.steps + one.steps_done, ""
+    off = progress is not True
+    bar = open_bar(total=epochs * one.steps, initial=done, disable=off, unit="step")
 
     def save_or_stop() -> None:
         nonlocal saved
@@ -116,11 +119,16 @@ def _finish(
             advice = f"Search again to go on from {checkpoint}."
             if checkpoint is None:
                 advice = "No checkpoint was asked for: the search starts anew next time."
-            where = f"stopped in epoch {one.epochs_done + 1} of {epochs}. {advice}"
-            raise Interrupted(where, getattr(stop, "first", signal.SIGINT))
+            message = f"stopped in epoch {one.epochs_done + 1} of {epochs}. {advice}"
+            raise Interrupted(message, getattr(stop, "first", signal.SIGINT))
 
     def tick() -> None:
+        nonlocal done, told
+        done += 1
         bar.update()
+        if callable(progress) and time.monotonic() - told > SECONDS_BETWEEN_REPORTS:
+            progress(done, f"epoch {one.epochs_done + 1}/{epochs}, {where}".rstrip(", "))
+            told = time.monotonic()
         save_or_stop()
 
     with bar:
@@ -132,7 +140,8 @@ def _finish(
             now = Run(one.config, history, {})  # of this epoch and this split alone
             loss, active = now.mean_loss.item(), now.active_edges.item()
             edges = f"active edges {active:.0f}/{len(one.space.edges)}"
-            bar.set_postfix_str(f"loss {loss:.3f}, L-H {now.output_cost.item():+.3f}, {edges}")
+            where = f"loss {loss:.3f}, L-H {now.output_cost.item():+.3f}, {edges}"
+            bar.set_postfix_str(where)
             if math.isnan(loss + active):
                 return None
             save_or_stop()

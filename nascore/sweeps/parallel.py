@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from loky import cpu_count
@@ -15,11 +15,14 @@ from nascore.errors import ConfigError, Interrupted, RecordError, SweepError, ch
 from nascore.runs.algorithm import find_device
 from nascore.runs.config import SearchConfig
 from nascore.runs.interruption import stop_on_signals
+from nascore.runs.loop import search
+from nascore.runs.progress import open_bar
 from nascore.runs.run import Run
 from nascore.sweeps.store import RunStore
-from nascore.sweeps.workers import cluster, in_worker, processes, search_here
+from nascore.sweeps.workers import cluster, in_worker, processes, search_here, told
 
 IN_FLIGHT = 400  # searches that are with a cluster at a time: each holds a lock file open
+FEW_STEPS = 2000  # that are not worth an estimate
 PAUSE = 0.5  # seconds until a search that another process is at is looked at again
 SearchFunction = Callable[..., Run]  # of a config and its checkpoint, such as runs.loop.search
 
@@ -92,7 +95,8 @@ def sweep(
         slice_seconds: time until the checkpoint comes back from a Dask worker, and that is lost
             with a worker at most.
         fresh: run everything, from the start; a record stays until its new one is whole.
-        progress: show a bar over the runs, with the time left.
+        progress: say how many searches are run and about how long that takes; show a bar over their
+            steps, with the time left.
 
     Returns the runs in the order of the configs. Raises ConfigError before any work; SweepError at
     the end, which names each search that has failed, or whose process has died twice; Interrupted
@@ -111,9 +115,9 @@ def sweep(
             workers = _fitting(todo)
         size = min(workers if scheduler is None else IN_FLIGHT, len(todo))
         if size == 0:
-            place = nullcontext(search_here(stop))
+            place = nullcontext(search_here(stop, Path(folder)))
         elif scheduler is None:
-            place = processes(size)
+            place = processes(size, folder=Path(folder))
         else:
             place = cluster(scheduler, resources, slice_seconds)
         threads = ThreadPoolExecutor(max(size, 1))  # each searches, or waits for a search elsewhere
@@ -127,12 +131,21 @@ def sweep(
                 time.sleep(PAUSE)
             return run
 
-        have, off = len(runs) - len(todo), not (progress and todo)
-        bar = tqdm(desc="searches", total=len(runs), initial=have, unit="run", disable=off)
+        if progress and todo:
+            here = None if scheduler else max(size, 1)
+            tqdm.write(_plan(todo, len(runs) - len(todo), here, stop), file=sys.stderr)
+        ended, off = 0, not (progress and todo)
+        total = sum(config.steps for config in todo)
+        bar = open_bar(desc="searches", total=total, unit="step", disable=off)
         with bar, threads, place as search:
             running = {threads.submit(work, config): config for config in todo}
             while running:
                 done = wait(running, 0.1, FIRST_COMPLETED).done
+                at = [told(Path(folder) / config.hash) for config in running.values()]
+                where = max(at)[1]  # of the one that is furthest
+                number = f"{len(todo) - len(running)} of {len(todo)} done"
+                bar.set_postfix_str(", ".join(filter(None, [number, where])), refresh=False)
+                bar.update(ended + sum(steps for steps, _ in at) - bar.n)
                 if stop():
                     number = sum(run is not None for run in runs.values())
                     advice = f"Run the same again to go on: what was done is in {records.folder}."
@@ -152,12 +165,41 @@ def sweep(
                     else:
                         running[threads.submit(work, config)] = config
                         continue
-                    bar.update()
+                    ended += config.steps
+            bar.update(ended - bar.n)
     if failed:
         number = sum(map(len, failed.values()))
         lines = [f"  {', '.join(names)}: {error}" for error, names in failed.items()]
         raise SweepError("\n".join([f"{number} of {len(runs)} searches failed:", *lines]))
     return [runs[config.hash] for config in configs]
+
+
+def _plan(
+    todo: Sequence[SearchConfig], loaded: int, at_a_time: int | None, stop: Callable[[], bool]
+) -> str:
+    """What is run and what is loaded, and about how long that takes on this machine, in a line."""
+    text = f"searches: {len(todo)} to run, {loaded} loaded"
+    if at_a_time is not None:
+        text += f"; on {find_device(todo[0].device)}, {at_a_time} at a time"
+    if at_a_time is None or sum(config.steps for config in todo) < FEW_STEPS:
+        return text
+    settings = {config: config.replace(seed=0) for config in todo}
+    step = {setting: _step_seconds(setting, stop) for setting in set(settings.values())}
+    seconds = sum(config.steps * step[setting] for config, setting in settings.items())
+    return f"{text}: about {max(seconds / at_a_time / 60, 1):.0f} min, by ten steps of each kind"
+
+
+def _step_seconds(config: SearchConfig, stop: Callable[[], bool]) -> float:
+    """Seconds of a step here, from ten of them; 0 if it fails, as its own run will tell."""
+    times = []
+
+    def enough() -> bool:
+        times.append(time.perf_counter())
+        return stop() or len(times) > 11
+
+    with suppress(Exception, Interrupted):
+        search(config, progress=False, threads=1, stop=enough)
+    return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else 0.0
 
 
 def _fitting(configs: Sequence[SearchConfig]) -> int:

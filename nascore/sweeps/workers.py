@@ -36,16 +36,38 @@ if TYPE_CHECKING:
 GRACE = 3.5  # seconds that a search has to write its checkpoint in
 
 
-def search_here(stop: Callable[[], bool]) -> Callable[..., "Run"]:
-    """A function that searches in this process, given a config and a ``checkpoint``."""
+def search_here(stop: Callable[[], bool], folder: Path | None = None) -> Callable[..., "Run"]:
+    """A function that searches in this process, given a config and a ``checkpoint``.
+
+    It keeps how far it is in a file of the folder, if there is one, by the config's hash.
+    """
     from nascore.runs.loop import search
 
-    return partial(search, progress=False, threads=1, stop=stop)
+    def here(config: "SearchConfig", *, checkpoint: Path) -> "Run":
+        tell = folder is not None and partial(_tell, folder / config.hash)
+        return search(config, checkpoint=checkpoint, progress=tell, threads=1, stop=stop)
+
+    return here
+
+
+def _tell(file: Path, steps: int, where: str) -> None:
+    file.write_text(f"{steps} {where}", encoding="utf-8")
+
+
+def told(file: Path) -> tuple[int, str]:
+    """Steps that a search has done, and where it is, from its file."""
+    with suppress(OSError, ValueError):  # it has not begun, or is just writing
+        steps, _, where = file.read_text(encoding="utf-8").partition(" ")
+        return int(steps), where
+    return 0, ""
 
 
 @contextmanager
 def processes(
-    number: int, seconds: float = math.inf, expected_hash: str | None = None
+    number: int,
+    seconds: float = math.inf,
+    expected_hash: str | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Callable[..., "Run"]]:
     """Worker processes, each of an executor of its own: if it dies, it takes no other one along.
 
@@ -64,7 +86,7 @@ def processes(
         free.put(start())
 
     def search(config: "SearchConfig", *, checkpoint: Path) -> "Run":
-        arguments = config, expected_hash or config.hash, checkpoint, seconds
+        arguments = config, expected_hash or config.hash, checkpoint, seconds, folder
         for again in (True, False):
             worker = free.get()
             try:
@@ -117,7 +139,13 @@ def _end_with(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def _search(config: "SearchConfig", expected_hash: str, checkpoint: Path, seconds: float) -> "Run":
+def _search(
+    config: "SearchConfig",
+    expected_hash: str,
+    checkpoint: Path,
+    seconds: float,
+    folder: Path | None,
+) -> "Run":
     """Searches in this process. Raises Interrupted after so many seconds."""
     with _searching:
         try:
@@ -125,8 +153,8 @@ def _search(config: "SearchConfig", expected_hash: str, checkpoint: Path, second
                 names = ", ".join(config.plug_ins) or "nascore"
                 raise ConfigError(f"the source of {names} is another one here than in the sweep.")
             begun = cache(time.monotonic)  # the time when it is first asked for, after a step
-            search = search_here(lambda: _stopped.is_set() or time.monotonic() > begun() + seconds)
-            return search(config, checkpoint=checkpoint)
+            late = lambda: _stopped.is_set() or time.monotonic() > begun() + seconds  # noqa: E731
+            return search_here(late, folder)(config, checkpoint=checkpoint)
         except RecordError:
             raise
         except Exception as error:  # its traceback stays in this process

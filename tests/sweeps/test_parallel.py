@@ -1,13 +1,16 @@
 import importlib
 import linecache
 import os
+import re
 import sys
 
 import pytest
+import torch
 
 from nascore import RunStore, search, sweep
 from nascore.errors import ConfigError, RecordError, SweepError
 from nascore.frameworks import DARTS
+from nascore.sweeps.parallel import _fitting
 
 pytestmark = pytest.mark.slow  # each sweep starts processes
 
@@ -192,3 +195,35 @@ def test_a_framework_of_a_notebook_runs_in_this_process(tiny, monkeypatch):
         sweep([config], workers=1, progress=False)
     (run,) = sweep([config], workers=0, progress=False)
     assert run.config == config
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.long)])
+def test_a_log_says_what_is_run_and_how_far_it_is_without_carriage_returns(
+    tiny, tmp_path, capsys, monkeypatch, workers
+):
+    monkeypatch.setattr("nascore.runs.progress.SECONDS_BETWEEN_LINES", 0.1)
+    monkeypatch.setattr("nascore.sweeps.parallel.FEW_STEPS", 0)
+    store = RunStore(tmp_path)
+    sweep([tiny], store=store, workers=0, progress=False)
+    longer = tiny.replace(epochs=30)
+    sweep([tiny, longer, longer.replace(seed=1)], store=store, workers=workers)
+    said = capsys.readouterr().err
+    plan, *lines = said.splitlines()
+    number = max(workers, 1)
+    assert plan == (
+        f"searches: 2 to run, 1 loaded; on cpu, {number} at a time: about 1 min, by ten steps of "
+        "each kind"
+    )
+    assert "\r" not in said and all(line.startswith("searches:") for line in lines)
+    assert any(
+        re.search(r"\d/.* of 2 done, epoch \d+/30, loss .*, L-H .*, active", x) for x in lines
+    )
+    assert "100%" in lines[-1] and f"{2 * longer.steps}/{2 * longer.steps}" in lines[-1]
+
+
+def test_workers_choose_themselves(tiny, monkeypatch):
+    several = [tiny, tiny.replace(seed=1)]
+    monkeypatch.setattr("nascore.sweeps.parallel.cpu_count", lambda: 3)
+    assert (_fitting([tiny]), _fitting(several)) == (0, 3)
+    monkeypatch.setattr("nascore.sweeps.parallel.find_device", lambda name: torch.device("cuda", 0))
+    assert _fitting(several) == 0
