@@ -21,6 +21,7 @@ class _Lines:
 
 def open_bar(**arguments: Any) -> tqdm:
     """A bar on stderr: redrawn in a terminal, gone after its end in a notebook, lines elsewhere."""
+    arguments["mininterval"] = 0.5
     notebook = "ipykernel" in type(sys.stderr).__module__
     if not notebook and not sys.stderr.isatty():
         arguments |= {"file": _Lines(), "mininterval": SECONDS_BETWEEN_LINES, "ncols": 120}
