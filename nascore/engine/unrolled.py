@@ -23,9 +23,8 @@ def unrolled_cost(
 
     C_k = Z_k dL(theta')/dZ_k - lr Z_k d<v, g>/dZ_k
 
-    and, as ever, dL/dalpha = sum_k C_k ds_k/dalpha. The second term is again a local cost: of the
-    training batch, differentiated along v. It is exact here, by differentiating twice, and not by a
-    finite difference. Theta's real step may clip g; the virtual one does not.
+    and, as ever, dL/dalpha = sum_k C_k ds_k/dalpha. The second term is exact, by differentiating
+    twice, and not by a finite difference. Theta's real step may clip g; the virtual one does not.
 
     The mask is the same in both passes: it must depend on alpha alone, as of DARTS. The supernet
     and the optimiser stay as they are.
@@ -47,9 +46,13 @@ def unrolled_cost(
         if momentum is not None:  # None before the first step
             velocity = velocity + group["momentum"] * momentum
         stepped[name] = (p.detach() - group["lr"] * velocity).requires_grad_()
-    logits = functional_call(supernet, stepped, (search[0], ahead, mask, outputs))
-    leaves = [ahead, outputs, *stepped.values()]
-    F.cross_entropy(logits, search[1]).backward(inputs=leaves)
+
+    def backward(module, inputs, logits):  # while theta' stands in: recompute needs it, too
+        leaves = [ahead, outputs, *stepped.values()]
+        F.cross_entropy(logits, search[1]).backward(inputs=leaves)
+
+    with supernet.register_forward_hook(backward):
+        logits = functional_call(supernet, stepped, (search[0], ahead, mask, outputs))
     v = [p.grad for p in stepped.values()]
     product = sum((a * b).sum() for a, b in zip(g, v, strict=True) if b is not None)
     (mixed,) = torch.autograd.grad(product, here, materialize_grads=True)

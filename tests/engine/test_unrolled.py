@@ -65,6 +65,18 @@ def test_gradient_equals_autograd_through_one_step_of_sgd(steps, problem, alpha)
     assert (ours - direct).norm() > 0.1 * direct.norm()
 
 
+def test_recomputed_cells_cost_the_same(problem, alpha):
+    """Their backward pass computes them again, with theta' and not with theta."""
+    net, optimiser, train, search = problem(2)
+    mask = DARTS().draw(Context({"alpha": alpha()}))
+    expected = unrolled_cost(net, optimiser, mask, search, train)
+    net.recompute = True
+    for ours, value in zip(
+        unrolled_cost(net, optimiser, mask, search, train), expected, strict=True
+    ):
+        assert torch.equal(ours, value)
+
+
 def test_a_one_hot_mask_has_the_cost_of_the_dense_formula(problem):
     """The discrete path of the supernet, differentiated twice: to 1e-10."""
     net, optimiser, train, search = problem(1)
