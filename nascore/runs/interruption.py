@@ -1,11 +1,11 @@
-"""Interruption: Ctrl-C and SIGTERM ask a search to stop, and it stops between two steps."""
+"""Interruption: Ctrl-C, SIGTERM and SIGHUP ask a search to stop, and it stops between two steps."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:

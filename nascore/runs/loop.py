@@ -53,8 +53,8 @@ def search(
             trained weights, until the run is saved elsewhere: a RunStore removes it then.
         threads: of torch on a CPU; it changes floating-point rounding. None takes those that the
             checkpoint was made with, or else what torch has now.
-        stop: is asked after every step; the search stops once it says True. None listens to Ctrl-C
-            and SIGTERM.
+        stop: is asked after every step; the search stops once it says True. None listens to Ctrl-C,
+            SIGTERM and SIGHUP.
 
     On a CPU, the process keeps the memory that the search has freed. Searches in threads of one
     process take turns, for they share the global random streams.

@@ -73,7 +73,7 @@ def test_a_search_may_be_stopped_again_and_again(bilevel, tmp_path):
     assert path.exists()  # until the run is saved elsewhere
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_after_the_step_and_saves(signum, tiny, tmp_path, monkeypatch):
     path, plain, steps = tmp_path / "checkpoint", Search.epoch, []
 
