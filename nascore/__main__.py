@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line
+from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line, printable
 from nascore.folders import ensure_writable, project_root
 from nascore.runs.config import SearchConfig
 
@@ -170,7 +170,7 @@ def runs(
     if len(records):
         columns = ("state", "bytes", "framework", "level", "dataset", "seed", "started")
         rows = records.set_index("path").reindex(columns=columns).rename_axis(None)
-        typer.echo(rows.to_string(na_rep="-"))
+        typer.echo(printable(rows.to_string(na_rep="-")))
     typer.echo(f"{len(records)} files, {records['bytes'].sum():,} bytes")
 
 

@@ -51,9 +51,14 @@ class Interrupted(OneLine, KeyboardInterrupt):
         self.signum = signum
 
 
+def printable(text: str) -> str:
+    """A text for a terminal: what moves the cursor or turns the line round is escaped."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def one_line(text: object) -> str:
-    """A text without line breaks."""
-    return " ".join(str(text).split())
+    """A text without line breaks, for a terminal."""
+    return printable(" ".join(str(text).split()))
 
 
 def in_one_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
-from nascore.errors import ConfigError, RecordError, checked, one_line
+from nascore.errors import ConfigError, RecordError, checked, one_line, printable
 from nascore.folders import whole_file
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
@@ -129,7 +129,8 @@ class Run:
             "final wiring, p(none)": edges,
             "provenance": _lines(self.provenance),
         }
-        return "\n\n".join("\n  ".join([title, *lines]) for title, lines in parts.items())
+        text = "\n\n".join("\n  ".join([title, *lines]) for title, lines in parts.items())
+        return printable(text)
 
     @checked
     def save(self, path: str | Path) -> Path:
@@ -165,7 +166,7 @@ class Run:
         """
         path = Path(path)
         check_seal(path)
-        with h5py.File(path) as file:  # xarray would take ten times as long
+        with h5py.File(path, locking=False) as file:  # xarray would take ten times as long
             texts = file.attrs
             try:
                 meaning = json.loads(texts.get("meaning", "null"))

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from nascore import Run, SearchConfig, Wiring
-from nascore.errors import ConfigError, DamagedRecord, RecordError
+from nascore.errors import ConfigError, DamagedRecord, RecordError, one_line
 from nascore.runs.history import VARIABLES, History
 from nascore.runs.seal import seal
 
@@ -257,3 +257,11 @@ def test_a_config_of_a_record_finds_what_it_names_only_to_search(of_plug_ins, tm
     for use in (config.make_framework, config.replace):
         with pytest.raises(ConfigError, match="no module 'a_plug_in_of_mine'"):
             use()
+
+
+def test_what_a_file_says_moves_no_cursor(run, tmp_path):
+    """Escape, bidi and half characters of its provenance are shown, and not obeyed."""
+    provenance = {**run.provenance, "device": "\x1b[2J\u202ecpu\ud800"}
+    path = Run(run.config, run.history, provenance).save(tmp_path / "run.nc")
+    assert r"device = \x1b[2J\u202ecpu\ud800" in str(Run.load(path))
+    assert one_line("\x1b[2J\n\u202e") == r"\x1b[2J \u202e"
