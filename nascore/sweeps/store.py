@@ -37,7 +37,8 @@ class RunStore:
 
     def path(self, config: SearchConfig) -> Path:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
-        words = f"{config.framework}-{config.level}-{config.dataset}-seed{config.seed}"
+        framework, dataset = config.framework[-24:], config.dataset[-24:]
+        words = f"{framework}-{config.level}-{dataset}-seed{config.seed}"
         return self.folder / f"{words.replace(':', '.')}-{config.hash}.nc"
 
     def ensure_writable(self) -> None:

@@ -1,3 +1,4 @@
+import fcntl
 import os
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from nascore import Run, RunStore, search
 from nascore.errors import RecordError
 from nascore.folders import whole_file
+from nascore.frameworks import DARTS, framework
 
 
 def test_store_keeps_runs_under_their_config(run, tmp_path):
@@ -45,6 +47,25 @@ def test_a_record_that_cannot_be_read_stays_where_it_is(run, tmp_path):
     with pytest.raises(RecordError, match="there is no file"):
         store.get(run.config)
     assert store.path(run.config).exists()
+
+
+def test_a_record_that_another_program_has_locked_is_read(run, tmp_path):
+    store = RunStore(tmp_path)
+    with store.put(run).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert store.get(run.config).history.identical(run.history)
+
+
+def test_the_name_of_a_record_is_bounded(run, tmp_path):
+    """A plug-in's module may have any name; the hash is the address."""
+
+    @framework("ü" * 300)
+    class Long(DARTS):
+        pass
+
+    config = run.config.replace(framework=Long)
+    path = RunStore(tmp_path).put(Run(config, run.history, run.provenance))
+    assert path.name == f"{'ü' * 24}-bi-synthetic-seed0-{config.hash}.nc"
 
 
 def test_a_store_finds_its_own_records_before_shipped_ones(run, tmp_path):
