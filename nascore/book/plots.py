@@ -193,25 +193,6 @@ def edge_by_edge(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def outcomes(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
-    """L (solid) and H (dashed) of a split, of right and of wrong answers.
-
-    The dotted line is the entropy of a uniform prediction.
-    """
-    ax = ax or plt.gca()
-    for colour, outcome in ((COLOURS[2], "right"), (COLOURS[3], "wrong")):
-        for name, letter, dashes in (("loss", "L", "-"), ("entropy", "H", "--")):
-
-            def one(run: Run, name: str = name, outcome: str = outcome) -> xr.DataArray:
-                return run.history[name].sel(split=split, outcome=outcome)
-
-            over_steps(runs, one, ax, f"{letter}, {outcome}", 60, color=colour, ls=dashes)
-    uniform = np.log(runs[0].config.meaning["classes"])
-    ax.axhline(uniform, color="0.3", lw=1, ls=":", label="H, uniform")
-    ax.set(ylabel="L and H  [nat]", title=f"{split} set")
-    return ax
-
-
 def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
     """What right and wrong answers add to L - H: the two sum to the black line, which is L - H."""
     ax = ax or plt.gca()

@@ -203,7 +203,7 @@ from nascore.sweeps.catalogue import table
 path = Path(sys.argv[1])
 run, (listed,) = Run.load(path), RunStore(path.parent)
 assert listed.config == run.config and list(table([path.parent]).state) == ["whole"]
-plots.outcomes([run], "train"), plots.wiring(run)
+plots.outcome_shares([run], "train"), plots.wiring(run)
 print(run)
 print(run.config.hash, run.config.sizes)
 assert "a_plug_in_of_mine" not in sys.modules
