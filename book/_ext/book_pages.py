@@ -29,7 +29,18 @@ def use_executed_copy(app: Sphinx, docname: str, source: list[str]) -> None:
         logger.warning("%s has no executed copy: run `make book`", docname, location=docname)
         return
     app.env.note_dependency(str(copy))
-    source[0] = copy.read_text(encoding="utf-8")
+    source[0] = without_injected(copy.read_text(encoding="utf-8"))
+
+
+def without_injected(text: str) -> str:
+    """The notebook without the cell that papermill puts in: a table shows the parameters."""
+    notebook = json.loads(text)
+    notebook["cells"] = [
+        cell
+        for cell in notebook["cells"]
+        if "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+    return json.dumps(notebook)
 
 
 def leave_out_thebe(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:

@@ -39,6 +39,7 @@ def pages(root: Path) -> dict[Path, str]:
     store = RunStore(root / "book" / "records")
     verdict = verdicts("published", store)
     blocks = {
+        "glance": _glance(verdict),
         "found": _found(root, verdict),
         "in_darts": _in_darts(store),
         "verdicts": _verdicts(verdict),
@@ -94,6 +95,15 @@ def _title(root: Path, chapter: str) -> str:
     """The heading of a chapter, which for a phenomenon is what was found."""
     notebook = nbformat.read(root / "notebooks" / f"{chapter}.ipynb", as_version=4)
     return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def _glance(verdict: Mapping[str, Verdict]) -> str:
+    """The phenomena and their verdicts, one line each, to be read in ten seconds."""
+    rows = [
+        [f"[{claim.short}](../notebooks/{claim.chapter}.ipynb)", f"**{verdict[claim.id].verdict}**"]
+        for claim in _of_book("P")
+    ]
+    return _table(["the paper's claim, and its chapter", "what we found"], rows)
 
 
 def _found(root: Path, verdict: Mapping[str, Verdict]) -> str:

@@ -86,7 +86,10 @@ class Parameters(BaseModel):
         return self._configs[experiment]
 
     def _repr_html_(self) -> str:
-        return f"{to_html(self.table())}<p>{self._reach()}</p>"
+        table = self.table()
+        come_to = " · ".join(f"{row.parameter} {row.value}" for row in table.itertuples())
+        more = f"{to_html(table)}<p>{self._reach()}</p>"
+        return f"<details><summary><b>Parameters:</b> {come_to}</summary>{more}</details>"
 
     def table(self) -> pandas.DataFrame:
         """What the parameters come to: a row for each that the page has."""
