@@ -113,3 +113,23 @@ def test_a_notebook_imports_public_names(path):
         face = import_module(module)
         public = getattr(face, "__all__", None) or vars(face)
         assert name is None or name in public, f"{path.stem}: {module} has no public name {name}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_page_begins_with_what_it_says(path):
+    """A heading and a paragraph before any code; plumbing is folded; code writes no role."""
+    cells = nbformat.read(path, as_version=4).cells
+    heading, _, paragraph = cells[0].source.partition("\n\n")
+    assert heading.startswith("# ") and len(paragraph.split()) > 15
+    for cell in cells:
+        if cell.cell_type == "code":
+            imports = "plots.set_style()" in cell.source or "from nascore.book" in cell.source
+            provenance = cell.source.startswith("RunTable(") or "parameters" in cell.metadata.get(
+                "tags", []
+            )
+            if imports or provenance:
+                assert "hide-input" in cell.metadata.get("tags", []), cell.source.splitlines()[0]
+            assert not re.search(r"\{(glue|cite|term|ref)", cell.source)
+    how = [n for n, cell in enumerate(cells) if cell.source.startswith("*To run this page")]
+    boxes = [n for n, cell in enumerate(cells) if "VerdictBox(" in cell.source]
+    assert not how or boxes[0] < how[0]
