@@ -39,6 +39,7 @@ PAGES = (
     "notebooks/sum_rule",
     "notebooks/right_and_wrong",
     "notebooks/training_opportunity",
+    "notebooks/playground",
     "notebooks/scorecard",
     "book/protocol",
     "book/keeping",

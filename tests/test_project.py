@@ -76,7 +76,7 @@ def test_a_template_is_clean_and_complete(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     tags = [tag for cell in code for tag in cell.metadata.get("tags", [])]
-    tags = [tag for tag in tags if tag != "hide-input"]
+    tags = [tag for tag in tags if tag not in ("hide-input", "remove-output")]
     assert tags == ["remove-cell", "parameters", "configs"]
     parameters = next(c for c in code if "parameters" in c.metadata.get("tags", []))
     assert notebook.metadata.accelerator == "GPU"

@@ -73,6 +73,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
         why = "its kernel died, as when memory runs out"
     else:
         executed = nbformat.read(part, as_version=4)
+        executed.metadata.pop("widgets", None)  # a page would load scripts from elsewhere for them
         executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
         nbformat.write(executed, part)
         os.replace(part, output)

@@ -20,7 +20,7 @@ from nascore.evidence.experiments import Configs, configs_of, flat
 from nascore.evidence.profiles import PROFILES
 from nascore.runs.config import SearchConfig
 
-OVERRIDES = ("framework", "epochs", "lr", "arch_lr", "nodes", "norm")
+OVERRIDES = ("framework", "dataset", "operations", "epochs", "lr", "arch_lr", "nodes", "norm")
 """Parameters that are settings of every search of a page."""
 SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
@@ -44,6 +44,9 @@ class Parameters(BaseModel):
     seeds: Annotated[int, Field(ge=1, le=20)] | None = _parameter("seeds of each arm")
     framework: str | None = _parameter("how masks are drawn: darts, snas, dsnas, ...")
     epochs: PositiveInt | None = _parameter("passes over the training set", "epochs")
+    level: Literal["single", "bi"] = _parameter("whether α learns from examples of its own")
+    dataset: str | None = _parameter("the images: digits, fashion-mnist, cifar10, ...")
+    operations: list[str] | None = _parameter("the candidates on every edge")
     lr: PositiveFloat | None = _parameter("learning rate of θ", "1 / step")
     arch_lr: PositiveFloat | None = _parameter("learning rate of α", "logits / step")
     nodes: Annotated[int, Field(ge=1, le=8)] | None = _parameter(

@@ -37,6 +37,7 @@ def search(
     checkpoint: str | Path | None = None,
     threads: int | None = None,
     stop: Callable[[], bool] | None = None,
+    watch: Callable[[Run], None] | None = None,
 ) -> Run:
     """Searches a wiring.
 
@@ -55,6 +56,7 @@ def search(
             checkpoint was made with, or else what torch has now.
         stop: is asked after every step; the search stops once it says True. None listens to Ctrl-C,
             SIGTERM and SIGHUP.
+        watch: is given the run so far after every epoch, 0 included, such as to draw it.
 
     On a CPU, the process keeps the memory that the search has freed. Searches in threads of one
     process take turns, for they share the global random streams.
@@ -84,7 +86,7 @@ def search(
             maker = Maker(one.device, checkpoints.load(checkpoint, one, threads))
         contexts.enter_context(own_global_randomness())
         stop = stop or contexts.enter_context(stop_on_signals())
-        wiring = _finish(one, maker, progress, checkpoint, stop)
+        wiring = _finish(one, maker, progress, checkpoint, stop, watch)
         chosen = None if wiring is None else str(wiring)
         history = one.history.to_xarray()
         if one.ended:
@@ -98,6 +100,7 @@ def _finish(
     progress: bool | Callable[[int, str], None],
     checkpoint: str | Path | None,
     stop: Callable[[], bool],
+    watch: Callable[[Run], None] | None,
 ) -> Wiring | None:
     """Runs all epochs that are left. Raises Interrupted.
 
@@ -136,7 +139,10 @@ def _finish(
             epoch = one.epochs_done + 1
             bar.set_description(f"epoch {epoch}/{epochs}")
             one.epoch(tick)
-            history = one.history.to_xarray().sel(epoch=epoch, split=one.alpha_split)
+            so_far = one.history.to_xarray().isel(epoch=slice(epoch + 1))
+            if watch is not None:
+                watch(Run(one.config, so_far, {}))
+            history = so_far.sel(epoch=epoch, split=one.alpha_split)
             now = Run(one.config, history, {})  # of this epoch and this split alone
             loss, active = now.mean_loss.item(), now.active_edges.item()
             edges = f"active edges {active:.0f}/{len(one.space.edges)}"

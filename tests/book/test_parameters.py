@@ -47,6 +47,7 @@ BAD = {
     "training": {"draws": [0], "start": [-1], "strength": [0.01]},
     "elsewhere": {"store": [5, None], "seeds": [3]},
     "scorecard": {"store": [5], "profile": ["smoke"]},
+    "playground": {"level": ["two"], "dataset": ["mnist"], "operations": ["none", 7]},
     "speed": {"device": ["gpu"], "results": ["nowhere"]},
 }
 CASES = [
@@ -76,6 +77,11 @@ GOOD = {
     "setting": {"framework": "gdas", "seed": 2**63 - 1},
     "cost": {"output": -3, "right": 1},
     "frameworks": {"edge": "(2,3)", "draws": 2},
+    "playground": {
+        "level": "bi",
+        "operations": ["none", "skip_connect"],
+        "dataset": "fashion-mnist",
+    },
     "training": {"start": 0.1, "strength": 0.5, "draws": 2},
 }
 

@@ -398,3 +398,12 @@ def test_unavailable_device(tiny):
 def test_deterministic_kernels_only_while_the_search_runs(tiny):
     search(tiny.replace(deterministic=True, epochs=1), progress=False)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_search_can_be_watched(tiny):
+    seen = []
+    run = search(tiny, progress=False, watch=seen.append)
+    assert [one.last_epoch for one in seen] == [0, 1, 2]
+    for one in seen:
+        epochs = slice(one.last_epoch + 1)
+        assert one.history.identical(run.history.isel(epoch=epochs).assign_attrs(one.history.attrs))
