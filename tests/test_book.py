@@ -3,12 +3,14 @@
 import functools
 import html
 import http.server
+import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import numpy as np
@@ -26,6 +28,8 @@ CHROMIUM = (
 PAGES = (
     "book/introduction",
     "notebooks/setting",
+    "book/notation",
+    "book/glossary",
     "notebooks/claims",
     "notebooks/growing",
     "notebooks/width_preference",
@@ -48,7 +52,20 @@ PAGES = (
     "book/execution_record",
     "book/references",
 )
-
+EXPLORED = ("notebooks/growing", "notebooks/width_preference", "notebooks/bilevel_failure")
+LOOKED_AT = (
+    "book/introduction",
+    "notebooks/bilevel_failure",
+    "notebooks/frameworks",
+    "notebooks/scorecard",
+)
+SCREENSHOTS = ROOT / "_build" / "screenshots"
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+IN_THE_MIDDLE = """path => {
+    const { x, y } = path.getPointAtLength(0.5 * path.getTotalLength());
+    const corner = path.ownerSVGElement.getBoundingClientRect();
+    return [corner.x + x, corner.y + y];
+}"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -57,8 +74,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 def site(tmp_path_factory):
     """The pages that `make book PROFILE=smoke` has built, if nothing has changed since.
 
-    Otherwise they are built here, from a copy of the project: the reader's own book stays.
+    Otherwise they are built here, from a copy of the project: the reader's own book stays. Set
+    NASCORE_PAGES to look at pages that are built, of any profile: `pytest -k page`.
     """
+    if "NASCORE_PAGES" in os.environ:
+        return Path(os.environ["NASCORE_PAGES"]).resolve()
     if is_built():
         return ROOT / "_build" / "html"
     copy = tmp_path_factory.mktemp("project")
@@ -137,8 +157,8 @@ def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
         for claim, verdict in card.items():
             cell = shown[claim][column]
             assert f">{verdict.verdict}</strong>" in cell and cell.count("<circle ") == 1
-            assert f">n = {verdict.n}</summary>" in cell
-            assert cell.endswith(f"<br>{verdict.why}</details>")
+            assert f"n = {verdict.n}: " in cell and cell.strip().startswith("<details>")
+            assert cell.strip().endswith(f"<br>{verdict.why}\n</details>")
             assert np.isnan(verdict.control) or f"control {verdict.control:+.2g}<br>" in cell
 
 
@@ -171,11 +191,9 @@ def test_every_claim_reads_the_runs_of_the_book(site, tmp_path):
     assert scorecard(store) == {}, "smoke decides nothing"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-@pytest.mark.filterwarnings("ignore")  # the browser driver's own
-def test_pages_make_no_error_and_no_external_request(site):
-    """In a real browser: no console error, no request beyond this machine, mathematics set."""
-    playwright = pytest.importorskip("playwright.sync_api")
+@pytest.fixture(scope="module")
+def home(site):
+    """The address of the pages, on a server of this machine."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -184,84 +202,207 @@ def test_pages_make_no_error_and_no_external_request(site):
     handler = functools.partial(Quiet, directory=str(site))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    home = f"http://127.0.0.1:{server.server_port}/"
-    problems, outside = [], []
-    try:
-        with playwright.sync_playwright() as driver:
-            arguments = ["--no-sandbox", "--disable-background-networking"]
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-            page = browser.new_page()
-            page.set_default_timeout(300_000)  # a busy machine is no error
-            page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("requestfailed", lambda request: problems.append(request.url))
-            page.on(
-                "request",
-                lambda r: None if r.url.startswith((home, "data:")) else outside.append(r.url),
-            )
-            for name in PAGES:
-                page.goto(f"{home}{name}.html", wait_until="networkidle")
-                assert page.locator("article h1").count() == 1, name
-            page.goto(f"{home}notebooks/setting.html", wait_until="networkidle")
-            page.wait_for_selector("mjx-container")
-            browser.close()
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert problems == []
-    assert outside == []
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-@pytest.mark.filterwarnings("ignore")  # the browser driver's own
-@pytest.mark.parametrize("name", ["growing", "width_preference", "bilevel_failure"])
-def test_a_wiring_explorer_is_moved_by_keys_and_on_its_time_line(site, name):
-    """From a file, so without a server; with reduced motion nothing plays by itself."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    url, problems = (site / "notebooks" / f"{name}.html").as_uri(), []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(reduced_motion="reduce")
-        page.set_default_timeout(300_000)
-        page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with sync_api.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--disable-background-networking"]
+        yield driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a page in a window of some size; at the end, no page has made an error."""
+    problems, contexts = [], []
+
+    def note(message):
+        if message.type == "error":
+            problems.append(f"{message.text} ({message.location.get('url')})")
+
+    def new(url, width=1280, height=900, on_response=None, **settings):
+        contexts.append(
+            browser.new_context(viewport={"width": width, "height": height}, **settings)
+        )
+        page = contexts[-1].new_page()
+        page.set_default_timeout(300_000)  # a busy machine is no error
+        page.on("console", note)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("requestfailed", lambda request: problems.append(request.url))
-        page.goto(url)
-        explorer = page.locator(".nascore_explorer")
-        slider, wiring = explorer.locator("input"), explorer.locator("svg.cell")
+        if on_response:
+            page.on("response", on_response)
+        page.goto(url, wait_until="networkidle")
+        return page
 
-        def shown():
-            """The epoch, what a screen reader says of the cell, and where the cursor stands."""
-            said = slider.get_attribute("aria-valuetext")
-            cursor = explorer.locator(".cursor").get_attribute("d")
-            return int(said.split()[1]), wiring.get_attribute("aria-label"), cursor
-
-        last, *at_the_end = shown()
-        assert last > 0 and explorer.locator(".edge").count() == 5
-        slider.focus()
-        page.keyboard.press("Home")
-        epoch, *at_the_start = shown()
-        assert epoch == 0
-        assert all(a != b for a, b in zip(at_the_start, at_the_end, strict=True))
-        page.keyboard.press("ArrowRight")
-        assert shown()[0] == 1
-        page.keyboard.press("Space")  # would play, were motion not unwelcome
-        assert explorer.locator("button").is_hidden() and shown()[0] == 1
-        page.keyboard.press("End")
-        assert shown() == (last, *at_the_end)
-
-        box = explorer.locator(".surface").bounding_box()
-        explorer.locator(".surface").click(position={"x": 44, "y": box["height"] / 2})
-        assert shown() == (0, *at_the_start)
-        page.emulate_media(reduced_motion="no-preference")
-        explorer.locator("button").click()
-        page.wait_for_function("() => +document.querySelector('.nascore_explorer input').value > 0")
-        explorer.locator("button").click()
-        explorer.locator("select.colour").select_option("cost")
-        assert explorer.locator(".legend").inner_text().startswith("earns")
-
-        page = browser.new_page(java_script_enabled=False)
-        page.goto(url)
-        assert "needs JavaScript" in page.locator(".nascore_explorer").inner_text()
-        browser.close()
+    yield new
+    for context in contexts:
+        context.close()
     assert problems == []
+
+
+@pytest.mark.filterwarnings("ignore")  # the browser driver's own
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_can_be_read_by_all_and_asks_for_nothing_outside(home, open_page, name, size):
+    """At a desk and on a phone, in light and dark: nothing critical or serious for axe-core.
+
+    No request beyond this machine, no picture that is missing, and nothing that makes the page
+    itself scroll sideways. Of some pages, pictures are kept to be looked at.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    requested = []
+    width, height = SIZES[size]
+    page = open_page(
+        f"{home}{name}.html",
+        width,
+        height,
+        lambda response: requested.append(response.url),
+        reduced_motion="reduce",
+    )
+    assert [url for url in requested if not url.startswith((home, "data:"))] == []
+    assert page.locator("article h1").count() == 1
+    assert page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    unset = page.locator(".math:not(:has(mjx-container))").filter(has_text="\\")
+    assert unset.count() == 0
+    for theme in ("light", "dark"):
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        found = axe.run(page, options={"preload": False}).response["violations"]
+        assert [
+            (one["id"], theme, [node["target"] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("critical", "serious")
+        ] == []
+        if name in LOOKED_AT and (size, theme) in (("desktop", "light"), ("phone", "dark")):
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            picture = SCREENSHOTS / f"{Path(name).name}-{size}-{theme}.png"
+            area = {"x": 0, "y": 0, "width": width, "height": 3 * height}
+            page.screenshot(path=picture, full_page=True, clip=area)
+            print(f"What the page looks like is in {picture}")
+
+
+@pytest.mark.filterwarnings("ignore")  # the browser driver's own
+@pytest.mark.parametrize("name", ["book/introduction", *EXPLORED])
+def test_a_page_is_soon_there(home, open_page, name):
+    """The first page is at most 1.5 MB, a page with an explorer 3 MB, in all requests."""
+    bodies = {}
+    open_page(
+        f"{home}{name}.html",
+        on_response=lambda r: bodies.update({r.url: int(r.headers["content-length"])}),
+    )
+    assert sum(bodies.values()) <= (3_000_000 if name in EXPLORED else 1_500_000), bodies
+
+
+def test_every_link_within_the_book_leads_somewhere(site):
+    """Its file is there, and in it the place that it names."""
+    pages = {path: path.read_text() for path in site.glob("*/*.html") if "_static" not in str(path)}
+    places = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in pages.items()}
+    dead = []
+    for path, text in pages.items():
+        for link in re.findall(r'<(?:a|img|link|script)\b[^>]*?\b(?:href|src)="([^"]+)"', text):
+            address = urlsplit(html.unescape(link))
+            if address.scheme or address.netloc:
+                continue
+            file = (path.parent / unquote(address.path)).resolve() if address.path else path
+            at = unquote(address.fragment)
+            if not file.exists() or (file in places and at and at not in places[file]):
+                dead.append((path.name, link))
+    assert dead == []
+
+
+@pytest.mark.filterwarnings("ignore")  # the browser driver's own
+def test_the_runs_are_sorted_and_filtered_in_the_page(home, browser, open_page):
+    page = open_page(f"{home}book/execution_record.html", 390, 844)
+    table = page.locator("table.sorts")
+    seconds = [head.strip("↕ ") for head in table.locator("th").all_inner_texts()].index("seconds")
+
+    def shown(column=seconds):
+        cells = table.locator(f"tbody tr:not([hidden]) td:nth-child({column + 1})")
+        return cells.all_inner_texts()
+
+    before = [float(text) for text in shown()]
+    head = table.locator("th").nth(seconds)
+    for order, reverse in (("ascending", False), ("descending", True)):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == order
+        assert [float(text) for text in shown()] == sorted(before, reverse=reverse)
+    first = shown(column=0)[0]
+    page.locator("label.filter input").fill(first[:10].upper())
+    assert shown(column=0) == [first]
+    assert page.locator("label.filter [role=status]").inner_text() == f"1 of {len(before)}"
+    assert page.evaluate("document.documentElement.scrollHeight") < 5 * 844
+    plain = browser.new_page(java_script_enabled=False)
+    plain.goto(page.url)
+    assert plain.locator("table.sorts tbody tr").count() == len(before)
+
+
+@pytest.mark.filterwarnings("ignore")  # the browser driver's own
+@pytest.mark.parametrize("name", EXPLORED)
+def test_a_wiring_explorer_is_moved_by_keys_and_on_its_time_line(site, browser, open_page, name):
+    """From a file, so without a server; with reduced motion nothing plays by itself."""
+    url = (site / f"{name}.html").as_uri()
+    page = open_page(url, reduced_motion="reduce")
+    explorer = page.locator(".nascore_explorer")
+    slider, wiring = explorer.locator("input"), explorer.locator("svg.cell")
+
+    def shown():
+        """The epoch, what a screen reader says of the cell, and where the cursor stands."""
+        said = slider.get_attribute("aria-valuetext")
+        cursor = explorer.locator(".cursor").get_attribute("d")
+        return int(said.split()[1]), wiring.get_attribute("aria-label"), cursor
+
+    last, *at_the_end = shown()
+    assert last > 0 and explorer.locator(".edge").count() == 5
+    slider.focus()
+    page.keyboard.press("Home")
+    epoch, *at_the_start = shown()
+    assert epoch == 0
+    assert all(a != b for a, b in zip(at_the_start, at_the_end, strict=True))
+    page.keyboard.press("ArrowRight")
+    assert shown()[0] == 1
+    page.keyboard.press("Space")  # would play, were motion not unwelcome
+    assert explorer.locator("button").is_hidden() and shown()[0] == 1
+    page.keyboard.press("End")
+    assert shown() == (last, *at_the_end)
+
+    surface = explorer.locator(".surface")
+    box = surface.bounding_box()
+    surface.click(position={"x": 44, "y": box["height"] / 2})
+    assert shown() == (0, *at_the_start)
+    box, height = surface.bounding_box(), 20
+    page.mouse.move(box["x"] + 44, box["y"] + height)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 44, box["y"] + height, steps=3)
+    assert shown() == (last, *at_the_end), "dragged, the cursor follows"
+    page.mouse.up()
+    page.mouse.move(box["x"] + 44, box["y"] + height)
+    assert shown()[0] == last, "let go, it stays"
+
+    path = explorer.locator(".edge .hit").first
+    path.scroll_into_view_if_needed()
+    page.mouse.move(*path.evaluate(IN_THE_MIDDLE))
+    marked = explorer.locator(".curve.marked, .name.marked")
+    assert marked.count() == 2 and explorer.locator(".curve.faded").count() == 4
+    edge = path.evaluate("path => path.parentNode.textContent")
+    assert f"edge {explorer.locator('.name.marked').text_content()}: " in edge
+    page.mouse.move(1, 1)
+    assert marked.count() == explorer.locator(".faded").count() == 0
+
+    page.emulate_media(reduced_motion="no-preference")
+    slider.focus()
+    page.keyboard.press("Home")
+    explorer.locator("button").click()
+    page.wait_for_function("() => +document.querySelector('.nascore_explorer input').value > 0")
+    explorer.locator("button").click()
+    explorer.locator("select.colour").select_option("cost")
+    assert explorer.locator(".legend").inner_text().startswith("earns")
+
+    plain = browser.new_page(java_script_enabled=False)
+    plain.goto(url)
+    assert "needs JavaScript" in plain.locator(".nascore_explorer").inner_text()

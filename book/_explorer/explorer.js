@@ -1,7 +1,7 @@
 /* Draws the wiring explorers of a page: a cell, a slider over epochs, a time line. Needs d3.
 
-NASCORE_EXPLORERS holds, for each element of class nascore_explorer in turn, its arms as
-nascore/book/explorer.py lists them. Everything is drawn in pixels of the element's width, so that
+NASCORE_EXPLORERS holds, compressed, for each element of class nascore_explorer in turn, its arms
+as nascore/book/explorer.py lists them. Everything is drawn in pixels of the element's width, so that
 letters are as large on a phone as on a desk. The colours suit a light page and a dark one. */
 "use strict";
 
@@ -39,6 +39,8 @@ function decode(run) {
   const [cost, output_cost] = [run.cost.map(scaled(10000)), scaled(1000)(run.output_cost)];
   return { ...run, p, none, cost, output_cost };
 }
+
+const title = ({ from, to }) => `(${from},${to})`;
 
 function explore(element, data) {
   const arms = data.map((arm) => ({ ...arm, runs: arm.runs.map(decode) }));
@@ -92,7 +94,7 @@ function explore(element, data) {
       : `${active} of ${arm.edges.length} edges active, L − H ${cost} nat`;
     slider.property("value", epoch).attr("aria-valuetext", `epoch ${epoch} of ${last()}, ${found}`);
     status.html(`<b>Epoch ${epoch}</b> of ${last()} (step ${epoch * arm.steps}): ${found}`);
-    drawCell(cell, arm, arm.edges.map(look), width);
+    drawCell(cell, arm, arm.edges.map(look), width, mark);
     moveCursor(epoch);
   }
 
@@ -102,12 +104,19 @@ function explore(element, data) {
     const name = isNaN(p) ? "diverged" : arm.operations[run.operation[e][epoch]];
     const none = isNaN(p) || name === "none";
     const tint = none ? NOTHING : operationColour(name);
-    const text = `edge (${from},${to}): ${name}, p ${p}, p(none) ${run.none[e][epoch]}, mean cost `
-      + (isNaN(cost) ? "unknown" : `${(1000 * cost).toFixed(1)} millinat`);
+    const text = `edge ${title({ from, to })}: ${name}, p ${p}, p(none) ${run.none[e][epoch]}, `
+      + "mean cost " + (isNaN(cost) ? "unknown" : `${(1000 * cost).toFixed(1)} millinat`);
     return {
       from, to, name, none, text, width: none ? 1.5 : 1 + 8 * p,
       tint: byCost() ? (isNaN(cost) ? NOTHING : costColour(cost)) : tint,
     };
+  }
+
+  /* The line of one edge on the time line stands out; without a name, all are alike. */
+  function mark(name) {
+    time.selectAll(".curve, .name")
+      .classed("marked", (one) => Boolean(name) && one?.name === name)
+      .classed("faded", (one) => Boolean(name && one?.name) && one.name !== name);
   }
 
   function drawLegend() {
@@ -170,7 +179,7 @@ function explore(element, data) {
 }
 
 /* The cell: input nodes on the left, the output on the right, as in the book's figures. */
-function drawCell(svg, arm, edges, width) {
+function drawCell(svg, arm, edges, width, mark) {
   const out = arm.inputs + arm.nodes, radius = 13;
   const height = Math.max(210, Math.min(320, 0.5 * width));
   const kind = (node) => (node < arm.inputs ? "input" : node === out ? "output" : "inner");
@@ -209,12 +218,16 @@ function drawCell(svg, arm, edges, width) {
   const layer = (name) => svg.selectAll(`g.${name}`).data([0]).join("g").attr("class", name);
   const parts = (where, html) => where.join((enter) => enter.append("g").html(html));
 
-  const lines = parts(layer("edges").selectAll("g").data(all), "<path/><polygon/><title/>");
+  const lines = parts(layer("edges").selectAll("g").data(all),
+    '<path/><polygon/><path class="hit"/><title/>');
   lines.attr("class", (edge) => (edge.fixed ? "fixed" : edge.none ? "edge none" : "edge"));
   lines.select("path").attr("d", (edge) => shape(edge).line)
     .style("stroke", (edge) => edge.tint).style("stroke-width", (edge) => edge.width);
   lines.select("polygon").attr("points", (edge) => shape(edge).head)
     .style("fill", (edge) => edge.tint);
+  lines.select(".hit").attr("d", (edge) => shape(edge).line);
+  lines.on("pointerenter", (_, edge) => mark(edge.fixed ? "" : title(edge)))
+    .on("pointerleave", () => mark(""));
   lines.select("title").text((edge) => edge.text);
 
   const nodes = parts(layer("nodes").selectAll("g").data(d3.range(out + 1)), "<circle/><text/>");
@@ -235,7 +248,7 @@ function drawTime(svg, arm, run, width, goTo) {
   const ofEdges = arm.edges.map(([from, to], e) => {
     const kind = from < arm.inputs ? "input" : "inner", style = n[kind]++ % DASHES.length;
     const look = { tint: EDGE[kind][style], dashes: DASHES[style] };
-    return { name: `(${from},${to})`, values: run.none[e], ...look };
+    return { name: title({ from, to }), values: run.none[e], ...look };
   });
   const single = (values) => [{ name: "", values, tint: "currentColor", dashes: "none" }];
   // One scale for all seeds of the arm; what L - H does at the very first may leave the frame.
@@ -282,7 +295,7 @@ function drawTime(svg, arm, run, width, goTo) {
     const end = (one) => y(one.values[last]) || y(0);
     for (const one of d3.sort(panel.lines, (one) => -end(one))) {
       above = Math.min(end(one), above - 12);
-      write(one.name, "name", right + 6, above + 4).style("fill", one.tint);
+      write(one.name, "name", right + 6, above + 4).datum(one).style("fill", one.tint);
     }
     top += panel.height;
   }
@@ -301,5 +314,12 @@ function drawTime(svg, arm, run, width, goTo) {
   };
 }
 
-document.querySelectorAll(".nascore_explorer")
-  .forEach((element, n) => explore(element, NASCORE_EXPLORERS[n]));
+/* What a text holds: JSON, compressed, in base 64. */
+function unpack(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
+}
+
+unpack(NASCORE_EXPLORERS).then((all) =>
+  document.querySelectorAll(".nascore_explorer").forEach((element, n) => explore(element, all[n])));

@@ -44,5 +44,12 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "execution_record.md"
-    path.write_text("".join(f"## {title}\n\n{to_html(t)}\n\n" for title, t in tables.items()))
+    path.write_text("".join(_section(title, table) for title, table in tables.items()))
     return path
+
+
+def _section(title: str, table: pandas.DataFrame) -> str:
+    """A heading and a table in a box that scrolls; a long one can be sorted and filtered."""
+    classes = "record sorts" if title == "Runs" else "record"
+    box = f'<div class="table-scrolls" tabindex="0" role="region" aria-label="{title}">'
+    return f"## {title}\n\n{box}\n{to_html(table, classes)}\n</div>\n\n"

@@ -54,10 +54,10 @@ def distinct(values: pandas.Series) -> str:
     return ", ".join(map(str, values.unique()))
 
 
-def to_html(table: pandas.DataFrame) -> str:
+def to_html(table: pandas.DataFrame, classes: str = "record") -> str:
     """A table of the book, whatever the width of its cells."""
     with pandas.option_context("display.max_colwidth", None):
-        return table.to_html(classes="record", index=False, border=0)
+        return table.to_html(classes=classes, index=False, border=0)
 
 
 class VerdictBox:

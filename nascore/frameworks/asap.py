@@ -26,8 +26,8 @@ class ASAP(SNAS):
 
     unrolls = True
     formulas = SNAS.formulas._replace(
-        mask="softmax(alpha / temperature) over what is not pruned",
-        score="log Z",
+        mask=r"$\mathrm{softmax}(\alpha / \tau)$ over what is not pruned",
+        score=r"$\log Z$",
         source="Noy et al., 2019 (arXiv:1904.04123)",
     )
     recorded = {"alive": (("epoch", "edge", "operation"), "i1", "whether it is not pruned", "1")}

@@ -21,7 +21,7 @@ LEARNERS = ("theta", "alpha")  # the weights of the supernet, and what the frame
 
 
 class Formulas(NamedTuple):
-    """A framework edge by edge, with k and m two operations of the edge and p = softmax(alpha)."""
+    """A framework edge by edge, in LaTeX: k and m are two of its operations, p = softmax(alpha)."""
 
     mask: str
     score: str

@@ -17,7 +17,7 @@ class BetaDARTS(DARTS):
     weight: NonNegativeFloat = 50.0  # of the penalty in the last epoch
 
     formulas = DARTS.formulas._replace(
-        gradient="C_m - Z_m sum_k C_k + w Z_m / edges, w growing from epoch to epoch",
+        gradient=r"$C_m - Z_m \sum_k C_k + w Z_m / E$, $E$ edges, $w$ growing with the epochs",
         source="Ye et al., 2022 (arXiv:2203.01665)",
     )
     settings = {"arch_weight_decay": 0.0, "arch_grad_clip": None}

@@ -12,9 +12,9 @@ class DARTS(Framework):
     dense = True
     unrolls = True
     formulas = Formulas(
-        mask="softmax(alpha)",
-        score="log Z",
-        gradient="C_m - Z_m sum_k C_k",
+        mask=r"$\mathrm{softmax}(\alpha)$",
+        score=r"$\log Z$",
+        gradient=r"$C_m - Z_m \sum_k C_k$",
         source="Liu et al., 2019 (arXiv:1806.09055)",
     )
 

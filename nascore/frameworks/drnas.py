@@ -21,9 +21,10 @@ class DrNAS(Framework):
 
     dense = True
     formulas = Formulas(
-        mask="sample of Dirichlet(c), c = elu(alpha) + 1",
-        score="log Z, pathwise",
-        gradient="(C_m - Z_m sum_k C_k) dlog(g_m)/dalpha_m, g_m the gamma sample behind Z_m",
+        mask=r"sample of $\mathrm{Dirichlet}(c)$, $c = \mathrm{elu}(\alpha) + 1$",
+        score=r"$\log Z$, pathwise",
+        gradient=r"$(C_m - Z_m \sum_k C_k)\, \partial \log g_m / \partial \alpha_m$, "
+        "$g_m$ the gamma sample behind $Z_m$",
         source="Chen et al., 2021 (arXiv:2006.10355)",
     )
 

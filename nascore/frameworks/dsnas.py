@@ -9,9 +9,9 @@ class DSNAS(Framework):
     """Discrete: one sampled operation on each edge runs."""
 
     formulas = Formulas(
-        mask="one-hot sample of p",
-        score="log p",
-        gradient="C_k (delta_km - p_m), k the sampled one",
+        mask="one-hot sample of $p$",
+        score=r"$\log p$",
+        gradient=r"$C_k (\delta_{km} - p_m)$, $k$ the sampled one",
         source="Hu et al., 2020 (arXiv:2002.09128)",
     )
 
@@ -30,8 +30,9 @@ class ReleasedDSNAS(DSNAS):
     """
 
     formulas = DSNAS.formulas._replace(
-        score="E log sum_j P_j, P_j that of the sampled one of edge j, E edges",
-        gradient="P_i / mean_j P_j C_k (delta_km - p_m) on edge i, k the sampled one",
+        score=r"$E \log \sum_j P_j$, $P_j$ that of the sampled one of edge $j$, $E$ edges",
+        gradient=r"$C_k (\delta_{km} - p_m)\, P_i / \mathrm{mean}_j P_j$ on edge $i$, "
+        "$k$ the sampled one",
         source="Xie et al., 2021 (arXiv:2009.01272), released code",
     )
 

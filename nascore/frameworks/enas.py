@@ -32,9 +32,10 @@ class ENAS(REINFORCE):
 
     settings = {"arch_lr": 0.0035, "arch_weight_decay": 0.0}
     formulas = REINFORCE.formulas._replace(
-        mask="one-hot sample of p, edge by edge",
-        score="log p given the edges before",
-        gradient="(b - R) sum over edges of dlog p(Z), R the accuracy, b its moving average",
+        mask="one-hot sample of $p$, edge by edge",
+        score=r"$\log p$ given the edges before",
+        gradient=r"$(b - R)\, \partial \log p(Z) / \partial \alpha_m$ summed over edges, "
+        "$R$ the accuracy, $b$ its moving average",
         source="Pham et al., 2018 (arXiv:1802.03268)",
     )
 

@@ -26,9 +26,9 @@ class FairDARTS(Framework):
     unrolls = True
     normalised = False
     formulas = Formulas(
-        mask="sigmoid(alpha)",
-        score="log Z",
-        gradient="C_m (1 - Z_m), and that of the zero-one loss",
+        mask=r"$\mathrm{sigmoid}(\alpha)$",
+        score=r"$\log Z$",
+        gradient="$C_m (1 - Z_m)$, and that of the zero-one loss",
         source="Chu et al., 2020 (arXiv:1911.12126)",
     )
 

@@ -18,8 +18,8 @@ class GAEA(DARTS):
     """
 
     formulas = DARTS.formulas._replace(
-        score="alpha",
-        gradient="C_m / Z_m, so that a step is one of exponentiated gradient on Z",
+        score=r"$\alpha$",
+        gradient="$C_m / Z_m$, so that a step is one of exponentiated gradient on $Z$",
         source="Li et al., 2021 (arXiv:2004.07802)",
     )
     settings = {

@@ -17,9 +17,10 @@ class GDAS(Framework):
     temperature_end: PositiveFloat = 0.1  # in the last epoch, reached linearly
 
     formulas = Formulas(
-        mask="one-hot argmax of q, q = softmax((log p + Gumbel) / temperature)",
-        score="log q, pathwise",
-        gradient="C_k (delta_km - q_m) / temperature, k the sampled one and C_k = q_k dL/dZ_k",
+        mask=r"one-hot argmax of $q = \mathrm{softmax}((\log p + G) / \tau)$",
+        score=r"$\log q$, pathwise",
+        gradient=r"$C_k (\delta_{km} - q_m) / \tau$, $k$ the sampled one, "
+        r"$C_k = q_k\, \partial L / \partial Z_k$",
         source="Dong and Yang, 2019 (arXiv:1910.04465)",
     )
 

@@ -30,9 +30,9 @@ class PCDARTS(Framework):
     dense = True
     unrolls = True
     formulas = Formulas(
-        mask="softmax(alpha) softmax(beta), beta over the edges into a node",
-        score="log Z",
-        gradient="C_m - p_m sum_k C_k",
+        mask=r"$\mathrm{softmax}(\alpha)\,\mathrm{softmax}(\beta)$, $\beta$ over edges into a node",
+        score=r"$\log Z$",
+        gradient=r"$C_m - p_m \sum_k C_k$",
         source="Xu et al., 2020 (arXiv:1907.05737)",
     )
     recorded = {

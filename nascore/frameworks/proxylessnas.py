@@ -17,9 +17,9 @@ class ProxylessNAS(Framework):
     """
 
     formulas = Formulas(
-        mask="g, one-hot sample of q, q = p renormalised over two operations sampled from p",
-        score="log q",
-        gradient="C_m - q_m sum_k C_k, with C_k = q_k dL/dg_k for both of the two",
+        mask="$g$, one-hot sample of $q$: $p$ renormalised over two operations sampled from it",
+        score=r"$\log q$",
+        gradient=r"$C_m - q_m \sum_k C_k$, $C_k = q_k\, \partial L / \partial g_k$ for both",
         source="Cai et al., 2019 (arXiv:1812.00332)",
     )
 

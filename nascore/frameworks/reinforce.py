@@ -21,7 +21,7 @@ class REINFORCE(DSNAS):
     decay: Share = 0.95  # of the baseline b
 
     formulas = DSNAS.formulas._replace(
-        gradient="(L - b) (delta_km - p_m), k the sampled one, b a moving average of L",
+        gradient=r"$(L - b) (\delta_{km} - p_m)$, $k$ the sampled one, $b$ a moving average of $L$",
         source="Zoph and Le, 2017 (arXiv:1611.01578)",
     )
 

@@ -21,8 +21,8 @@ class SDARTSRS(DARTS):
 
     separate = True
     formulas = DARTS.formulas._replace(
-        mask="softmax(alpha), for theta with noise",
-        score="log softmax(alpha)",
+        mask=r"$\mathrm{softmax}(\alpha)$, for $\theta$ with noise",
+        score=r"$\log \mathrm{softmax}(\alpha)$",
         source="Chen and Hsieh, 2020 (arXiv:2002.05283)",
     )
 

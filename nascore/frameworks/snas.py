@@ -13,9 +13,9 @@ class SNAS(Framework):
 
     dense = True
     formulas = Formulas(
-        mask="softmax((log p + Gumbel) / temperature)",
-        score="log Z, pathwise",
-        gradient="(C_m - Z_m sum_k C_k) / temperature",
+        mask=r"$\mathrm{softmax}((\log p + G) / \tau)$, $G$ Gumbel noise",
+        score=r"$\log Z$, pathwise",
+        gradient=r"$(C_m - Z_m \sum_k C_k) / \tau$",
         source="Xie et al., 2019 (arXiv:1812.09926)",
     )
 

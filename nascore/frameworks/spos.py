@@ -32,7 +32,7 @@ class SPOS(DSNAS):
     settings = {"freeze_alpha": True}
     formulas = DSNAS.formulas._replace(
         mask="one-hot sample of the uniform distribution",
-        gradient="none: alpha stays 0",
+        gradient=r"none: $\alpha$ stays 0",
         source="Guo et al., 2020 (arXiv:1904.00420)",
     )
 
