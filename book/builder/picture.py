@@ -17,7 +17,7 @@ from nascore.sweeps.store import RunStore
 ARMS = {
     ONE_OF_FEWER: "one level",
     TWO: "two levels",
-    NOT_HELD_OUT: "two levels, nothing held out",
+    NOT_HELD_OUT: "two levels,\nnothing held out",
 }
 """The arms of the picture, in which only the level and what is held out differ, with titles."""
 
@@ -27,18 +27,18 @@ def draw_picture(root: Path) -> Path:
     plots.set_style()
     path = root / "book" / "figures" / "picture.png"
     arms = load_experiment("picture", "published", RunStore(root / "book" / "records"))
-    picture(arms).savefig(path, dpi=110, metadata={"Software": None})
+    picture(arms).savefig(path, dpi=150, metadata={"Software": None})
     return path
 
 
 def picture(arms: Mapping[str, Sequence[Run]]) -> Figure:
-    """Active edges, with the wiring above and L - H below.
+    """Active edges, with L - H and the wiring below.
 
     A wiring shows all seeds, at the start, each at its own turn (the epoch at which the running sum
     of L - H is highest), and at the end: an edge is as wide as the share of them that keep it.
     """
-    figure = plt.figure(figsize=(11.5, 6.6))
-    cells, curves = figure.subfigures(2, height_ratios=(1, 2.6))
+    figure = plt.figure(figsize=(7.2, 6.4))  # small, so that letters are large on a phone
+    curves, cells = figure.subfigures(2, height_ratios=(3.4, 1))
     axes = curves.subplots(2, 3, sharex=True, sharey="row", height_ratios=(3, 2))
     small = cells.subplots(1, 9)
     for n, (arm, title) in enumerate(ARMS.items()):

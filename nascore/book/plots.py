@@ -5,7 +5,7 @@ steps of theta, so that searches whose epochs have different lengths share a tim
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import cycle
+from itertools import count
 
 import matplotlib.pyplot as plt
 import networkx
@@ -13,6 +13,7 @@ import numpy as np
 import pandas
 import seaborn as sns
 import xarray as xr
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, to_rgba
 from matplotlib.figure import Figure
@@ -25,34 +26,39 @@ from nascore.evidence.growth import kept_edges
 from nascore.evidence.phenomena import measured_cost
 from nascore.runs.run import Run
 
-INPUT, INTERMEDIATE, OUTPUT = "#4477aa", "#ee6677", "#bbbbbb"
-"""Colours of input edges, intermediate edges, and the fixed links to the output."""
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#7f7f7f", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#882255")
 """Colours that tell arms, splits or outcomes apart, also to the colour-blind."""
 
 DASHES = ("-", "--", "-.", ":")
 """Line styles that tell the same apart once more."""
 
+INPUT, INTERMEDIATE, OUTPUT = COLOURS[0], COLOURS[1], "#777777"
+"""Colours of input edges, intermediate edges, and the fixed links to the output."""
 
-def styles() -> Iterator[dict[str, str]]:
-    """The style of each line in turn, as matplotlib has it."""
-    pairs = zip(cycle(COLOURS), cycle(DASHES), strict=False)
-    return ({"color": colour, "linestyle": dashes} for colour, dashes in pairs)
+COST = (-0.6, 1.3)
+"""The scale of L - H in every figure, in nats, so that they can be compared."""
+
+
+def styles(colours: Sequence[str] = COLOURS) -> Iterator[dict[str, str]]:
+    """The style of each line in turn, as matplotlib has it: 16 lines of four colours differ."""
+    n = len(colours)
+    looks = ((colours[i % n], DASHES[(i + i // n) % len(DASHES)]) for i in count())
+    return ({"color": colour, "linestyle": dashes} for colour, dashes in looks)
 
 
 def set_style() -> None:
     """The look of every figure of the book."""
     settings = {
-        "figure.figsize": (7.5, 4.0),
-        "figure.dpi": 110,
+        "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=DASHES),
+        "figure.figsize": (6.4, 3.8),  # small, so that letters are large on a phone
+        "figure.dpi": 130,
         "figure.constrained_layout.use": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "legend.frameon": False,
         "legend.handlelength": 2.8,  # room for dashes
     }
-    sns.set_theme(style="ticks", palette=COLOURS, rc=settings)
+    sns.set_theme(style="ticks", rc=settings)
 
 
 def over_steps(
@@ -80,7 +86,7 @@ def over_steps(
         values = values.rolling(window, center=True, min_periods=1).mean()
     (line,) = ax.plot(values.median(axis=1), label=label, lw=2.2, **style)
     if len(runs) > 1:
-        ax.plot(values, color=line.get_color(), lw=0.6, alpha=0.35, zorder=1)
+        ax.plot(values, "-", color=line.get_color(), lw=0.6, alpha=0.35, zorder=1)
     ax.set_xlabel("steps of θ")
     return ax
 
@@ -98,14 +104,12 @@ def label_lines(ax: Axes) -> None:
 
 def _edge_styles(space: SearchSpace) -> dict[str, dict[str, str]]:
     """The line of each edge: input edges blue, intermediate edges red, each with its dashes."""
-    styles = {}
-    for edges, colours in (
-        (space.input_edges, ("#0072b2", "#56b4e9", "#332288", "#44aa99")),
-        (space.intermediate_edges, ("#d55e00", "#cc3311", "#aa4499", "#994455")),
-    ):
-        for edge, colour, dashes in zip(edges, cycle(colours), cycle(DASHES), strict=False):
-            styles[edge_name(edge)] = {"color": colour, "linestyle": dashes}
-    return styles
+    kinds = ((space.input_edges, INPUT), (space.intermediate_edges, INTERMEDIATE))
+    return {
+        edge_name(edge): style
+        for edges, colour in kinds
+        for edge, style in zip(edges, styles([colour]), strict=False)
+    }
 
 
 def none_probability(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
@@ -165,14 +169,14 @@ def output_cost(
 
 
 def zoom(ax: Axes, runs: Sequence[Run]) -> None:
-    """Leaves out of sight what L - H does in the first twentieth of the epochs."""
+    """The scale of L - H: wider than `COST` only for what comes after a twentieth of the epochs."""
     later = [measured_cost(run)[max(1, run.config.epochs // 20) :] for run in runs]
     low, high = np.nanpercentile(np.concatenate(later), (0.2, 99.8))
     margin = 0.08 * (high - low) + 1e-3
-    ax.set_ylim(low - margin, high + margin)
+    ax.set_ylim(min(low - margin, COST[0]), max(high + margin, COST[1]))
 
 
-ABOVE_THE_COST = {"nrows": 2, "figsize": (7.5, 6.2), "sharex": True, "height_ratios": (3, 2)}
+ABOVE_THE_COST = {"nrows": 2, "figsize": (6.4, 5.6), "sharex": True, "height_ratios": (3, 2)}
 
 
 def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
@@ -191,6 +195,12 @@ def edge_by_edge(runs: Sequence[Run]) -> Figure:
     none_probability(runs, above).set_xlabel("")
     zoom(output_cost(runs, below, color="0.2"), runs)
     return figure
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """One legend for panels that show the same lines: that of the first, below them all."""
+    lines = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=columns, fontsize="small")
 
 
 def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
@@ -286,11 +296,11 @@ def cell(
         graph,
         position,
         ax=ax,
-        node_size=130 if small else 420,
+        node_size=80 if small else 420,
         node_color=[colour for _, colour in graph.nodes.data("colour")],
         labels={node: str(node) for node in range(output)} | {output: "" if small else "out"},
         font_color="white",
-        font_size=6 if small else 9,
+        font_size=6 if small else 10,
         edge_color=[colour for *_, colour in graph.edges.data("colour")],
         width=[width for *_, width in graph.edges.data("width")],
         style=[style for *_, style in graph.edges.data("style")],
@@ -298,7 +308,7 @@ def cell(
     )
     texts = {e: _words(n) for e, n in zip(space.edges, names, strict=False) if n != "none"}
     box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}
-    style = {"font_size": 6.5, "label_pos": 0.45, "bbox": box}
+    style = {"font_size": 9, "label_pos": 0.45, "bbox": box}
     networkx.draw_networkx_edge_labels(graph, position, texts, ax=ax, **style)
     ax.margins(0.12)
     ax.set_axis_off()

@@ -25,7 +25,7 @@ def thick(ax):
 
 def test_the_picture_has_each_arm_with_its_edges_its_cost_and_three_wirings():
     arms = load_experiment("picture", "published", RunStore(ROOT / "book" / "records"))
-    cells, curves = picture(arms).subfigs
+    curves, cells = picture(arms).subfigs
     assert [ax.get_title() for ax in cells.axes] == [
         f"{name}: {np.mean([kept_edges(run)[at(run)] for run in arms[arm]]):.1f}"
         for arm in ARMS
