@@ -42,7 +42,7 @@ COST = (-0.6, 1.3)
 def styles(colours: Sequence[str] = COLOURS) -> Iterator[dict[str, str]]:
     """The style of each line in turn, as matplotlib has it: 16 lines of four colours differ."""
     n = len(colours)
-    looks = ((colours[i % n], DASHES[(i + i // n) % len(DASHES)]) for i in count())
+    looks = ((colours[i % n], DASHES[(i % n + i // n) % len(DASHES)]) for i in count())
     return ({"color": colour, "linestyle": dashes} for colour, dashes in looks)
 
 

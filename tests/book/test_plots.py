@@ -103,6 +103,7 @@ def test_none_probability_has_a_median_and_seeds_for_every_edge(runs, axes):
     assert [line.get_label() for line in medians(axes)] == EDGES
     assert len(axes.lines) == 5 * (1 + SEEDS)
     assert sorted(text.get_text() for text in axes.texts) == sorted(EDGES)
+    assert len({(line.get_color(), line.get_linestyle()) for line in medians(axes)}) == 5
     for line, edge in zip(medians(axes), EDGES, strict=True):
         expected = median(lambda run, edge=edge: run.none_probability.sel(edge=edge), runs)
         assert np.allclose(line.get_ydata(), expected)
