@@ -72,7 +72,7 @@ def search(
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads}: give at least 1.")
     with ExitStack() as contexts:
-        contexts.enter_context(_torch_settings(threads, config.deterministic))
+        contexts.enter_context(_torch_settings(threads, config))
         contexts.enter_context(_memory_errors(config))
         if ":" in config.framework:
             rehearse(config)
@@ -170,11 +170,15 @@ def _memory_errors(config: SearchConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _torch_settings(threads: int | None, deterministic: bool) -> Iterator[None]:
-    """Threads and deterministic kernels of torch, if asked for; afterwards the caller's again."""
-    before = torch.get_num_threads()
-    change = deterministic and not torch.are_deterministic_algorithms_enabled()
+def _torch_settings(threads: int | None, config: SearchConfig) -> Iterator[None]:
+    """Threads, precision and deterministic kernels of torch; afterwards the caller's again.
+
+    In float32, torch's convolutions on a GPU round to TF32 by default: costs would be off by 1e-3.
+    """
+    before, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    change = config.deterministic and not torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads or before)
+    torch.backends.cudnn.allow_tf32 = tf32 and config.amp
     if change:  # it takes torch a second
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -182,5 +186,6 @@ def _torch_settings(threads: int | None, deterministic: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+        torch.backends.cudnn.allow_tf32 = tf32
         if change:
             torch.use_deterministic_algorithms(False)

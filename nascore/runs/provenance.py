@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class Maker:
-    """How a run is made: by this process from now on, ``before`` by the makers of other parts."""
+    """How a run is made: by this process from now on, ``before`` by the makers of other parts.
+
+    The source is looked at here, before the work: it may change while a search runs.
+    """
 
     def __init__(self, device: torch.device, before: Sequence[dict[str, Any]] = ()):
         self.device, self.before = device, before
+        self.source = {"nascore": installed(), "commit": commit(), "code": code()}
         self.started, self.clock = datetime.now(UTC), time.perf_counter()
 
     def parts(self) -> list[dict[str, Any]]:
@@ -32,9 +36,7 @@ class Maker:
         if self.device.type == "cuda":
             name = torch.cuda.get_device_name(self.device)
         part = {
-            "nascore": version("nascore"),
-            "commit": commit(),
-            "code": code(),
+            **self.source,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
             "system": platform.system(),
@@ -59,6 +61,14 @@ class Maker:
             "peak_memory_mib": round(memory / 2**20),
             "parts": parts,
         }
+
+
+def installed() -> str | None:
+    """The version of the package; None for a folder on the path that was never installed."""
+    try:
+        return version("nascore")
+    except PackageNotFoundError:
+        return None
 
 
 @cache

@@ -400,6 +400,16 @@ def test_deterministic_kernels_only_while_the_search_runs(tiny):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("amp", [False, True])
+def test_convolutions_do_not_round_to_tf32_while_a_search_runs(amp, tiny, monkeypatch):
+    """Unless it is in mixed precision; afterwards they are as the caller had them."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+    config = tiny.replace(amp=amp, epochs=1)
+    search(config, progress=False, watch=lambda _: seen.append(torch.backends.cudnn.allow_tf32))
+    assert seen == [amp, amp] and torch.backends.cudnn.allow_tf32
+
+
 def test_a_search_can_be_watched(tiny):
     seen = []
     run = search(tiny, progress=False, watch=seen.append)

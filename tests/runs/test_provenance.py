@@ -1,3 +1,7 @@
+from importlib.metadata import PackageNotFoundError
+
+import torch
+
 from nascore.runs import provenance
 from nascore.runs.provenance import commit as cached
 
@@ -17,3 +21,17 @@ def test_commit_is_that_of_the_packages_own_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
     assert commit() is None
+
+
+def test_provenance_is_that_of_the_start_also_where_nothing_is_installed(monkeypatch):
+    """A folder on the path has no version; the source may change while a search runs."""
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(provenance, "version", missing)
+    monkeypatch.setattr(provenance, "commit", lambda: "first")
+    maker = provenance.Maker(torch.device("cpu"))
+    monkeypatch.setattr(provenance, "commit", lambda: "second")
+    (part,) = maker.parts()
+    assert part["nascore"] is None and part["commit"] == "first"
