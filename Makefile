@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 # A file's tests share what they make, so each file stays in one of two processes.
 TEST := $(RUN) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: book test quick long colab-check soak lint format repository clean
+.PHONY: book test quick long colab-check gpu-check soak lint format repository clean
 
 book: $(READY)
 	$(RUN) -m book.builder build --profile $(PROFILE)
@@ -36,6 +36,10 @@ long: $(READY)
 # the packages that Colab has.
 colab-check: $(READY)
 	$(TEST) tests/test_colab.py -m "colab or slow"
+
+# make gpu-check: is a search on this GPU right, repeatable and quick? Its output can be sent as it is.
+gpu-check: $(READY)
+	$(RUN) benchmarks/gpu_check.py
 
 # make soak: kills, flips, orphans and bad inputs, for half an hour; goes on where it was stopped.
 soak: $(READY)
