@@ -42,6 +42,7 @@ def test_wrong_gradients_are_found(gpu_check, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_bits_are_compared(gpu_check, capsys, monkeypatch):
+    monkeypatch.setattr(gpu_check, "EXAMPLES", ["dsnas"])
     assert gpu_check.main(["--device", "cpu", "--only", "bits"]) == 0
     monkeypatch.setattr(gpu_check, "equal", lambda one, other: False)
     assert gpu_check.main(["--device", "cpu", "--only", "bits"]) == 1
