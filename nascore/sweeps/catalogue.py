@@ -34,8 +34,10 @@ def _texts(path: Path) -> dict[str, Any]:
     """The state of a record, the fields of its config and its provenance."""
     try:
         check_seal(path)
-    except RecordError as error:
-        return {"state": "damaged" if isinstance(error, DamagedRecord) else "unreadable"}
-    with h5py.File(path, locking=False) as file:
-        config, provenance = (json.loads(file.attrs[name]) for name in ("config", "provenance"))
+        with h5py.File(path, locking=False) as file:
+            config, provenance = (json.loads(file.attrs[name]) for name in ("config", "provenance"))
+    except DamagedRecord:
+        return {"state": "damaged"}
+    except (RecordError, OSError, KeyError, ValueError):  # not ours, though it may be sealed
+        return {"state": "unreadable"}
     return {"state": "whole", **config, **provenance}

@@ -7,6 +7,7 @@ import pytest
 
 from nascore import RunStore
 from nascore.errors import RecordError
+from nascore.runs.seal import seal
 from nascore.sweeps.catalogue import table
 
 
@@ -65,3 +66,14 @@ def test_a_folder_that_is_empty_or_not_there(tmp_path):
     assert len(table([tmp_path])) == 0
     with pytest.raises(RecordError, match="nowhere: No such file or directory. Give a folder"):
         table([tmp_path / "nowhere"])
+
+
+def test_a_sealed_file_of_another_kind_does_not_hide_the_others(run, store):
+    other = store.folder / "a.nc"
+    other.write_bytes(b"no HDF5")
+    seal(other)
+    with h5py.File(store.folder / "b.nc", "w") as file:
+        file.attrs["config"] = "{"
+    seal(store.folder / "b.nc")
+    states = [row["state"] for row in table([store.folder]).to_dict("records")]
+    assert states == ["unreadable", "unreadable", "whole"]
