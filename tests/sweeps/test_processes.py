@@ -178,7 +178,7 @@ def test_every_failed_search_is_named_and_none_is_tried_twice(traced, tmp_path, 
 @LONG
 def test_two_sweeps_on_one_store_share_the_work(traced, tmp_path):
     configs = [traced.config(seed) for seed in range(4)]
-    both = [traced.start(order, SLOW, store=tmp_path) for order in (configs, configs)]
+    both = [traced.start(order, SLOW, store=tmp_path, workers=1) for order in (configs, configs)]
     for process in both:
         process.communicate(timeout=300)
         assert process.returncode == 0
