@@ -48,9 +48,7 @@ class Batches:
     size: int
     generator: Generator | None  # of the order and the augmentation
     augment: bool = False  # images are cropped and flipped at random
-    anew: bool = (
-        False  # each batch is drawn from all examples: an epoch need not see each of them once
-    )
+    anew: bool = False  # each batch is drawn from all examples, whichever the epoch has seen
 
     def __post_init__(self):
         self.start_epoch()

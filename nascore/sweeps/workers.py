@@ -153,8 +153,11 @@ def _search(
                 names = ", ".join(config.plug_ins) or "nascore"
                 raise ConfigError(f"the source of {names} is another one here than in the sweep.")
             begun = cache(time.monotonic)  # the time when it is first asked for, after a step
-            late = lambda: _stopped.is_set() or time.monotonic() > begun() + seconds  # noqa: E731
-            return search_here(late, folder)(config, checkpoint=checkpoint)
+
+            def stop() -> bool:
+                return _stopped.is_set() or time.monotonic() > begun() + seconds
+
+            return search_here(stop, folder)(config, checkpoint=checkpoint)
         except RecordError:
             raise
         except Exception as error:  # its traceback stays in this process
