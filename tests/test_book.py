@@ -162,12 +162,18 @@ def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
             assert np.isnan(verdict.control) or f"control {verdict.control:+.2g}<br>" in cell
 
 
-def test_theorems_are_set_and_referred_to(site):
+def test_theorems_stand_in_boxes_and_are_referred_to(site):
     text = (site / "notebooks" / "theorems.html").read_text()
-    labels = {"euler": "lemma", "t1": "theorem", "t2": "theorem", "t3": "theorem"}
-    for label, kind in (labels | {"zero-sum": "corollary"}).items():
-        assert f'<div class="proof {kind} admonition" id="{label}">' in text
-    assert "prf:" not in text
+    for label in ("euler", "t1", "t2", "zero-sum", "t3"):
+        assert f'<div class="admonition theorem" id="{label}">' in text
+        assert f'href="#{label}"' in text or label in ("zero-sum", "t3")
+
+
+def test_a_link_to_the_repository_leads_within_the_book(site):
+    text = (site / "notebooks" / "add_your_own.html").read_text()
+    for link in ("../book/glossary.html#framework", "growing.html", "../_downloads/"):
+        assert f'href="{link}' in text
+    assert not re.search(r'class="reference external" href="[^"]*/blob/', text)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from pybtex.database import parse_file
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -133,3 +134,42 @@ def test_a_page_begins_with_what_it_says(path):
     how = [n for n, cell in enumerate(cells) if cell.source.startswith("*To run this page")]
     boxes = [n for n, cell in enumerate(cells) if "VerdictBox(" in cell.source]
     assert not how or boxes[0] < how[0]
+
+
+def prose(path):
+    """What a notebook says, its code left out."""
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_reads_the_same_in_the_book_and_on_colab(path):
+    """No role and no directive, which only the book sets; each link says where it leads in full."""
+    text = prose(path)
+    assert not re.search(r"\{[\w:-]+\}`|^:::|^```\{", text, re.MULTILINE)
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    here = f"{repository['url']}/blob/{repository['branch']}/"
+    for link in re.findall(r"\]\(([^)]*)\)", text):
+        assert link.startswith("https://")
+        if link.startswith(here):
+            assert (ROOT / link.removeprefix(here).partition("#")[0]).exists(), link
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(re.findall(r'\bid="([^"]+)"', text))
+
+
+def test_citations_are_those_of_the_references():
+    """Name, year and address in notebooks, a role in the prose; and no reference for nothing."""
+    hosts = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
+    known, cited = {}, set()
+    for key, entry in parse_file(ROOT / "book" / "references.bib").entries.items():
+        names = [" ".join(person.last_names) for person in entry.persons["author"]]
+        who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+        kind, _, number = entry.fields.get("note", "").partition(":")
+        known[f"{hosts.get(kind)}{number}"] = key, f"{who}, {entry.fields['year']}"
+    for path in NOTEBOOKS:
+        for words, link in re.findall(r"\[([^]]+)\]\((https://(?!github)[^)]+)\)", prose(path)):
+            key, expected = known[link]
+            assert words.replace(" (", ", ").rstrip(")") == expected, path.stem
+            cited.add(key)
+    for path in (ROOT / "book").glob("*.md"):
+        cited |= set(re.findall(r"\{cite:[pt]\}`(\w+)`", path.read_text()))
+    assert cited == {key for key, _ in known.values()}

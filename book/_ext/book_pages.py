@@ -32,7 +32,10 @@ def use_executed_copy(app: Sphinx, docname: str, source: list[str]) -> None:
         logger.warning("%s has no executed copy: run `make book`", docname, location=docname)
         return
     app.env.note_dependency(str(copy))
-    source[0] = without_injected(copy.read_text(encoding="utf-8"))
+    text = without_injected(copy.read_text(encoding="utf-8"))
+    theme = app.config.html_theme_options
+    repository = f"{theme['repository_url']}/blob/{theme['repository_branch']}/"
+    source[0] = text.replace(f"]({repository}", "](/")  # a link that works anywhere, here within
 
 
 def without_injected(text: str) -> str:
