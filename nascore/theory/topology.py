@@ -1,4 +1,4 @@
-"""The shape of a wiring: how wide and how deep it is, and what chance alone would make of it."""
+"""The shape of a wiring: how deep it is, and what chance alone would make of it."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -9,27 +9,12 @@ import numpy as np
 from nascore.engine.space import Wiring
 
 
-def width(wiring: Wiring) -> int:
-    """Number of input edges that are kept."""
-    return sum(edge in wiring.space.input_edges for edge in wiring.active_edges)
-
-
-def intermediate_edges(wiring: Wiring) -> int:
-    """Number of intermediate edges that are kept."""
-    return sum(edge in wiring.space.intermediate_edges for edge in wiring.active_edges)
-
-
 def depth(wiring: Wiring) -> int:
     """Edges on the longest path from an input node to an output node; 0 if nothing arrives."""
-    return max(_paths(wiring), default=0)
+    return max(path_lengths(wiring), default=0)
 
 
-def mean_path_length(wiring: Wiring) -> float:
-    """Edges on a path from an input node to an output node, mean over all paths; 0 if none is."""
-    return float(np.mean(_paths(wiring) or 0.0))
-
-
-def _paths(wiring: Wiring) -> list[int]:
+def path_lengths(wiring: Wiring) -> list[int]:
     """The number of edges on each path from an input node to an output node."""
     graph, lengths = networkx.DiGraph(wiring.active_edges), []
     graph.add_nodes_from(range(wiring.space.inputs + wiring.space.nodes))

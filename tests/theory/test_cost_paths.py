@@ -8,7 +8,6 @@ from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS, OPERATIONS
 from nascore.frameworks import DARTS, FRAMEWORKS, Context
 from nascore.theory.cost_paths import split_by_path
-from nascore.theory.homogeneity import set_eps
 
 CARRYING = sorted(set(NORMS) - {"instance"})
 """Instance normalisation leaves no cost to speak of: see the last test."""
@@ -74,9 +73,9 @@ def test_a_bias_breaks_the_sum_rule_by_its_own_share(supernet, batch, alpha):
     [(name, "batch") for name in sorted(set(OPERATIONS) - {"skip_connect"})]
     + [("sep_conv_3x3", norm) for norm in sorted(set(CARRYING) - {"none", "batch"})],
 )
-def test_no_cost_passes_a_normalised_intermediate_edge(operation, norm, supernet, batch):
+def test_no_cost_passes_a_normalised_intermediate_edge(operation, norm, supernet, batch, page):
     """T1 in the network, with eps next to nothing: 1e-10, where the output brings over 1e-5."""
-    net = set_eps(supernet(norm=norm, channels=8), 1e-30)
+    net = page["set_eps"](supernet(norm=norm, channels=8), 1e-30)
     split = split_by_path(net, wiring_mask(net.space, operation), *batch)
     assert (split.path("(2,3)").abs() < 1e-10).all()
     assert (split.incoming[:, 0] - split.output[:, 0]).abs().max() < 1e-10
@@ -106,11 +105,11 @@ def test_t1_fails_without_normalisation(operation, supernet, batch, measure):
 
 
 @pytest.mark.parametrize("norm", sorted(set(CARRYING) - {"none"}))
-def test_cells_before_the_last_cost_nothing_in_sum(norm, supernet, batch, alpha, draw):
+def test_cells_before_the_last_cost_nothing_in_sum(norm, supernet, batch, alpha, draw, page):
     """At their output edges always; over all their edges if no skip_connect lies between nodes."""
     allowed = {"(2,3)": [name for name in SearchSpace().operations if name != "skip_connect"]}
     space = SearchSpace(allowed=allowed)
-    net = set_eps(supernet(space, norm=norm, cells=4, channels=8), 1e-30)
+    net = page["set_eps"](supernet(space, norm=norm, cells=4, channels=8), 1e-30)
     split = split_by_path(net, draw("darts", space, alpha()), *batch)
     assert (split.output[:-1].sum(dim=1).abs() < 1e-10).all()
     assert (split.incoming[:-1].sum(dim=1).abs() < 1e-10).all()

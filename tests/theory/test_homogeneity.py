@@ -6,7 +6,6 @@ import torch.nn.functional as F
 
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.operations import NORMS, OPERATIONS, build_operation
-from nascore.theory.homogeneity import scale_response, set_eps
 
 NORMALISED = sorted(set(OPERATIONS) - {"skip_connect"})
 PAIRS = [(name, "batch") for name in NORMALISED]
@@ -24,25 +23,37 @@ def operation(name, norm="batch"):
     return build_operation(name, 8, norm).double()
 
 
+@pytest.fixture
+def scale_response(page):
+    return page["scale_response"]
+
+
+@pytest.fixture
+def set_eps(page):
+    return page["set_eps"]
+
+
 @pytest.mark.parametrize("name, norm", PAIRS)
-def test_a_normalised_operation_does_not_see_its_inputs_scale(name, norm, x):
+def test_a_normalised_operation_does_not_see_its_inputs_scale(
+    name, norm, x, scale_response, set_eps
+):
     """T1. With eps next to nothing only rounding is left: 1e-12 of the output."""
     assert scale_response(set_eps(operation(name, norm), 1e-30), x) < 1e-12
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_skip_connect_lets_the_scale_through(norm, x):
+def test_skip_connect_lets_the_scale_through(norm, x, scale_response):
     assert scale_response(operation("skip_connect", norm), x) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_without_normalisation_every_operation_lets_the_scale_through(name, x):
+def test_without_normalisation_every_operation_lets_the_scale_through(name, x, scale_response):
     """Where T1 ends: ReLU, convolutions and pools without a bias have degree 1, exactly."""
     assert scale_response(operation(name, "none"), x) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("name, norm", PAIRS)
-def test_the_residual_is_of_the_order_of_eps(name, norm, x):
+def test_the_residual_is_of_the_order_of_eps(name, norm, x, scale_response, set_eps):
     """Two decades of eps are two decades of residual, to 5 percent: higher orders are small.
 
     Four decades for two layer normalisations in a row: each has one variance for an example.
@@ -53,7 +64,9 @@ def test_the_residual_is_of_the_order_of_eps(name, norm, x):
     assert high < 1e-2
 
 
-def test_the_residual_of_one_normalisation_is_eps_over_eps_plus_variance(x):
+def test_the_residual_of_one_normalisation_is_eps_over_eps_plus_variance(
+    x, scale_response, set_eps
+):
     """avg_pool_3x3 in closed form: y = v / sqrt(var + eps) responds with y eps / (var + eps)."""
     pooled = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     variance = pooled.var(dim=(0, 2, 3), correction=0)  # (C,)
@@ -65,17 +78,15 @@ def test_the_residual_of_one_normalisation_is_eps_over_eps_plus_variance(x):
 
 
 @pytest.mark.parametrize("name", NORMALISED)
-def test_an_affine_normalisation_keeps_the_theorem(name, x, notebook_cells):
-    make_affine = notebook_cells("theorems", "theorems-04", "theorems-affine")["make_affine"]
+def test_an_affine_normalisation_keeps_the_theorem(name, x, page, scale_response, set_eps):
     generator = torch.Generator().manual_seed(1)
-    module = make_affine(set_eps(operation(name), 1e-30), generator).double()
+    module = page["make_affine"](set_eps(operation(name), 1e-30), generator).double()
     assert any(p.ndim == 1 for p in module.parameters())
     assert scale_response(module, x) < 1e-12
 
 
 @pytest.fixture
-def best_temperature(notebook_cells):
-    page = notebook_cells("theorems", "theorems-04", "theorems-temperature")
+def best_temperature(page):
     return page["best_temperature"]
 
 

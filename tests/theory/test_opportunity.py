@@ -7,12 +7,20 @@ import torch
 
 from nascore import SearchSpace
 from nascore.engine.random import stream
-from nascore.errors import ConfigError
-from nascore.theory.opportunity import training_opportunity
+
+
+@pytest.fixture
+def page(notebook_cells):
+    return notebook_cells("training", "training-04", "training-exact", "training-count")
+
+
+@pytest.fixture
+def training_opportunity(page):
+    return page["training_opportunity"]
 
 
 @pytest.mark.parametrize("space", [SearchSpace.simplified(), SearchSpace.minimal()])
-def test_by_hand_for_the_last_cell(space):
+def test_by_hand_for_the_last_cell(space, training_opportunity):
     """Simplified: p, p, p (1 - p(none) on (0,1)). Minimal: (2,3) needs one of two edges."""
     p = np.random.default_rng(0).dirichlet(np.ones(8), len(space.edges))
     expected = p.copy()
@@ -26,7 +34,7 @@ def test_by_hand_for_the_last_cell(space):
 
 
 @pytest.mark.parametrize("outputs", [None, [3], [1, 3]])
-def test_against_paths_in_every_possible_graph(outputs):
+def test_against_paths_in_every_possible_graph(outputs, training_opportunity):
     """The sum over all 64 patterns of six edges, with networkx to say who reaches whom."""
     space = SearchSpace(nodes=3, inputs=1, output_nodes=outputs)
     p = np.random.default_rng(0).dirichlet(np.ones(8), len(space.edges))
@@ -45,7 +53,7 @@ def test_against_paths_in_every_possible_graph(outputs):
     assert np.allclose(training_opportunity(space, p)[0], expected, atol=1e-14)
 
 
-def test_earlier_cells_learn_less_often():
+def test_earlier_cells_learn_less_often(training_opportunity):
     """One input and two cells: the first is read only if an edge leaves the input of the second."""
     space = SearchSpace.simplified()
     p = np.full((3, 8), 1 / 8)
@@ -67,7 +75,7 @@ RESTRICTED = SearchSpace(output_nodes=[3], allowed={"(0,3)": ["none"], "(1,2)": 
     [(SearchSpace.simplified(), 3), (SearchSpace.minimal(), 3), (RESTRICTED, 1)],
     ids=["simplified", "minimal", "restricted"],
 )
-def test_closed_form_against_counts(space, cells, supernet, batch, alpha, notebook_cells):
+def test_closed_form_against_counts(space, cells, supernet, batch, alpha, page):
     """200 sampled masks: every count within 5 standard errors, and their mean square near 1.
 
     With up to 120 counts, 5 is beyond chance (1e-4 in all). Counts in the same masks depend on
@@ -77,18 +85,11 @@ def test_closed_form_against_counts(space, cells, supernet, batch, alpha, notebo
     a = a.detach() / 2
     for e, choices in enumerate(space.choices):
         a[e, [k for k in range(8) if k not in choices]] = -torch.inf
-    exact = training_opportunity(space, a.softmax(dim=1).numpy(), cells)
-    count_trained = notebook_cells("training", "training-04", "training-count")["count_trained"]
-    counts = count_trained(net, a, *batch, draws, stream(0, "mask")).numpy()
+    exact = page["training_opportunity"](space, a.softmax(dim=1).numpy(), cells)
+    counts = page["count_trained"](net, a, *batch, draws, stream(0, "mask")).numpy()
     certain = (exact == 0) | (exact > 1 - 1e-12)
     assert np.allclose(counts[certain], draws * exact[certain])
     error = np.sqrt(exact * (1 - exact) / draws)[~certain]
     deviation = (counts / draws - exact)[~certain] / error
     assert np.abs(deviation).max() < 5
     assert (deviation**2).mean() < 2
-
-
-def test_too_many_edges():
-    space = SearchSpace(nodes=6)
-    with pytest.raises(ConfigError, match="27 edges: all patterns .* up to 20"):
-        training_opportunity(space, np.full((27, 8), 1 / 8))

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from nascore import SearchSpace, Wiring
-from nascore.theory.topology import chance, depth, intermediate_edges, mean_path_length, width
+from nascore.engine.space import edge_name
+from nascore.theory.topology import chance, depth, path_lengths
 
 MINIMAL, NORMAL = SearchSpace.minimal(), SearchSpace.normal()
 
@@ -10,43 +11,22 @@ MINIMAL, NORMAL = SearchSpace.minimal(), SearchSpace.normal()
 @pytest.mark.parametrize(
     "space, text, expected",
     [
-        (MINIMAL, "", (0, 0, 0)),
-        (MINIMAL, "(0,2) skip_connect", (1, 0, 1)),
-        (MINIMAL, "(0,2) skip_connect; (1,3) skip_connect", (2, 0, 1)),
-        (MINIMAL, "(0,2) skip_connect; (2,3) skip_connect", (1, 1, 2)),
-        (MINIMAL, "(2,3) skip_connect", (0, 1, 0)),  # nothing reaches node 2
-        (MINIMAL, "(1,3) skip_connect; (2,3) skip_connect", (1, 1, 1)),
-        (
-            NORMAL,
-            "(0,2) skip_connect; (2,3) skip_connect; (3,4) skip_connect; (4,5) skip_connect",
-            (1, 3, 4),
-        ),
-        (NORMAL, "(0,2) skip_connect; (2,4) skip_connect; (3,5) skip_connect", (1, 2, 2)),
+        (MINIMAL, "", 0),
+        (MINIMAL, "(0,2) skip_connect; (1,3) skip_connect", 1),
+        (MINIMAL, "(0,2) skip_connect; (2,3) skip_connect", 2),
+        (MINIMAL, "(2,3) skip_connect", 0),  # nothing reaches node 2
+        (NORMAL, "(0,2) skip_connect; (2,4) skip_connect; (3,5) skip_connect", 2),
+        (NORMAL, "; ".join(f"{edge_name(edge)} skip_connect" for edge in NORMAL.edges), 4),
     ],
 )
-def test_width_intermediate_edges_and_depth(space, text, expected):
-    wiring = Wiring.from_text(space, text)
-    assert (width(wiring), intermediate_edges(wiring), depth(wiring)) == expected
+def test_depth_is_the_longest_path_from_an_input(space, text, expected):
+    assert depth(Wiring.from_text(space, text)) == expected
 
 
 def test_depth_counts_only_paths_that_reach_an_output_node():
     space = SearchSpace(output_nodes=[2])
     wiring = Wiring.from_text(space, "(0,2) skip_connect; (2,3) skip_connect")
     assert depth(wiring) == 1
-
-
-def test_full_cells():
-    for space, expected in ((MINIMAL, (4, 1, 2)), (NORMAL, (8, 6, 4))):
-        wiring = Wiring(space, ("skip_connect",) * len(space.edges))
-        assert (width(wiring), intermediate_edges(wiring), depth(wiring)) == expected
-
-
-def test_mean_path_length():
-    skip = "skip_connect"
-    both = Wiring.from_text(MINIMAL, f"(0,2) {skip}; (1,3) {skip}; (2,3) {skip}")
-    # Paths to the output: 0-2, 1-3, 0-2-3.
-    assert mean_path_length(both) == pytest.approx(4 / 3)
-    assert mean_path_length(Wiring.from_text(MINIMAL, f"(2,3) {skip}")) == 0
 
 
 def test_paths_against_powers_of_the_adjacency_matrix():
@@ -60,7 +40,7 @@ def test_paths_against_powers_of_the_adjacency_matrix():
         powers = [np.linalg.matrix_power(adjacency, length) for length in range(1, 6)]
         numbers = [power[np.ix_((0, 1), NORMAL.output_nodes)].sum() for power in powers]
         lengths = np.repeat(range(1, 6), np.array(numbers, int))
-        assert mean_path_length(wiring) == pytest.approx(lengths.mean() if len(lengths) else 0)
+        assert sorted(path_lengths(wiring)) == lengths.tolist()
         assert depth(wiring) == max(lengths, default=0)
 
 
