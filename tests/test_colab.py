@@ -1,4 +1,7 @@
-"""Each notebook alone in an empty folder, as on Colab: the package comes from a git address."""
+"""Each notebook alone in an empty folder, as on Colab: the package comes from a git address.
+
+As the notebook is downloaded from its page: it names a commit, and the branch has gone on since.
+"""
 
 import shutil
 import subprocess
@@ -9,22 +12,27 @@ from pathlib import Path
 
 import papermill
 import pytest
+import yaml
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from book._ext.book_pages import pinned
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 NOT_ON_COLAB = ("beartype", "h5netcdf", "loky")
 
 
 def run(*words, **options):
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A git address of the package as it is now."""
+    """A repository of the package as it is now, and its commit; the next one has no package."""
     folder = tmp_path_factory.mktemp("repository")
     for name in ("nascore", "book/records", "benchmarks/results"):
         shutil.copytree(ROOT / name, folder / name)
@@ -35,11 +43,14 @@ def source(tmp_path_factory):
     run(*git, "init", "--quiet")
     run(*git, "add", ".")
     run(*git, "commit", "--quiet", "--message", "x")
-    return f"git+file://{folder}"
+    commit = run(*git, "rev-parse", "--short=12", "HEAD").strip()
+    run(*git, "rm", "--quiet", "-r", "nascore")
+    run(*git, "commit", "--quiet", "--message", "y")
+    return f"file://{folder}", commit
 
 
 @pytest.fixture(scope="module")
-def colab(tmp_path_factory, source):
+def colab(tmp_path_factory):
     """A manager of kernels in an environment with the packages that Colab has, and torch."""
     folder = tmp_path_factory.mktemp("colab")
     run(sys.executable, "-m", "venv", folder)
@@ -57,16 +68,18 @@ def colab(tmp_path_factory, source):
     class Kernels(AsyncKernelManager):
         kernel_spec = KernelSpec(
             argv=[f"{folder}/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            env={"NASCORE_SOURCE": source, "PYTHONPATH": ""},
+            env={"PYTHONPATH": ""},
         )
 
     return Kernels
 
 
-def execute(name, profile, folder, colab):
-    """Executes a copy of a notebook, alone in a folder; returns it and the time of each cell."""
-    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
+def execute(name, profile, folder, source, colab):
+    """Executes a copy of a notebook, alone in a folder, and returns it."""
+    address, commit = source
+    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace(REPOSITORY, address)
     notebook = str(folder / f"{name}.ipynb")
+    Path(notebook).write_text(pinned(text, address, commit))
     given = {"profile": profile} if "profile" in papermill.inspect_notebook(notebook) else {}
     return papermill.execute_notebook(
         notebook,
@@ -81,9 +94,9 @@ def execute(name, profile, folder, colab):
 
 @pytest.mark.filterwarnings("ignore")  # papermill's own
 @pytest.mark.slow
-def test_a_published_page_shows_its_first_figure_within_two_minutes(colab, tmp_path):
+def test_a_published_page_shows_its_first_figure_within_two_minutes(source, colab, tmp_path):
     start = time.time()
-    notebook = execute("growing", "published", tmp_path, colab)
+    notebook = execute("growing", "published", tmp_path, source, colab)
     assert time.time() - start < 120
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
@@ -93,5 +106,5 @@ def test_a_published_page_shows_its_first_figure_within_two_minutes(colab, tmp_p
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.colab
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_every_notebook_runs_alone(colab, tmp_path, name):
-    execute(name, "smoke", tmp_path, colab)
+def test_every_notebook_runs_alone(source, colab, tmp_path, name):
+    execute(name, "smoke", tmp_path, source, colab)

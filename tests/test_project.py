@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -60,6 +62,38 @@ def test_a_workflow_runs_targets_of_the_makefile(path):
     ]
     made = [step["run"].split()[1] for step in steps if step.get("run", "").startswith("make ")]
     assert made and set(made) <= set(targets)
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("bash", "git", "sed"))), reason="needs them")
+def test_colab_opens_the_notebooks_that_the_pages_offer(tmp_path):
+    """The step that publishes them, twice: on a branch that the launch buttons then name."""
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    (step,) = (step["run"] for step in jobs["publish"]["steps"] if step.get("name") == "pin")
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x@y.z")
+
+    def run(*words, folder=tmp_path):
+        done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin")
+    for commit in ("1", "2"):
+        here = tmp_path / commit
+        run("git", "clone", "--quiet", "origin", commit)
+        template, html = here / "notebooks" / "a.ipynb", here / "_build" / "html"
+        page, offered = html / "notebooks" / "a.html", html / "_sources" / "notebooks" / "a.ipynb"
+        for path in (template, page, offered):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        (here / ".gitignore").write_text("_build")
+        template.write_text(f"template {commit}")
+        run(*git, "add", ".", folder=here)
+        run(*git, "commit", "--quiet", "--message", commit, folder=here)
+        run(*git, "push", "--quiet", "origin", "HEAD:main", folder=here)
+        page.write_text('<a href="https://x/blob/main/notebooks/a.ipynb">')
+        offered.write_text(f"pinned {commit}")
+        run("bash", "-e", "-c", step, folder=here)
+        published = run("git", "show", "published:notebooks/a.ipynb", folder=tmp_path / "origin")
+        assert published == f"pinned {commit}"
+        assert page.read_text() == '<a href="https://x/blob/published/notebooks/a.ipynb">'
 
 
 def test_the_oldest_python_is_tested():

@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from nascore.book.explorer import EXPLORER
+from nascore.runs.provenance import commit
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +103,28 @@ def make_figures_small(app: Sphinx, error: Exception | None) -> None:
                 few.save(path, optimize=True)
 
 
+def pinned(notebook: str, repository: str, commit: str) -> str:
+    """A notebook whose first cell installs what a commit has, where nascore is missing."""
+    return notebook.replace(f"git+{repository}", f"git+{repository}@{commit}")
+
+
+def pin_downloads(app: Sphinx, error: Exception | None) -> None:
+    """A notebook that is downloaded from its page installs the code that the page was made by.
+
+    On Colab, that is. What has changes that are in no commit can be installed from nowhere.
+    """
+    made_by, repository = commit(), app.config.html_theme_options["repository_url"]
+    if made_by is not None and not made_by.endswith("-dirty"):
+        for path in (Path(app.outdir) / "_sources" / "notebooks").glob("*.ipynb"):
+            text = path.read_text(encoding="utf-8")
+            path.write_text(pinned(text, repository, made_by), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict:
     app.connect("source-read", use_executed_copy)
     app.connect("html-page-context", add_explorers)
     app.connect("html-page-context", name_references)
     app.connect("html-page-context", leave_out_scripts, priority=1000)
     app.connect("build-finished", make_figures_small)
+    app.connect("build-finished", pin_downloads)
     return {"version": "1", "parallel_read_safe": True}

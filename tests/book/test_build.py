@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
+from book._ext import book_pages
 from book.builder import build as bookbuild
 from nascore import folders
 from nascore.errors import ConfigError
@@ -170,6 +172,23 @@ def test_a_page_without_an_executed_copy_fails_the_build(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode != 0
     assert "notebooks/growing has no executed copy" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "commit, pin", [("0123456789ab", "@0123456789ab"), ("0123456789ab-dirty", ""), (None, "")]
+)
+def test_a_download_installs_the_commit_of_its_page(tmp_path, monkeypatch, commit, pin):
+    """If there is one: what is in no commit can be installed from nowhere."""
+    monkeypatch.setattr(book_pages, "commit", lambda: commit)
+    copy = tmp_path / "_sources" / "notebooks" / "growing.ipynb"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "notebooks" / "growing.ipynb", copy)
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    config = SimpleNamespace(html_theme_options={"repository_url": url})
+    book_pages.pin_downloads(SimpleNamespace(outdir=tmp_path, config=config), None)
+    assert (
+        f'"NASCORE_SOURCE", "git+{url}{pin}"' in nbformat.read(copy, as_version=4).cells[1].source
+    )
 
 
 def book_command(root):
