@@ -1,6 +1,7 @@
 """Folders and files: the project's own, checks before the work, files that are whole or absent."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,32 @@ def whole_file(path: Path) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Holds a lock, and removes its file at the end; yields False if another process holds it.
+
+    Every user who may write to its folder can hold it. The operating system gives it back if its
+    owner dies.
+    """
+    from filelock import FileLock, Timeout  # which takes as long as all that --help needs
+
+    file = FileLock(lock, mode=0o666)
+    try:
+        try:
+            file.acquire(blocking=wait)
+        except PermissionError:  # another user is making it, and its mode is not set yet
+            time.sleep(0.1)
+            file.acquire(blocking=wait)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.unlink(missing_ok=True)  # while it is held: who waits for it makes another
+        file.release()
 
 
 def _flush(path: Path) -> None:

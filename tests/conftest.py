@@ -49,6 +49,14 @@ def seed():
 
 
 @pytest.fixture
+def umask():
+    """The usual one, by which a file is its owner's to write."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
 def notebook_cells():
     """Runs some cells of a notebook, by their ids; returns what they define."""
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from nascore.errors import ConfigError, DataError, checked, one_line
+from nascore.folders import held
 from nascore.plugins import Registry, failure
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -175,8 +175,13 @@ def _from_torchvision(name: str) -> Any:
         return kind(folder)  # without a lock, since such a folder may be read-only
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):  # processes take turns, and the first one downloads
-            return kind(folder, download=True)
+        with held(folder / ".lock", wait=True):  # processes take turns: the first one downloads
+            before = os.umask(0o077)
+            try:  # what a killed download leaves, others who may write here can finish
+                os.umask(before & ~(folder.stat().st_mode & 0o077))
+                return kind(folder, download=True)
+            finally:
+                os.umask(before)
     except Exception as error:
         text = f"{name} cannot be read from {folder}, or downloaded to it: {one_line(error)}"
         fetch = f"torchvision.datasets.{name}(folder, download=True)"

@@ -3,13 +3,11 @@
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from nascore.errors import DamagedRecord, RecordError, checked
-from nascore.folders import ensure_writable
+from nascore.folders import ensure_writable, held
 from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
 from nascore.runs.seal import check_seal
@@ -100,7 +98,7 @@ class RunStore:
 
         The operating system gives it back if its owner dies. To ``wait`` for that is never False.
         """
-        return _held(self.path(config).with_suffix(".lock"), wait)
+        return held(self.path(config).with_suffix(".lock"), wait=wait)
 
     def clean(self) -> None:
         """Removes what killed processes left: locks, checkpoints beside a record, parts of files.
@@ -112,23 +110,7 @@ class RunStore:
                 if path.suffix == ".part" and time.time() - path.stat().st_mtime > 3600:
                     path.unlink()
                 elif path.suffix in (".lock", ".checkpoint"):
-                    with _held(path.with_suffix(".lock")) as free:
+                    with held(path.with_suffix(".lock")) as free:
                         if free:
                             check_seal(path.with_suffix(".nc"))
                             path.with_suffix(".checkpoint").unlink()
-
-
-@contextmanager
-def _held(lock: Path, wait: bool = False) -> Iterator[bool]:
-    """Holds a lock, and removes its file at the end; yields False if another process holds it."""
-    file = FileLock(lock)
-    try:
-        file.acquire(blocking=wait)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.unlink(missing_ok=True)  # while it is held: who waits for it makes another
-        file.release()

@@ -3,6 +3,7 @@ import hashlib
 import importlib
 import io
 import linecache
+import os
 import pickle
 import struct
 import sys
@@ -103,6 +104,22 @@ def test_two_at_once_download_once(folder, monkeypatch):
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda name: DATASETS[name].read(), ["fashion-mnist"] * 2)
     assert (first[0] == second[0]).all() and len(first[0]) == 20 and len(downloads) == 1
+    assert not list((folder / "data").glob(".*"))  # no lock
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_a_killed_download_leaves_the_users_of_its_folder_can_finish(
+    folder, monkeypatch, umask, shared
+):
+    (folder / "data").mkdir()
+    (folder / "data").chmod(0o775 if shared else 0o755)
+    monkeypatch.setattr(
+        FashionMNIST, "download", lambda _: write_fashion_mnist(folder / "data/FashionMNIST/raw")
+    )
+    DATASETS["fashion-mnist"].read()
+    made = list((folder / "data").rglob("*"))
+    assert len(made) == 6 and all(bool(path.stat().st_mode & 0o020) == shared for path in made)
+    assert os.umask(0o022) == 0o022
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
@@ -158,7 +175,7 @@ def test_cifar(folder, monkeypatch, name, base):
     assert labels.tolist() == [0, 1, 2] * (len(expected) // 3)
     (folder / "data" / base.base_folder / base.train_list[0][0]).write_bytes(b"x")
     assert (DATASETS[name].read()[0] == expected).all()
-    monkeypatch.setattr(datasets, "FileLock", lambda path: pytest.fail("the folder is written to"))
+    monkeypatch.setattr(datasets, "held", lambda *_, **__: pytest.fail("the folder is written to"))
     assert (DATASETS[name].read()[0] == expected).all()
 
 

@@ -1,8 +1,13 @@
 import fcntl
 import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+import nascore
 from nascore import Run, RunStore, search
 from nascore.errors import RecordError
 from nascore.folders import whole_file
@@ -142,3 +147,50 @@ def test_a_claim_is_for_one_at_a_time(tiny, tmp_path):
     with again.claim(tiny, wait=True) as third:
         assert third
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_for_every_user_of_the_folder(tiny, tmp_path, umask):
+    store = RunStore(tmp_path)
+    with store.claim(tiny) as ours:
+        (lock,) = tmp_path.iterdir()
+        assert ours and lock.stat().st_mode & 0o777 == 0o666
+    assert list(tmp_path.iterdir()) == []
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+import filelock
+from nascore.folders import held
+
+user, seconds = map(int, sys.argv[2:])
+os.setgroups([4000])  # only now: Python itself may be in a folder of root's own
+os.setgid(user)
+os.setuid(user)
+os.umask(0o022)
+with held(Path(sys.argv[1])) as ours:
+    print(ours, flush=True)
+    time.sleep(seconds)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs two users")
+def test_two_users_share_a_folder(tiny):
+    """Whose group may write to it: what the first one's killed process left blocks nobody."""
+    environment = os.environ | {"PYTHONPATH": str(Path(nascore.__file__).parents[1])}
+
+    def hold(*user_and_seconds):
+        words = [sys.executable, "-c", HOLD, lock, *map(str, user_and_seconds)]
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE)
+
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are for one user
+        os.chown(folder, -1, 4000)
+        os.chmod(folder, 0o2775)
+        lock = RunStore(folder).path(tiny).with_suffix(".lock")
+        with hold(4001, 60) as first:
+            assert first.stdout.readline() == b"True\n"
+            assert hold(4002, 0).communicate()[0] == b"False\n"
+            first.kill()
+        assert lock.exists()
+        assert hold(4002, 0).communicate()[0] == b"True\n"
+        assert os.listdir(folder) == []
