@@ -89,9 +89,7 @@ def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
     """A line for each mistake that pydantic found in a model, whose fields are the known ones."""
     lines = []
     for wrong in error.errors():
-        place = (
-            str(part) for part in wrong["loc"]
-        )  # with the types of a union, as constrained-int
+        place = map(str, wrong["loc"])  # with the types of a union, as constrained-int
         name, message = ".".join(p for p in place if "constrained-" not in p), wrong["msg"]
         if wrong["type"] == "value_error":  # raised by a validator of this package
             lines.append(str(wrong["ctx"]["error"]))

@@ -11,11 +11,9 @@ from tempfile import TemporaryFile
 
 def project_root() -> Path | None:
     """The folder of the book's _config.yml, here or above; None outside of its project."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "_config.yml").exists() and (folder / "_toc.yml").exists():
-            return folder
-    return None
+    above = (Path.cwd(), *Path.cwd().parents)
+    found = (f for f in above if (f / "_config.yml").exists() and (f / "_toc.yml").exists())
+    return next(found, None)
 
 
 def shipped(path: str) -> Path:

@@ -183,25 +183,6 @@ def tried_first(first):
     }
 
 
-def _configs(name: str, profile: str, seeds: int | None, changes: Mapping[str, Any]) -> Configs:
-    """See ``configs_of``; a change to None counts."""
-    arms = EXPERIMENTS[name]
-    if profile not in arms.settings:
-        raise ConfigError(unknown("profile", profile, arms.settings))
-    if seeds is not None and not 1 <= seeds <= 10_000:
-        raise ConfigError(f"seeds={shown(seeds)}: give a number from 1 to 10,000.")
-    base = SearchConfig(**{**arms.settings[profile], **changes})
-    made = arms(base, profile) if len(signature(arms).parameters) > 1 else arms(base)
-    if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
-        raise ConfigError(f"experiment {name!r} returns {shown(made)}, not a config for each arm.")
-    for field, value in changes.items():
-        if all(getattr(config, field) != getattr(base, field) for config in made.values()):
-            itself = f"experiment {name!r} sets it itself. Leave it out."
-            raise ConfigError(f"{field}={value!r}: {itself}")
-    numbers = range(seeds or arms.seeds[profile])
-    return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in made.items()}
-
-
 @checked
 def configs_of(
     name: str,
@@ -215,14 +196,26 @@ def configs_of(
 
     Arguments:
         seeds: number of seeds in each arm; None takes the profile's.
-        changes: fields of SearchConfig that override the profile; None values are left out.
+        changes: fields of SearchConfig that override the profile.
         arms: those to return, in this order; None returns all.
 
     Raises ConfigError for an unknown name or an impossible setting.
     """
-    changes = {field: value for field, value in (changes or {}).items() if value is not None}
-    configs = _configs(name, profile, seeds, changes)
-    return {arm: configs[arm] for arm in arms or configs}
+    found, changes = EXPERIMENTS[name], changes or {}
+    if profile not in found.settings:
+        raise ConfigError(unknown("profile", profile, found.settings))
+    if seeds is not None and not 1 <= seeds <= 10_000:
+        raise ConfigError(f"seeds={shown(seeds)}: give a number from 1 to 10,000.")
+    base = SearchConfig(**{**found.settings[profile], **changes})
+    made = found(base, profile) if len(signature(found).parameters) > 1 else found(base)
+    if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
+        raise ConfigError(f"experiment {name!r} returns {shown(made)}, not a config for each arm.")
+    for field, value in changes.items():
+        if all(getattr(config, field) != getattr(base, field) for config in made.values()):
+            itself = f"experiment {name!r} sets it itself. Leave it out."
+            raise ConfigError(f"{field}={value!r}: {itself}")
+    numbers, first = range(seeds or found.seeds[profile]), {arm: made[arm] for arm in arms or made}
+    return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in first.items()}
 
 
 def searches(
@@ -233,10 +226,10 @@ def searches(
 ) -> list[SearchConfig]:
     """The searches of those experiments that have the profile; what two share is in it twice.
 
-    Raises ConfigError if none has it. Arguments: see ``configs_of``; but None in changes counts.
+    Raises ConfigError if none has it. Arguments: see ``configs_of``.
     """
     have = [name for name in names if profile in EXPERIMENTS[name].settings] or names[:1]
-    arms = [_configs(name, profile, seeds, changes or {}) for name in have]
+    arms = [configs_of(name, profile, seeds=seeds, changes=changes) for name in have]
     return [config for configs in arms for config in flat(configs)]
 
 

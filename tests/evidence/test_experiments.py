@@ -154,7 +154,7 @@ def run_short(store, **arguments):
 
 @pytest.mark.slow
 def test_run_experiment_runs_arms_and_finds_them_again(tmp_path):
-    changes = {"epochs": 1, "lr": None}
+    changes = {"epochs": 1}
     first = run_short(tmp_path, seeds=2, changes=changes)
     assert [run.config.seed for run in first["free"]] == [0, 1]
     assert all(run.config.epochs == 1 for run in first["free"])
