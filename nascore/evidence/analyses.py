@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from nascore.engine.random import stream
-from nascore.evidence.claims import Arms, Evidence, above, claim, each, mean, seeds_of
+from nascore.evidence.claims import BOOK, Arms, Evidence, above, claim, each, mean, seeds_of
 from nascore.evidence.experiments import NOT_HELD_OUT, TWO, flat
 from nascore.runs.run import Run
 from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
@@ -32,23 +32,7 @@ def mean_over_operations(history: xr.Dataset, edge: str) -> xr.DataArray:
     return cost.mean("operation").sum("cell", min_count=1)
 
 
-@claim(
-    id="A1",
-    says="Under uniform masks an operation other than none costs, on average, more than 0 at "
-    "initialisation and less than 0 near the convergence of theta.",
-    short="Operations cost > 0 at initialisation, and most of them < 0 near convergence",
-    because="The costs add up to L − H: above 0 for a network that is wrong and not uniform, below "
-    "0 for one that is right more often than it is sure.",
-    experiment="cost_at_init_and_convergence",
-    chapter="cost_over_training",
-    effect="minus the mean cost over edges and operations but none, in the last quarter of the "
-    "epochs",
-    test="above 0 across seeds, and so is the mean cost at initialisation (exact sign flips, the "
-    "larger p); also, on average at least 60 percent of the pairs of edge and operation cost less "
-    "than 0 late",
-    control="the same before training: minus the mean cost at initialisation",
-    bar=0.005,
-)
+@claim("A1", **BOOK["A1"])
 def cost_at_init_and_convergence(arms: Arms) -> Evidence:
     (runs,) = arms.values()
     start, end = (each(lambda run, s=s: mean_cost(run, s).mean(), runs) for s in (None, 0.25))
@@ -75,18 +59,7 @@ def _largest(values: xr.DataArray) -> float:
     return float(np.abs(values.values).max())
 
 
-@claim(
-    id="A2",
-    says="At every step, the output edges of the last cell together cost L − H.",
-    short="The output costs L − H at every step",
-    experiment="more_cells",
-    chapter="sum_rule",
-    effect="largest difference between the two over epochs, each the mean of an epoch's steps",
-    test="at most the bar in every seed: float32",
-    control="L − H of the validation set, which alpha does not see",
-    bar=1e-4,
-    tested=False,
-)
+@claim("A2", **BOOK["A2"])
 def sum_rule(arms: Arms) -> Evidence:
     runs = flat(arms)
 
@@ -104,21 +77,7 @@ def sum_rule(arms: Arms) -> Evidence:
     )
 
 
-@claim(
-    id="A3",
-    says="No cost passes an intermediate edge, except through skip_connect.",
-    short="No cost passes an intermediate edge, except through `skip_connect`",
-    experiment="path_cost",
-    chapter="sum_rule",
-    effect="without skip_connect on intermediate edges: largest difference between the cost of all "
-    "edges of the last cell and that of its output edges, over epochs, relative to the largest "
-    "output cost",
-    test="at most the bar in every seed: the eps of the normalisation",
-    control="the same with skip_connect allowed",
-    bar=1e-2,
-    unit="of the output cost",
-    tested=False,
-)
+@claim("A3", **BOOK["A3"])
 def path_cost(arms: Arms) -> Evidence:
     def share(run: Run) -> float:
         output = run.history.cell_output_cost.isel(cell=-1, epoch=slice(1, None))
@@ -142,19 +101,7 @@ def passed_cost(run: Run) -> xr.DataArray:
     return cost.reindex(epoch=run.history.epoch, fill_value=0)
 
 
-@claim(
-    id="A4",
-    says="In every cell but the last, the output edges together cost nothing.",
-    short="Every cell but the last costs nothing",
-    experiment="more_cells",
-    chapter="sum_rule",
-    effect="largest magnitude of that cost over epochs and cells, relative to the last cell's",
-    test="at most the bar in every seed: the eps of the normalisation",
-    control="all edges of those cells, where skip_connect lets cost pass (A3)",
-    bar=1e-2,
-    unit="of the last cell's",
-    tested=False,
-)
+@claim("A4", **BOOK["A4"])
 def cell_sums(arms: Arms) -> Evidence:
     runs = flat(arms)
 
@@ -179,21 +126,7 @@ def later_cost(run: Run, split: str, outcome: str | None = None) -> float:
     return cost.sel(split=split).isel(epoch=slice(-(run.config.epochs // 2), None)).mean()
 
 
-@claim(
-    id="A5",
-    says="On two levels, wrong answers keep L far above H on the search set, so cost stays "
-    "positive there while it is negative on the training set.",
-    short="Confident mistakes keep the cost of held-out data positive",
-    because="The weights fit the training set alone. Elsewhere the network makes mistakes, and is "
-    "nearly as sure of them as of what it knows.",
-    experiment="right_and_wrong",
-    chapter="right_and_wrong",
-    effect="L − H on the search set, mean over the second half of the epochs, under uniform masks",
-    test="above 0 across seeds, and so is minus L − H on the training set (exact sign flips, the "
-    "larger p)",
-    control="the smaller of the two numbers where nothing is held out",
-    bar=0.05,
-)
+@claim("A5", **BOOK["A5"])
 def right_and_wrong(arms: Arms) -> Evidence:
     runs, same = arms[TWO], arms[NOT_HELD_OUT]
     search, train = (each(later_cost, runs, split) for split in ("search", "train"))
@@ -225,22 +158,7 @@ def deep_disadvantage(run: Run, share: float | None = 0.5) -> float:
     return cost.sel(edge="(2,3)") - cost.sel(edge="(1,3)")
 
 
-@claim(
-    id="A6",
-    says="Where the first operation of a chain is always trained, the deep edge is not worse.",
-    short="With its first operation always trained, the deep edge is the better one",
-    because="With seven operations to choose from on (1,2), each is trained in an eighth of the "
-    "steps, and (2,3) reads features that have hardly been trained. With one fixed there, it reads "
-    "better features than (1,3) does.",
-    experiment="training_opportunity",
-    chapter="training_opportunity",
-    effect="D with (1,2) free minus D with (1,2) fixed, where D is the cost of the deep edge "
-    "(2,3) minus that of the wide edge (1,3), mean over operations and the second half of epochs",
-    test="above 0 across seeds, and so is minus D with (1,2) fixed (exact sign flips, the larger "
-    "p)",
-    control="the same before training",
-    bar=0.05,
-)
+@claim("A6", **BOOK["A6"])
 def training_opportunity(arms: Arms) -> Evidence:
     free, fixed = (each(deep_disadvantage, arms[arm]) for arm in ("free", "fixed"))
     before = [each(deep_disadvantage, arms[arm], None) for arm in ("free", "fixed")]
@@ -256,20 +174,7 @@ def training_opportunity(arms: Arms) -> Evidence:
     )
 
 
-@claim(
-    id="A7",
-    says="A linear chain learns a mode in the time that the closed form gives for its depth.",
-    short="Deep linear chains learn as the closed form says",
-    experiment=None,
-    chapter="training",
-    effect="largest difference between a mode's strength and its closed form, over time and depths "
-    "1 to 3, relative to the strength of the target",
-    test="at most the bar in every seed: the finite learning rate",
-    control="the closed form of depth 2 against a chain of depth 3",
-    bar=1e-2,
-    unit="of the strength",
-    tested=False,
-)
+@claim("A7", **BOOK["A7"])
 def deep_linear(arms: Arms) -> Evidence:
     residual, control = _chains()
     return Evidence(

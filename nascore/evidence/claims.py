@@ -1,7 +1,9 @@
 """What a claim is, and what runs can say of it: the words that claims are written in."""
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,11 +55,11 @@ class Claim:
     id: str
     says: str  # the claim, in our reading if it is the paper's
     short: str  # the same in a line, for tables
-    experiment: str | None  # whose runs decide it, a key of EXPERIMENTS; None if it needs no runs
     effect: str  # the number of each seed, in words
     test: str  # what decides, in words
     control: str  # in words
     measure: Measure  # from the experiment's runs to the evidence
+    experiment: str | None = None  # whose runs decide it, of EXPERIMENTS; None if it needs no runs
     because: str = ""  # why it should hold, in a few sentences, for a page that tells it
     precondition: str = ""  # without which the claim is not tested, in words
     bar: float = 0.0  # least mean effect that counts; of a checked claim, the largest residual
@@ -90,6 +92,9 @@ class Claim:
             + (f"\n- *Tested only where:* {self.precondition}." if self.precondition else "")
         )
 
+
+BOOK = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))
+"""The fields of the book's claims, by id."""
 
 CLAIMS = Registry("claim", lambda plugin: None if isinstance(plugin, Claim) else "not a claim.")
 """Every claim by its id."""

@@ -7,7 +7,7 @@ import numpy as np
 from nascore.engine.random import stream_seed
 from nascore.engine.space import Edge
 from nascore.evidence import growth
-from nascore.evidence.claims import Arms, Evidence, above, claim, each, mean, seeds_of
+from nascore.evidence.claims import BOOK, Arms, Evidence, above, claim, each, mean, seeds_of
 from nascore.evidence.experiments import NOT_HELD_OUT, ONE, ONE_OF_FEWER, TWO
 from nascore.evidence.significance import below_chance
 from nascore.runs.run import Run
@@ -60,26 +60,7 @@ def overconfident(run: Run) -> float:
     return (measured_cost(run)[1:] > 0.1).mean()
 
 
-@claim(
-    id="P1",
-    says="Search on one level drops edges first and then grows them back: it does not prune.",
-    short="Search drops edges first, then grows them back",
-    because="The edges cost L − H together. Early the network is sure and wrong, L − H is "
-    "positive and none, which costs 0, wins. Later the network is right more often than it is "
-    "sure, L − H is negative, and edges earn.",
-    experiment="picture",
-    chapter="growing",
-    effect="edges regrown (dropped at some epoch and not dropped at the end), minus the same "
-    "number for the same updates of alpha in reversed order",
-    test="above 0 across seeds, and so is what none loses on input edges after the turn (the epoch "
-    "in which the running sum of L − H is highest), both in log p(none) minus the log of the mean "
-    "p of the others and in log p(none) minus the mean log p of the others (exact sign flips; the "
-    "largest p); also, at least 2 edges are dropped on average",
-    control="the same with the updates in shuffled instead of the true order",
-    precondition="L − H is above 0.1 nat in at least a tenth of the epochs, on average",
-    bar=2.0,
-    unit="edges",
-)
+@claim("P1", **BOOK["P1"])
 def growing(arms: Arms) -> Evidence:
     runs = arms[ONE]
     back, reverse = each(regrown_edges, runs), each(regrown_in_reverse, runs)
@@ -126,23 +107,7 @@ def relabelled(run: Run) -> float:
     return none_on(run, [called]) - none_on(run, edges)
 
 
-@claim(
-    id="P2",
-    says="Search keeps input edges and drops intermediate ones: wide wirings, not deep ones.",
-    short="Wide wirings win over deep ones",
-    because="An intermediate edge is trained only in networks in which an edge before it is there, "
-    "too. It is trained less and later, its cost stays positive while that of the input edges "
-    "turns negative, and it stays on none.",
-    experiment="picture",
-    chapter="width_preference",
-    effect="p(none) at the end, mean over intermediate edges minus mean over input edges",
-    test="above 0 across seeds (exact sign flips), and the depth of the final wirings below that "
-    "of random wirings with as many edges (exact); the larger p",
-    control="the same difference with one input edge, drawn by seed, called intermediate",
-    precondition="at least one edge is active at the end in every seed",
-    bar=0.5,
-    unit="p(none)",
-)
+@claim("P2", **BOOK["P2"])
 def width_preference(arms: Arms) -> Evidence:
     runs = arms[ONE]
     space, ended = runs[0].config.space, [run for run in runs if not run.diverged]
@@ -183,26 +148,7 @@ def as_no_effect(values: np.ndarray, otherwise: float) -> float:
     return float(np.nan_to_num(values, nan=otherwise).mean())
 
 
-@claim(
-    id="P3",
-    says="Search on two levels drops every edge in the end; search on one level does not.",
-    short="Search on two levels loses its edges",
-    because="On examples that the weights have not seen the network stays sure of its mistakes. "
-    "There L − H falls late, or never below 0, so edges go on costing something, and none, which "
-    "costs 0, wins.",
-    experiment="picture",
-    chapter="bilevel_failure",
-    effect="share of the edges that are not dropped at the end, one level minus two levels, with "
-    "the same training examples: only the level is switched",
-    test="above 0 across seeds (exact sign flips); also, on average, two levels keep at most two "
-    "fifths of the edges and one level at least three fifths",
-    control="two levels with nothing held out in the place of one level: it must meet the same "
-    "bar, so that it is holding out that fails, and not the level",
-    precondition="on two levels the accuracy on the training set is above that on the search set "
-    "by 0.03, mean over epochs and seeds",
-    bar=0.4,
-    unit="of the edges",
-)
+@claim("P3", **BOOK["P3"])
 def bilevel_failure(arms: Arms) -> Evidence:
     one, two, same = (each(kept_edges_at, arms[a], -1) for a in (ONE_OF_FEWER, TWO, NOT_HELD_OUT))
     edges = len(arms[TWO][0].config.space.edges)
@@ -226,22 +172,7 @@ def bilevel_failure(arms: Arms) -> Evidence:
     )
 
 
-@claim(
-    id="O1",
-    says="Search on one level grows back edges that search on two levels does not.",
-    short="One level grows back what two levels do not",
-    because="Training pushes L − H below 0 on the training set (at a stationary point it is minus "
-    "weight decay times the squared norm of the classifier). Nothing pushes it down on a search "
-    "set that the weights do not see.",
-    experiment="picture",
-    chapter="bilevel_failure",
-    effect="edges regrown, one level minus two levels, with the same training examples",
-    test="above 0 across seeds (exact sign flips)",
-    control="two levels with nothing held out minus one level: within 1 edge on average",
-    precondition="as for P3",
-    bar=1.0,
-    unit="edges",
-)
+@claim("O1", **BOOK["O1"])
 def recovery(arms: Arms) -> Evidence:
     one, two, same = (each(regrown_edges, arms[arm]) for arm in (ONE_OF_FEWER, TWO, NOT_HELD_OUT))
     control = same - one
