@@ -39,7 +39,7 @@ def main() -> None:
         parser.error(f"--device {arguments.device}: torch sees no GPU here")
     path = arguments.out or RESULTS / f"{device.type}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = json.loads(path.read_bytes()) if path.exists() else {}
     here = machine(device)  # before the results change the checkout
     for name in arguments.only or CASES:
         started, begin = datetime.now(UTC), time.perf_counter()
@@ -55,7 +55,7 @@ def main() -> None:
                 **here,
             },
         }
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for row in found.get("rows", []):
             print({key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()})
     print(f"written to {path}", file=sys.stderr)

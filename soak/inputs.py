@@ -92,7 +92,8 @@ def bad_input(lines: list[list[str]], number: int, chance: random.Random, folder
     if child.exitcode is None:
         child.kill()
         child.join()
-    message, seconds = err.read_text().strip(), time.monotonic() - start
+    seconds = time.monotonic() - start
+    message = err.read_text(encoding="utf-8", errors="replace").strip()
     wrong = [] if child.exitcode in (1, 2) else [f"exit code {child.exitcode}"]
     wrong += [] if len(message.splitlines()) == 1 else [f"{len(message.splitlines())} lines"]
     wrong += ["a traceback"] if "Traceback" in message else []

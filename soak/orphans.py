@@ -41,9 +41,9 @@ def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int,
     configs = [config("soak.slow:Slow", epochs=40, seed=seed) for seed in range(4)]
     fields = json.dumps([c.model_dump(mode="json") for c in configs])
     script = folder / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT, encoding="utf-8")
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with (folder / "output").open("w") as output:
+    with (folder / "output").open("wb") as output:
         parent = subprocess.Popen(
             [sys.executable, str(script), str(store), fields],
             env={**os.environ, "PYTHONPATH": paths, TRACE: str(trace)},
@@ -54,14 +54,14 @@ def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int,
     family = [psutil.Process(parent.pid)]
     try:
         if not _both_work(parent, trace):
-            return 1, [f"its workers have not begun: {(folder / 'said').read_text()[-500:]}"]
+            return 1, [f"its workers have not begun: {_said(folder)[-500:]}"]
         time.sleep(chance.uniform(0, 2))
         family += family[0].children(recursive=True)
         parent.send_signal(signum)
         left = _alive_after(family, parent, SECONDS)
         count = f"{len(left)} of {len(family)} processes"
         failures = [f"{count} run {SECONDS:.0f} s after {signum.name}"] if left else []
-        if "Traceback" in (text := (folder / "output").read_text()):
+        if "Traceback" in (text := _said(folder)):
             failures.append(f"a traceback after {signum.name}: {text[-500:]}")
     finally:
         for process in family:
@@ -70,6 +70,10 @@ def killed_sweep(number: int, chance: random.Random, folder: Path) -> tuple[int,
         parent.wait()
     wrong = [f"after {signum.name}: {line}" for line in wrong_after(configs, store)]
     return 1, failures + wrong
+
+
+def _said(folder: Path) -> str:
+    return (folder / "output").read_text(encoding="utf-8", errors="replace")
 
 
 def _both_work(parent: subprocess.Popen, trace: Path) -> bool:

@@ -52,12 +52,13 @@ def run(attack: Attack, seed: int, kept: Path) -> list[Result]:
     Arguments:
         kept: a file, one result a line; the trials that it has are not made again.
     """
-    lines = kept.read_text().splitlines() if kept.exists() else []
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
     results = [
         result for line in lines if (result := Result(**json.loads(line))).attack == attack.name
     ]
     done = sum(result.tries for result in results)
-    with tqdm(desc=attack.name, total=attack.goal, initial=done) as bar, kept.open("a") as file:
+    bar = tqdm(desc=attack.name, total=attack.goal, initial=done)
+    with bar, kept.open("a", encoding="utf-8") as file:
         while done < attack.goal:
             number, start = len(results), time.monotonic()
             with TemporaryDirectory() as folder:

@@ -19,6 +19,7 @@ from nascore.frameworks import Context, make_framework
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # two processes of tests share the cores
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
+os.environ["PYTHONUTF8"] = "1"  # what these say
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # a GPU takes part only if it is asked to
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a shell's job in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -137,21 +137,21 @@ def test_the_plain_network_is_the_sampled_one(benchmarks):
 @pytest.mark.long
 def test_the_runner_adds_a_case_to_the_results(tmp_path):
     out = tmp_path / "results.json"
-    out.write_text('{"kept": {}}')
+    out.write_text('{"kept": {}}', encoding="utf-8")
     command = [sys.executable, str(FOLDER / "run.py"), "--only", "start", "--rounds", "2"]
     subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
-    results = json.loads(out.read_text())
+    results = json.loads(out.read_bytes())
     assert set(results) == {"kept", "start"}
     assert results["start"]["made"]["torch"] == torch.__version__
     assert all(row["seconds"] > 0 for row in results["start"]["rows"])
-    result = subprocess.run([*command, "--device", "cuda:9"], capture_output=True, text=True)
+    result = subprocess.run([*command, "--device", "cuda:9"], capture_output=True, encoding="utf-8")
     assert torch.cuda.is_available() or "torch sees no GPU here" in result.stderr
 
 
 def test_the_results_of_the_book_are_whole(benchmarks):
     """Every case, each with at least 8 rounds, whatever the ratios came out to be."""
     _, cases = benchmarks
-    results = json.loads((FOLDER / "results" / "cpu.json").read_text())
+    results = json.loads((FOLDER / "results" / "cpu.json").read_bytes())
     assert set(results) == set(cases.CASES)
     for case in results.values():
         assert case["made"]["rounds"] >= 8
@@ -159,8 +159,8 @@ def test_the_results_of_the_book_are_whole(benchmarks):
 
 
 def test_the_readme_quotes_the_results():
-    results = json.loads((FOLDER / "results" / "cpu.json").read_text())
-    text = (FOLDER.parent / "README.md").read_text()
+    results = json.loads((FOLDER / "results" / "cpu.json").read_bytes())
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     price = results["discrete"]["rows"][0]["ratio"]
     faster = results["dense"]["rows"][0]["ratio"]
     memory = results["memory"]["ratio"]["DARTS"]

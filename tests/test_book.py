@@ -88,7 +88,7 @@ def site(tmp_path_factory):
     for name in ("book", "notebooks", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
     command = [sys.executable, "-m", "book.builder", "build", "--profile", "smoke"]
-    result = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=copy, capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
     assert "The book is built" in result.stdout
     return copy / "_build" / "html"
@@ -101,7 +101,7 @@ def is_built():
     if not all(path.exists() for path in (*copies, index)):
         return False
     notebooks = [nbformat.read(path, as_version=4) for path in copies]
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8")
     sources = [ROOT / name for name in listed.stdout.splitlines() if not name.startswith("tests/")]
     newest = max((path.stat().st_mtime for path in sources if path.exists()), default=float("inf"))
     oldest = min(path.stat().st_mtime for path in (*copies, index))
@@ -114,7 +114,7 @@ def test_every_page_is_there_and_shows_results(site):
         assert (site / f"{page}.html").exists()
     for claim in CLAIMS.values():
         name = claim.chapter
-        text = (site / "notebooks" / f"{name}.html").read_text()
+        text = (site / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
         said = "no verdict" if claim.experiment else "holds"  # smoke decides nothing
         assert re.search(rf"<strong[^>]*>{claim.id}: {said}\.?</strong>", text), name
         assert f"{claim.id}, the claim." in text
@@ -125,12 +125,14 @@ def test_every_page_is_there_and_shows_results(site):
 def test_no_table_is_left_as_text(site):
     """A table in Markdown that a cell returns is no table on the page, but a line of bars."""
     for page in site.glob("**/*.html"):
-        assert "<p>| " not in page.read_text(), page
+        assert "<p>| " not in page.read_text(encoding="utf-8"), page
 
 
 def test_pages_load_the_icons_once(site):
     """As a font: in place of the theme's script, which draws the same ones, stands a comment."""
-    assert "fontawesome/webfonts" in (site / "_static/styles/pydata-sphinx-theme.css").read_text()
+    assert "fontawesome/webfonts" in (site / "_static/styles/pydata-sphinx-theme.css").read_text(
+        encoding="utf-8"
+    )
     assert (site / "_static" / "scripts" / "fontawesome.js").stat().st_size < 100
 
 
@@ -139,7 +141,7 @@ def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
     root = site.parent.parent
     cards = scorecard(RunStore(root / "notebooks" / "runs", root / "book" / "records"))
     assert "published" in cards
-    text = (site / "notebooks" / "scorecard.html").read_text()
+    text = (site / "notebooks" / "scorecard.html").read_text(encoding="utf-8")
     (table,) = re.findall(r'<table class="record scorecard">.*?</table>', text, re.DOTALL)
     lines = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
     heads = [re.findall(r"<th>(.*?)</th>", line) for line in lines if "<th>" in line]
@@ -163,14 +165,14 @@ def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
 
 
 def test_theorems_stand_in_boxes_and_are_referred_to(site):
-    text = (site / "notebooks" / "theorems.html").read_text()
+    text = (site / "notebooks" / "theorems.html").read_text(encoding="utf-8")
     for label in ("euler", "t1", "t2", "zero-sum", "t3"):
         assert f'<div class="admonition theorem" id="{label}">' in text
         assert f'href="#{label}"' in text or label in ("zero-sum", "t3")
 
 
 def test_a_link_to_the_repository_leads_within_the_book(site):
-    text = (site / "notebooks" / "add_your_own.html").read_text()
+    text = (site / "notebooks" / "add_your_own.html").read_text(encoding="utf-8")
     for link in ("../book/glossary.html#framework", "growing.html", "../_downloads/"):
         assert f'href="{link}' in text
     assert not re.search(r'class="reference external" href="[^"]*/blob/', text)
@@ -179,7 +181,7 @@ def test_a_link_to_the_repository_leads_within_the_book(site):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_execution_record_names_every_run(site, name):
     """Those of the profile, or those of the book, where a page shows what is recorded."""
-    text = (site / "book" / "execution_record.html").read_text()
+    text = (site / "book" / "execution_record.html").read_text(encoding="utf-8")
     profiles = [p for p in ("smoke", "published") if p in EXPERIMENTS[name].settings]
     needed = [flat(configs_of(name, profile)) for profile in profiles]
     assert any(all(config.hash in text for config in configs) for configs in needed)
@@ -307,7 +309,11 @@ def test_a_page_is_soon_there(home, open_page, name):
 
 def test_every_link_within_the_book_leads_somewhere(site):
     """Its file is there, and in it the place that it names."""
-    pages = {path: path.read_text() for path in site.glob("*/*.html") if "_static" not in str(path)}
+    pages = {
+        path: path.read_text(encoding="utf-8")
+        for path in site.glob("*/*.html")
+        if "_static" not in str(path)
+    }
     places = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in pages.items()}
     dead = []
     for path, text in pages.items():

@@ -20,12 +20,12 @@ from book._ext.book_pages import pinned
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_bytes())["repository"]["url"]
 NOT_ON_COLAB = ("beartype", "h5netcdf", "loky")
 
 
 def run(*words, **options):
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, **options)
+    done = subprocess.run([*map(str, words)], capture_output=True, encoding="utf-8", **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -77,9 +77,13 @@ def colab(tmp_path_factory):
 def execute(name, profile, folder, source, colab):
     """Executes a copy of a notebook, alone in a folder, and returns it."""
     address, commit = source
-    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace(REPOSITORY, address)
+    text = (
+        (ROOT / "notebooks" / f"{name}.ipynb")
+        .read_text(encoding="utf-8")
+        .replace(REPOSITORY, address)
+    )
     notebook = str(folder / f"{name}.ipynb")
-    Path(notebook).write_text(pinned(text, address, commit))
+    Path(notebook).write_text(pinned(text, address, commit), encoding="utf-8")
     given = {"profile": profile} if "profile" in papermill.inspect_notebook(notebook) else {}
     return papermill.execute_notebook(
         notebook,

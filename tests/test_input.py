@@ -65,7 +65,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    (tmp_path / "text.nc").write_text("no record")
+    (tmp_path / "text.nc").write_text("no record", encoding="utf-8")
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
     monkeypatch.setattr(Search, "epoch", lambda *a, **k: pytest.fail("it has begun"))

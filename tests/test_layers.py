@@ -91,7 +91,7 @@ except SystemExit as stop:
 def test_names_and_help_come_without_the_heavy_libraries(code):
     code += "\nimport sys; print('also:', *sys.modules, file=sys.stderr)"
     command = [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     _, _, modules = result.stderr.partition("also: ")
     assert "nascore" in modules.split()
     assert not HEAVY & set(modules.split())

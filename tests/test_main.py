@@ -161,7 +161,8 @@ def test_sweep_of_ones_own_experiment_in_ones_own_folder(run_command, capsys, tm
         "    batch_size=32)\n"
         "@experiment({'laptop': tiny}, seeds={'laptop': 1})\n"
         "def mine(base):\n"
-        "    return {'one': base}\n"
+        "    return {'one': base}\n",
+        encoding="utf-8",
     )
     words = ("sweep", "one_of_mine:mine", "--workers", 0)
     changes = ("epochs=1", "grad_clip=none", "operations=none,skip_connect")
@@ -247,7 +248,7 @@ def test_judge_takes_a_claim_of_ones_own(run_command, capsys, monkeypatch, tmp_p
 
     for registry in (CLAIMS, EXPERIMENTS):  # as they were, after the test
         monkeypatch.setattr(registry, "_known", dict(registry))
-    (tmp_path / "judged_claims.py").write_text(OWN_CLAIM)
+    (tmp_path / "judged_claims.py").write_text(OWN_CLAIM, encoding="utf-8")
     for name in ("judged_claims:X8", "judged_claims:positive"):
         assert run_command("judge", name) == 0
         assert "X8: supported. All are 1." in capsys.readouterr().out

@@ -57,7 +57,7 @@ def module(tmp_path, monkeypatch):
     written = []
 
     def write(text, name="a_module_of_mine"):
-        (tmp_path / f"{name}.py").write_text(text)
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
         sys.modules.pop(name, None)
         written.append(name)
 
@@ -233,7 +233,7 @@ def test_the_digest_is_that_of_what_was_loaded(module):
     module(MODULE.format(luck=1))
     before = source_digest(tricks["a_module_of_mine:trick"])
     path = importlib.import_module("a_module_of_mine").__file__
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write("# edited")
     assert source_digest(tricks["a_module_of_mine:trick"]) == before
 

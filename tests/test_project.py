@@ -22,8 +22,8 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 
 def test_environment_is_in_step_with_pyproject():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_bytes())["dependencies"]
     expected = {f"python{project['requires-python']}", "pip"}
     for requirement in project["dependencies"] + project["optional-dependencies"]["book"]:
         name = re.match(r"[\w-]+", requirement)[0]
@@ -32,20 +32,22 @@ def test_environment_is_in_step_with_pyproject():
 
 
 def test_one_address_of_the_repository():
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    config = yaml.safe_load((ROOT / "_config.yml").read_bytes())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     url = config["repository"]["url"]
     assert project["urls"]["Repository"] == url
     for path in (ROOT / "README.md", ROOT / "CITATION.cff", *NOTEBOOKS):
-        found = re.findall(r"https://github\.com/[\w.-]+/[\w.-]+", path.read_text())
+        found = re.findall(r"https://github\.com/[\w.-]+/[\w.-]+", path.read_text(encoding="utf-8"))
         examples = {"https://github.com/you/fork"}
         assert {address.removesuffix(".git") for address in found} - examples == {url}
 
 
 def test_one_version_and_licence():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    changes = re.findall(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_bytes())
+    changes = re.findall(
+        r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert citation["version"] == changes[0] == project["version"]
     assert citation["license"] == project["license"] == "MIT"
     assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2009.01272"
@@ -56,9 +58,9 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_runs_targets_of_the_makefile(path):
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     steps = [
-        step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]
+        step for job in yaml.safe_load(path.read_bytes())["jobs"].values() for step in job["steps"]
     ]
     made = [step["run"].split()[1] for step in steps if step.get("run", "").startswith("make ")]
     assert made and set(made) <= set(targets)
@@ -67,12 +69,14 @@ def test_a_workflow_runs_targets_of_the_makefile(path):
 @pytest.mark.skipif(not all(map(shutil.which, ("bash", "git", "sed"))), reason="needs them")
 def test_colab_opens_the_notebooks_that_the_pages_offer(tmp_path):
     """The step that publishes them, twice: on a branch that the launch buttons then name."""
-    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    jobs = yaml.safe_load(
+        (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
+    )["jobs"]
     (step,) = (step["run"] for step in jobs["publish"]["steps"] if step.get("name") == "pin")
     git = ("git", "-c", "user.name=x", "-c", "user.email=x@y.z")
 
     def run(*words, folder=tmp_path):
-        done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
+        done = subprocess.run(words, cwd=folder, check=True, capture_output=True, encoding="utf-8")
         return done.stdout
 
     run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin")
@@ -83,22 +87,27 @@ def test_colab_opens_the_notebooks_that_the_pages_offer(tmp_path):
         page, offered = html / "notebooks" / "a.html", html / "_sources" / "notebooks" / "a.ipynb"
         for path in (template, page, offered):
             path.parent.mkdir(parents=True, exist_ok=True)
-        (here / ".gitignore").write_text("_build")
-        template.write_text(f"template {commit}")
+        (here / ".gitignore").write_text("_build", encoding="utf-8")
+        template.write_text(f"template {commit}", encoding="utf-8")
         run(*git, "add", ".", folder=here)
         run(*git, "commit", "--quiet", "--message", commit, folder=here)
         run(*git, "push", "--quiet", "origin", "HEAD:main", folder=here)
-        page.write_text('<a href="https://x/blob/main/notebooks/a.ipynb">')
-        offered.write_text(f"pinned {commit}")
+        page.write_text('<a href="https://x/blob/main/notebooks/a.ipynb">', encoding="utf-8")
+        offered.write_text(f"pinned {commit}", encoding="utf-8")
         run("bash", "-e", "-c", step, folder=here)
         published = run("git", "show", "published:notebooks/a.ipynb", folder=tmp_path / "origin")
         assert published == f"pinned {commit}"
-        assert page.read_text() == '<a href="https://x/blob/published/notebooks/a.ipynb">'
+        assert (
+            page.read_text(encoding="utf-8")
+            == '<a href="https://x/blob/published/notebooks/a.ipynb">'
+        )
 
 
 def test_the_oldest_python_is_tested():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    jobs = yaml.safe_load(
+        (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
+    )["jobs"]
     assert f">={jobs['test']['strategy']['matrix']['python'][0]}" == project["requires-python"]
 
 
@@ -116,8 +125,22 @@ def test_a_template_is_clean_and_complete(path):
     parameters = next(c for c in code if "parameters" in c.metadata.get("tags", []))
     assert notebook.metadata.accelerator == "GPU"
     assert notebook.cells.index(parameters) == notebook.cells.index(configs_cell(notebook)) - 1
-    if "run_experiment(" in path.read_text():
+    if "run_experiment(" in path.read_text(encoding="utf-8"):
         assert parameters.source.startswith('profile = "laptop"')
+
+
+@pytest.mark.parametrize("folder", ["nascore", "book", "benchmarks", "soak", "tests"])
+def test_text_is_utf_8_in_every_locale(folder):
+    """Beyond `open`, which the linter sees."""
+    for path in (ROOT / folder).rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(call, ast.Call):
+                given = {keyword.arg for keyword in call.keywords}
+                name = getattr(call.func, "attr", None)
+                if name in ("read_text", "write_text") or (
+                    name in ("run", "Popen") and "text" in given
+                ):
+                    assert "encoding" in given, f"{path.name}, line {call.lineno}"
 
 
 def configs_cell(notebook):
@@ -181,7 +204,7 @@ def test_a_notebook_reads_the_same_in_the_book_and_on_colab(path):
     """No role and no directive, which only the book sets; each link says where it leads in full."""
     text = prose(path)
     assert not re.search(r"\{[\w:-]+\}`|^:::|^```\{", text, re.MULTILINE)
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_bytes())["repository"]
     here = f"{repository['url']}/blob/{repository['branch']}/"
     for link in re.findall(r"\]\(([^)]*)\)", text):
         assert link.startswith("https://")
@@ -205,5 +228,5 @@ def test_citations_are_those_of_the_references():
             assert words.replace(" (", ", ").rstrip(")") == expected, path.stem
             cited.add(key)
     for path in (ROOT / "book").glob("*.md"):
-        cited |= set(re.findall(r"\{cite:[pt]\}`(\w+)`", path.read_text()))
+        cited |= set(re.findall(r"\{cite:[pt]\}`(\w+)`", path.read_text(encoding="utf-8")))
     assert cited == {key for key, _ in known.values()}

@@ -24,7 +24,7 @@ def soak(folder, **most):
     attacks = ("kill", "placed", "record", "checkpoint", "sweeps", "bad")
     words = [f"--{name}={most.get(name, 0)}" for name in attacks]
     command = [sys.executable, "-m", "soak", "--folder", str(folder), *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_a_trial_is_the_same_whenever_it_is_made(trials, tmp_path):
     assert trials.run(attack, 7, tmp_path / "kept") == results and len(drawn) == 3
     trials.run(attack, 7, tmp_path / "other")
     assert drawn[3:] == drawn[:3] and len(set(drawn)) == 3
-    lines = (tmp_path / "kept").read_text().splitlines()
+    lines = (tmp_path / "kept").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["number"] for line in lines] == [0, 1, 2]
     assert trials.table(results).splitlines()[1].split()[:3] == ["test", "6", "1"]
 

@@ -88,7 +88,7 @@ def add_explorers(app: Sphinx, page: str, template: str, context: dict, doctree)
     path = Path(app.outdir) / "_static" / script
     path.parent.mkdir(parents=True, exist_ok=True)
     text = gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)
-    path.write_text(f'const NASCORE_EXPLORERS = "{base64.b64encode(text).decode()}";\n')
+    path.write_bytes(b'const NASCORE_EXPLORERS = "%b";\n' % base64.b64encode(text))
     app.add_css_file("explorer.css")
     for name in ("d3/d3.min.js", script, "explorer.js"):
         app.add_js_file(name, loading_method="defer")

@@ -29,7 +29,7 @@ from nascore.sweeps.store import RunStore
 
 def book_notebooks(root: Path) -> list[Path]:
     """The notebooks of the book, in the order of its table of contents."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    toc = yaml.safe_load((root / "_toc.yml").read_bytes())
     files = [entry["file"] for part in toc.get("parts", [toc]) for entry in part["chapters"]]
     return [root / f"{name}.ipynb" for name in files if name.startswith("notebooks/")]
 

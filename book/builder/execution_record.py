@@ -44,7 +44,8 @@ def write_execution_record(copies: Sequence[Path], folder: Path) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "execution_record.md"
-    path.write_text("".join(_section(title, table) for title, table in tables.items()))
+    text = "".join(_section(title, table) for title, table in tables.items())
+    path.write_text(text, encoding="utf-8")
     return path
 
 

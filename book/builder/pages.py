@@ -28,10 +28,11 @@ BLOCK = re.compile(r"(<!-- pages: (\w+).*\n)[\s\S]*?(?=\n<!-- end)")
 
 def write_pages(root: Path) -> list[Path]:
     """Writes every block anew. Returns the files that changed."""
-    changed = {path: text for path, text in pages(root).items() if path.read_text() != text}
-    for path, text in changed.items():
-        path.write_text(text)
-    return list(changed)
+    texts = {path: text.encode() for path, text in pages(root).items()}
+    changed = [path for path, text in texts.items() if path.read_bytes() != text]
+    for path in changed:
+        path.write_bytes(texts[path])
+    return changed
 
 
 def pages(root: Path) -> dict[Path, str]:
@@ -47,14 +48,14 @@ def pages(root: Path) -> dict[Path, str]:
         "speeds": _speeds(root),
         "chapters": _chapters(root),
     }
-    texts = {root / file: (root / file).read_text() for file in FILES}
+    texts = {root / file: (root / file).read_text(encoding="utf-8") for file in FILES}
     return {path: BLOCK.sub(lambda m: m[1] + blocks[m[2]], t) for path, t in texts.items()}
 
 
 def _chapters(root: Path) -> str:
     """The notebooks in the order of the book, each with a link that opens it on Colab."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
-    repository = yaml.safe_load((root / "_config.yml").read_text())["repository"]
+    toc = yaml.safe_load((root / "_toc.yml").read_bytes())
+    repository = yaml.safe_load((root / "_config.yml").read_bytes())["repository"]
     on_github = repository["url"].removeprefix("https://github.com/")
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     rows = []
@@ -68,7 +69,7 @@ def _chapters(root: Path) -> str:
 
 def _speeds(root: Path) -> str:
     """What a step costs, in a sentence, from the results of the benchmarks."""
-    results = json.loads((root / "benchmarks" / "results" / "cpu.json").read_text())
+    results = json.loads((root / "benchmarks" / "results" / "cpu.json").read_bytes())
     rows = results["discrete"]["rows"] + results["dense"]["rows"]
     ratio = {row["step"]: row["ratio"] for row in rows}
     memory = results["memory"]["ratio"]

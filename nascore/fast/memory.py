@@ -23,7 +23,7 @@ def peak_memory() -> int:
     """The most bytes of memory that this process has held so far."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux: getrusage counts what the process that started this one held, too
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
+        lines = dict(line.split(b":", 1) for line in status.read_bytes().splitlines())
+        return int(lines[b"VmHWM"].split()[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -89,6 +89,6 @@ def commit() -> str | None:
     describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         subprocess.run(tracked, check=True, capture_output=True)
-        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(describe, check=True, capture_output=True).stdout.decode().strip()
     except (OSError, subprocess.CalledProcessError):
         return None

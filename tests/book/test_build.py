@@ -63,10 +63,10 @@ def test_make_repository_rewrites_every_place(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     for command in ("init --quiet", "add ."):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
-    old = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    old = yaml.safe_load((ROOT / "_config.yml").read_bytes())["repository"]["url"]
     for new in ("https://github.com/you/fork", "https://github.com/they/fork-2"):
         subprocess.run(["make", "repository", f"URL={new}"], cwd=tmp_path, check=True)
-        texts = [(tmp_path / name).read_text() for name in files]
+        texts = [(tmp_path / name).read_text(encoding="utf-8") for name in files]
         assert all(new in text and old not in text for text in texts)
         old = new
 
@@ -83,7 +83,9 @@ def project(tmp_path):
 
     def make(code):
         shutil.copytree(ROOT / "book" / "builder", tmp_path / "book" / "builder")
-        (tmp_path / "_toc.yml").write_text("root: x\nchapters:\n  - file: notebooks/page\n")
+        (tmp_path / "_toc.yml").write_text(
+            "root: x\nchapters:\n  - file: notebooks/page\n", encoding="utf-8"
+        )
         first = new_code_cell("lr = 1.0", metadata={"tags": ["parameters"]})
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         page = new_notebook(cells=[first, new_code_cell(code)], metadata={"kernelspec": kernel})
@@ -109,7 +111,7 @@ def test_a_build_removes_what_a_killed_one_left(project, no_work):
     root = project("")
     left = root / "book" / "_executed" / "page.part.ipynb"
     left.parent.mkdir(parents=True)
-    left.write_text("{")
+    left.write_text("{", encoding="utf-8")
     bookbuild.build_book(root, "smoke", ["page", "page"], {})
     assert not left.exists() and no_work == [root / "notebooks" / "page.ipynb"]
 
@@ -165,11 +167,12 @@ def test_a_page_without_an_executed_copy_fails_the_build(tmp_path):
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "growing.ipynb", tmp_path / "notebooks")
     (tmp_path / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/references\nchapters:\n  - file: notebooks/growing\n"
+        "format: jb-book\nroot: book/references\nchapters:\n  - file: notebooks/growing\n",
+        encoding="utf-8",
     )
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command = [*jupyter_book, "build", str(tmp_path), "--all", "-W", "-n", "--keep-going"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert result.returncode != 0
     assert "notebooks/growing has no executed copy" in result.stdout + result.stderr
 
@@ -183,7 +186,7 @@ def test_a_download_installs_the_commit_of_its_page(tmp_path, monkeypatch, commi
     copy = tmp_path / "_sources" / "notebooks" / "growing.ipynb"
     copy.parent.mkdir(parents=True)
     shutil.copy(ROOT / "notebooks" / "growing.ipynb", copy)
-    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    url = yaml.safe_load((ROOT / "_config.yml").read_bytes())["repository"]["url"]
     config = SimpleNamespace(html_theme_options={"repository_url": url})
     book_pages.pin_downloads(SimpleNamespace(outdir=tmp_path, config=config), None)
     assert (
@@ -200,13 +203,15 @@ def book_command(root):
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
 
 def is_alive(pid):
     """Whether a process runs; a zombie does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, encoding="utf-8"
+    )
     return state.stdout.strip()[:1] not in ("", "Z")
 
 
@@ -217,7 +222,7 @@ def test_a_cell_that_fails_is_one_line_on_the_console(project):
     where = "page.ipynb, cell [3] (from nascore.errors import ConfigError): 2.5: no."
     part = root / "book" / "_executed" / "page.part.ipynb"
     assert err == f"Error: {where} Its output is in {part}\n" and out == ""
-    assert command.returncode == 2 and "ConfigError: 2.5: no" in part.read_text()
+    assert command.returncode == 2 and "ConfigError: 2.5: no" in part.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -230,10 +235,10 @@ def test_a_cell_that_fails_is_one_line_on_the_console(project):
 def test_no_kernel_stays_when_the_build_is_stopped(project, number):
     root = project(CODE.format("time.sleep(600)"))
     command = book_command(root)
-    while not (pid := root / "kernel").exists() or not pid.read_text():
+    while not (pid := root / "kernel").exists() or not pid.read_text(encoding="utf-8"):
         assert command.poll() is None, command.communicate()
         time.sleep(0.1)
-    kernel = int(pid.read_text())
+    kernel = int(pid.read_text(encoding="utf-8"))
     assert is_alive(kernel)
     command.send_signal(number)
     _, err = command.communicate(timeout=60)

@@ -41,7 +41,7 @@ for n in "012":
     time.sleep(0.3)  # so that each comes as an output of its own
 profile"""
     execute(notebook(code), out, {"profile": "laptop"})
-    first = out.read_text()
+    first = out.read_text(encoding="utf-8")
     outputs = nbformat.reads(first, as_version=4).cells[-1].outputs
     assert outputs[0].text == "2 of 2"  # what a terminal would show of a progress bar
     assert outputs[1].data["text/plain"] == "'laptop'"
@@ -50,11 +50,13 @@ profile"""
     assert not part.exists()
     with pytest.raises(RuntimeError) as error:
         execute(notebook("raise ValueError('broken\\nin two')"), out, {"profile": "laptop"})
-    assert out.read_text() == first, "only what succeeded takes the place of what did"
+    assert out.read_text(encoding="utf-8") == first, (
+        "only what succeeded takes the place of what did"
+    )
     said, traceback = str(error.value).split(". Its output is in ")
     where = "page.ipynb, cell [3] (raise ValueError('broken\\nin two'))"
     assert said == f"{where}: ValueError: broken in two"
-    assert traceback == str(part) and "Traceback" in part.read_text()
+    assert traceback == str(part) and "Traceback" in part.read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -63,7 +65,9 @@ def test_a_notebook_runs_in_this_python_whatever_kernel_is_installed(
 ):
     spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
-    spec.write_text(json.dumps({"argv": ["false"], "display_name": "", "language": "python"}))
+    spec.write_text(
+        json.dumps({"argv": ["false"], "display_name": "", "language": "python"}), encoding="utf-8"
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
     out = tmp_path / "executed.ipynb"
     execute(notebook("import nascore, sys\nprint(sys.executable, nascore.__file__)"), out, {})

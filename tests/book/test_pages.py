@@ -28,7 +28,7 @@ def project(tmp_path):
 def test_the_committed_pages_are_what_the_code_writes():
     """Otherwise run `python -m book.builder pages`."""
     for path, text in pages.pages(ROOT).items():
-        assert path.read_text() == text, path.name
+        assert path.read_text(encoding="utf-8") == text, path.name
 
 
 def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
@@ -58,7 +58,7 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
         "README.md",
         "introduction.md",
     }
-    texts = {Path(file).name: (project / file).read_text() for file in pages.FILES}
+    texts = {Path(file).name: (project / file).read_text(encoding="utf-8") for file in pages.FILES}
     assert "| A8 Costs stay small | **not supported** | Seen to be small. |" in texts["README.md"]
     assert "| claim | 6 of 8: supported |" in texts["README.md"]  # and identities on their own
     assert "| identity | 4 of 4: holds |" in texts["README.md"]

@@ -27,7 +27,7 @@ def test_execution_record_lists_notebooks_versions_and_runs(tiny, tmp_path):
         }
         copies.append(tmp_path / f"{name}.ipynb")
         nbformat.write(new_notebook(cells=[cell], metadata={"papermill": papermill}), copies[-1])
-    page = write_execution_record(copies, tmp_path / "book").read_text()
+    page = write_execution_record(copies, tmp_path / "book").read_text(encoding="utf-8")
     assert page.count(run.config.hash) == 1  # a run that two pages share is one row
     for part in (
         "one page: one level; other: one level",

@@ -56,7 +56,7 @@ def registries(monkeypatch):
 def module(tmp_path, monkeypatch):
     """The name of a module with plug-ins, in a folder that is searched."""
     name = f"plugins_of_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(PLUGINS)
+    (tmp_path / f"{name}.py").write_text(PLUGINS, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     return name
 

@@ -78,7 +78,7 @@ def test_a_space_of_the_papers_operations_needs_no_torch():
     """So that the command line shows its options at once."""
     script = "import sys, nascore; nascore.SearchSpace(); print('torch' in sys.modules)"
     command = [sys.executable, "-c", script]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert result.stdout == "False\n"
 
 

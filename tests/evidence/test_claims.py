@@ -63,7 +63,8 @@ from nascore.evidence import Evidence, claim
 @claim("X9", **{SAID!r})
 def positive(arms):
     return Evidence(range(10), np.ones(10), "All are 1.", p=0.001)
-"""
+""",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     import own_claims

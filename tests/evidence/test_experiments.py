@@ -245,7 +245,7 @@ def own(monkeypatch):
 
 
 def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatch):
-    (tmp_path / "own_experiments.py").write_text(MINE % TINY)
+    (tmp_path / "own_experiments.py").write_text(MINE % TINY, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     arms = configs_of("own_experiments:mine", "smoke")
     runs = run_experiment(arms, store=tmp_path / "r", workers=0, progress=False)

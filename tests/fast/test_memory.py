@@ -29,7 +29,7 @@ def test_freed_memory_stays_only_if_it_is_to_be_kept():
         result = subprocess.run(
             [sys.executable, "-c", SCRIPT.format(keep=keep)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         held[keep] = int(result.stdout)
@@ -53,9 +53,9 @@ if len(sys.argv) == 1:
 def test_peak_memory_is_the_processs_own(tmp_path):
     """It goes up by what was held at once, and a process started later begins low."""
     script = tmp_path / "peak.py"
-    script.write_text(PEAK)
+    script.write_text(PEAK, encoding="utf-8")
     command = [sys.executable, str(script)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     for line in result.stdout.splitlines():
         before, after = map(int, line.split())
         assert before < 150e6 and 190e6 < after - before < 250e6

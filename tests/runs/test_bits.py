@@ -8,7 +8,7 @@ import pytest
 
 from nascore import SearchConfig, search
 
-BEFORE = json.loads((Path(__file__).parent / "alpha_before.json").read_text())["runs"]
+BEFORE = json.loads((Path(__file__).parent / "alpha_before.json").read_bytes())["runs"]
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def test_without_a_network_it_says_what_to_do(folder, name):
 
 
 def test_a_data_folder_that_cannot_be_made(folder, monkeypatch):
-    (folder / "file").write_text("")
+    (folder / "file").write_text("", encoding="utf-8")
     for path, why in ((str(folder / "file" / "data"), "NASCORE_DATA"), ("~no_such_user/x", "home")):
         monkeypatch.setenv("NASCORE_DATA", path)
         with pytest.raises(DataError, match=why):
@@ -274,7 +274,7 @@ def module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "modules")
 
     def write(text, name="nascore_test_dataset"):
-        (tmp_path / "modules" / f"{name}.py").write_text(text)
+        (tmp_path / "modules" / f"{name}.py").write_text(text, encoding="utf-8")
         importlib.invalidate_caches()
         linecache.checkcache()
         sys.modules.pop(name, None)

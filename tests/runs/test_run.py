@@ -216,7 +216,7 @@ def of_plug_ins(tiny, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "modules")
     (tmp_path / "modules").mkdir()
     module = tmp_path / "modules" / "a_plug_in_of_mine.py"
-    module.write_text(MODULE)
+    module.write_text(MODULE, encoding="utf-8")
     config = tiny.replace(
         framework="a_plug_in_of_mine:Mine",
         dataset="a_plug_in_of_mine:noise",
@@ -241,9 +241,9 @@ def test_a_record_is_read_where_what_it_names_is_missing(of_plug_ins, tmp_path):
     loaded = Run.load(path)
     assert loaded.config == run.config and loaded.history.identical(run.history)
     for text in ("import os; os._exit(3)", None):
-        module.unlink() if text is None else module.write_text(text)
+        module.unlink() if text is None else module.write_text(text, encoding="utf-8")
         words = [sys.executable, "-c", READ, path]
-        result = subprocess.run(words, capture_output=True, text=True, cwd=module.parent)
+        result = subprocess.run(words, capture_output=True, encoding="utf-8", cwd=module.parent)
         assert result.returncode == 0, result.stderr
         assert f"{run.config.hash} {run.config.sizes}" in result.stdout
 

@@ -59,7 +59,7 @@ def traced(tiny, tmp_path, monkeypatch):
     """Searches that leave a trace: `config` makes one, `steps` counts them, `start` sweeps."""
     folder = tmp_path / "module"
     folder.mkdir()
-    (folder / "traced_searches.py").write_text(MODULE)
+    (folder / "traced_searches.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
     paths = [folder, Path(nascore.__file__).parents[1]]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
@@ -72,7 +72,7 @@ def traced(tiny, tmp_path, monkeypatch):
 
     def trace():
         """(process, seed) of each step so far."""
-        text = (folder / "trace").read_text() if (folder / "trace").exists() else ""
+        text = (folder / "trace").read_text(encoding="utf-8") if (folder / "trace").exists() else ""
         return [tuple(map(int, line.split())) for line in text.splitlines()]
 
     def start(configs, seconds=0.0, **arguments):
@@ -88,7 +88,7 @@ def traced(tiny, tmp_path, monkeypatch):
             env=os.environ | {"TRACED_SECONDS": str(seconds)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,
         )
         started.append(process)

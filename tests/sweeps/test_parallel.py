@@ -163,7 +163,7 @@ class Sharp(Framework):
 def test_a_framework_of_ones_own_in_worker_processes(tiny, tmp_path, monkeypatch):
     """Its record is found again, until the class or what it inherits is edited."""
     file = tmp_path / "my_frameworks.py"
-    file.write_text(MODULE)
+    file.write_text(MODULE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     config = tiny.replace(framework="my_frameworks:Sharp", framework_options={"heat": 0.3})
     store = tmp_path / "store"
@@ -173,7 +173,7 @@ def test_a_framework_of_ones_own_in_worker_processes(tiny, tmp_path, monkeypatch
     assert RunStore(store).path(config).exists() and ":" not in RunStore(store).path(config).name
     assert histories(sweep([config], workers=0, progress=False))[0].identical(histories(runs)[0])
     before = config.hash
-    file.write_text(MODULE.replace("/ self.heat", "/ self.heat / 2"))
+    file.write_text(MODULE.replace("/ self.heat", "/ self.heat / 2"), encoding="utf-8")
     linecache.checkcache()
     importlib.reload(importlib.import_module("my_frameworks"))
     assert config.hash != before and RunStore(store).get(config) is None

@@ -222,7 +222,8 @@ def test_a_module_that_sweeps_when_it_is_imported(tiny, tmp_path, monkeypatch):
         "from nascore.frameworks import DARTS\n"
         "class Mine(DARTS): pass\n"
         "import sys\n"
-        "if 'pytest' not in sys.modules: sweep([SearchConfig(dataset='synthetic')], workers=2)\n"
+        "if 'pytest' not in sys.modules: sweep([SearchConfig(dataset='synthetic')], workers=2)\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     config = tiny.replace(framework="sweeping_module:Mine")

@@ -100,14 +100,16 @@ def test_a_file_is_on_disk_before_it_takes_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: calls.append("flush") or fsync(file))
     monkeypatch.setattr(os, "replace", lambda *paths: calls.append("move") or replace(*paths))
     with whole_file(tmp_path / "file") as part:
-        part.write_text("whole")
+        part.write_text("whole", encoding="utf-8")
         assert part.parent == tmp_path
     assert calls == ["flush", "move", "flush"]  # the file, and then its name
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(ValueError), whole_file(tmp_path / "file") as part:
-        part.write_text("half")
+        part.write_text("half", encoding="utf-8")
         raise ValueError
-    assert (tmp_path / "file").read_text() == "whole" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "whole" and len(
+        list(tmp_path.iterdir())
+    ) == 1
 
 
 def test_a_part_of_a_file_is_removed_after_an_hour(tiny, tmp_path):
