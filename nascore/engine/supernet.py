@@ -11,7 +11,7 @@ from nascore.engine.mask import Mask, Rows
 from nascore.engine.operations import Weighted, build_norm, build_operation, relu_conv_norm
 from nascore.engine.space import SearchSpace
 from nascore.errors import ConfigError, checked
-from nascore.fast.concatenate import concatenate
+from nascore.fast.layout import concatenate
 
 
 class _UnitWeight(torch.autograd.Function):

@@ -18,6 +18,7 @@ class Depthwise(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (dilation, _) = self.kernel_size, self.dilation
         fast = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        fast = fast and (dilation == 1 or x.is_contiguous(memory_format=torch.channels_last))
         if not (fast and kernel in (3, 5) and dilation in (1, 2)):
             return super().forward(x)  # torch's own
         if dilation == 2:

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from nascore.engine.operations import build_operation
 from nascore.errors import ConfigError
-from nascore.fast.concatenate import concatenate
+from nascore.fast.layout import concatenate
 from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
 
 

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from nascore.engine.random import stream
 from nascore.errors import DataError
+from nascore.fast.layout import laid_out
 from nascore.runs.config import SearchConfig
 from nascore.runs.datasets import DATASETS
 
@@ -70,7 +71,7 @@ class Batches:
         images = split.images[rows]
         if self.augment:
             images = crop_and_flip(images, self.generator)
-        return images.contiguous(memory_format=split.layout), split.labels[rows]
+        return laid_out(images, split.layout), split.labels[rows]
 
 
 def crop_and_flip(images: Tensor, generator: Generator | None) -> Tensor:
@@ -120,7 +121,7 @@ def load_splits(
     mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))  # (channels,)
     images = (images - mean[:, None, None]) / std[:, None, None].clamp(min=1e-6)
     labels = _noisy(labels[index], dataset.classes, config.label_noise, stream(seed, "noise"))
-    tensors = images.to(device, dtype, memory_format=layout), labels.to(device), index
+    tensors = laid_out(images.to(device, dtype), layout), labels.to(device), index
     parts = [tensor.split([sizes[split] for split in SPLITS]) for tensor in tensors]
     splits = {split: Split(*part, layout) for split, *part in zip(SPLITS, *parts, strict=True)}
     return splits | ({"search": splits["train"]} if config.search_set == "train" else {})
