@@ -1,6 +1,5 @@
 """Tests across seeds: exact and one-sided, with an interval for the mean."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import product
@@ -30,16 +29,14 @@ def _signs(n: int) -> np.ndarray:
 
 
 def below_chance(values: Sequence[float], chance: Iterable[Sequence[float]]) -> float:
-    """p of a sum this low, exact, if chance draws each seed's value uniformly from its own list."""
-    total = {0.0: 1.0}  # distribution of the sum, put together seed by seed
+    """p of a sum this low, exact, if chance draws each seed's value uniformly from its own list.
+
+    Values are whole numbers from 0 on.
+    """
+    total = np.ones(1)  # P of each sum, put together seed by seed
     for options in chance:
-        longer = defaultdict(float)
-        levels, counts = np.unique(np.round(options, 9), return_counts=True)
-        for (so_far, p), (value, count) in product(total.items(), zip(levels, counts, strict=True)):
-            longer[round(so_far + value, 9)] += p * count / len(options)
-        total = longer
-    reached = float(np.sum(values)) + 1e-6
-    return min(1.0, sum(p for value, p in total.items() if value <= reached))
+        total = np.convolve(total, np.bincount(np.asarray(options, int)) / len(options))
+    return min(1.0, float(total[: int(np.sum(values)) + 1].sum()))
 
 
 def bonferroni(p: float, tests: int) -> float:

@@ -20,19 +20,12 @@ class PathSplit:
     For every intermediate node j, ``incoming[j] = output[j] + sum of through[(j, k)] over k``:
     the node's own output edge, and each later edge. Theorem T1 says that the second part is 0 but
     for `skip_connect`; theorem T2 that the outputs of the last cell bring L - H together.
-
-    Arguments:
-        space: the nodes and edges.
-        incoming: sum of Z dL/dZ on the edges into a node, (cells, intermediate nodes).
-        output: <dL/dx_j by the output edge, x_j>, (cells, intermediate nodes); 0 for a node that is
-            no output.
-        through: <dL/dx_i by operation k of edge (i, j), x_i>, (cells, edges, operations).
     """
 
     space: SearchSpace
-    incoming: Tensor
-    output: Tensor
-    through: Tensor
+    incoming: Tensor  # sum of Z dL/dZ on the edges into a node, (cells, intermediate nodes)
+    output: Tensor  # <dL/dx_j by the output edge, x_j>, (cells, intermediate nodes); 0 without one
+    through: Tensor  # <dL/dx_i by operation k of edge (i, j), x_i>, (cells, edges, operations)
 
     def path(self, edge: Edge | str) -> Tensor:
         """The cost that an edge, such as (2, 3) or "(2,3)", passes to its source, (cells,)."""
