@@ -189,14 +189,6 @@ def growth(arms: Mapping[str, Sequence[Run]]) -> Figure:
     return figure
 
 
-def edge_by_edge(runs: Sequence[Run]) -> Figure:
-    """p(none) of every edge, and below it L - H on the examples that alpha learns from."""
-    figure, (above, below) = plt.subplots(**ABOVE_THE_COST)
-    none_probability(runs, above).set_xlabel("")
-    zoom(output_cost(runs, below, color="0.2"), runs)
-    return figure
-
-
 def legend_below(figure: Figure, columns: int) -> None:
     """One legend for panels that show the same lines: that of the first, below them all."""
     lines = figure.axes[0].get_legend_handles_labels()

@@ -13,17 +13,13 @@ def alpha_of(run: Run) -> np.ndarray:
 
     Raises KeyError for a run without `none`.
     """
-    space, names = run.config.space, _none_first(run)
+    space, names = run.config.space, none_first(run)
     allowed = [[name in space.allowed[edge] for name in names] for edge in space.edges]
     return np.where(allowed, run.history.alpha.sel(operation=names).values.astype(float), -1e30)
 
 
-def probability_of(run: Run) -> np.ndarray:
-    """A run's probabilities, (epochs + 1, edges, operations)."""
-    return run.history.probability.sel(operation=_none_first(run)).values.astype(float)
-
-
-def _none_first(run: Run) -> list[str]:
+def none_first(run: Run) -> list[str]:
+    """The operations of a run, in the order of these arrays."""
     return ["none", *(name for name in run.config.space.operations if name != "none")]
 
 

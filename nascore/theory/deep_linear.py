@@ -28,14 +28,11 @@ DEPTHS = (1, 2, 3)
 def learning_time(a: float, depth: int, strength: float, start: float) -> float:
     """The time at which a chain of D = depth layers has learned a mode from ``start`` up to ``a``.
 
-    The strength s is the singular value of the target; ``a`` is below it. Raises ConfigError for a
-    depth that is not in DEPTHS, or a start that is not between 0 and the strength.
+    The strength s is the singular value of the target; ``a`` and the start lie between 0 and it.
+    Raises ConfigError for a depth that is not in DEPTHS.
     """
     if depth not in DEPTHS:
         raise ConfigError(f"depth={depth}: the closed form is written out for {DEPTHS}.")
-    if not 0 < start < strength:
-        pair = f"start={start} with strength={strength}"
-        raise ConfigError(f"{pair}: a mode starts above 0 and below its strength.")
     s = strength
     if depth == 1:
         return np.log((s - start) / (s - a))

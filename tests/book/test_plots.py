@@ -160,7 +160,7 @@ def test_colours_differ_to_those_who_lack_a_cone(cone):
     assert min(np.linalg.norm(a - b) for a, b in combinations(lab, 2)) > 0.1
 
 
-DRAWS = r"plt\.(subplot|figure)|plots\.(growth|edge_by_edge|none_probability|outcome_shares)\("
+DRAWS = r"plt\.(subplot|figure)|edge_by_edge|plots\.(growth|none_probability|outcome_shares)\("
 DRAW = "def draw("
 
 
@@ -186,14 +186,6 @@ def test_growth_has_edges_above_and_the_cost_that_alpha_sees_below(runs):
     low, high = below.get_ylim()
     assert low < min(later.min(), plots.COST[0] + 1e-9)
     assert high > max(later.max(), plots.COST[1] - 1e-9)
-
-
-def test_edge_by_edge_has_every_edge_above_and_the_cost_below(runs):
-    above, below = plots.edge_by_edge(runs).axes
-    assert [line.get_label() for line in medians(above)] == EDGES
-    (line,) = medians(below)
-    assert np.allclose(line.get_ydata(), median(measured_cost, runs))
-    assert above.get_ylabel() == "p(none)" and below.get_ylabel() == "L − H  [nat]"
 
 
 def widths(ax, space):
