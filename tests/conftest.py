@@ -1,7 +1,10 @@
 """What many tests share: one thread, fixed seeds, small configs and networks, a run."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +13,14 @@ import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from nascore import SearchConfig, SearchSpace, Supernet, search
 from nascore.engine import local_cost, stream
 from nascore.frameworks import Context, make_framework
+
+ROOT = Path(__file__).parent.parent
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # two processes of tests share the cores
@@ -34,13 +40,64 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items):
-    """Two processes begin with the longest: the book, then what is slow.
+    """Two processes begin with the longest: pages at a desk, then what is slow.
 
-    They take turns file by file (`--dist loadscope`), so a short file at the end is soon over.
+    They take turns file by file, class by class (`--dist loadscope`), so a short file at the end is
+    soon over. One builds the pages, if need be, while the other has the slow tests.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-        items.sort(key=lambda item: "site" not in getattr(item, "fixturenames", ()))
+        items.sort(key=lambda item: "::TestAtADesk::" not in item.nodeid)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The pages that `make book PROFILE=smoke` has built, if nothing has changed since.
+
+    Otherwise they are built here, once for all processes, from a copy of the project: the reader's
+    own book stays. NASCORE_PAGES names pages that are built, of any profile, to be looked at:
+    `NASCORE_PAGES=_build/html pytest tests/test_browser.py`.
+    """
+    if "NASCORE_PAGES" in os.environ:
+        return Path(os.environ["NASCORE_PAGES"]).resolve()
+    if _is_built():
+        return ROOT / "_build" / "html"
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with FileLock(shared / "project.lock"):
+        if not (shared / "project").exists():
+            _build(shared / "project")
+    return shared / "project" / "_build" / "html"
+
+
+def _build(copy):
+    copy.mkdir()
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, copy)
+    ignore = shutil.ignore_patterns("_executed", "runs", ".ipynb_checkpoints", "__pycache__")
+    for name in ("book", "notebooks", "benchmarks"):
+        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+    command = [sys.executable, "-m", "book.builder", "build", "--profile", "smoke"]
+    result = subprocess.run(command, cwd=copy, capture_output=True, encoding="utf-8")
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
+    assert "The book is built" in result.stdout
+
+
+def _is_built():
+    """Whether the project's own pages are of profile smoke and newer than all that they show."""
+    executed = ROOT / "book" / "_executed"
+    copies = [executed / path.name for path in (ROOT / "notebooks").glob("*.ipynb")]
+    index = ROOT / "_build" / "html" / "index.html"
+    if not all(path.exists() for path in (*copies, index)):
+        return False
+    notebooks = [nbformat.read(path, as_version=4) for path in copies]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8")
+    sources = [ROOT / name for name in listed.stdout.splitlines() if not name.startswith("tests/")]
+    newest = max((path.stat().st_mtime for path in sources if path.exists()), default=float("inf"))
+    oldest = min(path.stat().st_mtime for path in (*copies, index))
+    profiles = {n.metadata.papermill.parameters.get("profile", "smoke") for n in notebooks}
+    return newest < oldest and profiles == {"smoke"}
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +119,7 @@ def notebook_cells():
     """Runs some cells of a notebook, by their ids; returns what they define."""
 
     def execute(name, *ids):
-        path = Path(__file__).parent.parent / "notebooks" / f"{name}.ipynb"
+        path = ROOT / "notebooks" / f"{name}.ipynb"
         cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
         defined = {}
         with matplotlib.rc_context():
