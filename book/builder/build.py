@@ -65,9 +65,7 @@ def build_book(
         _execute_all(chosen, executed, together=1)
     else:  # all searches first: no core waits at a notebook's last one
         store = RunStore(root / "notebooks" / "runs", root / "book" / "records")
-        missing = [config for config in searches(profile) if store.find(config) is None]
-        if missing:
-            sweep(missing, store=store)
+        sweep(searches(profile), store=store)
         # Threads of two would wait for each other. The scorecard, near the end, reads most.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         _execute_all(dict(reversed(chosen.items())), executed, together=2)

@@ -133,7 +133,8 @@ def sweep(
 
         if progress and todo:
             here = None if scheduler else max(size, 1)
-            tqdm.write(_plan(todo, len(runs) - len(todo), here, stop), file=sys.stderr)
+            loaded = [run for run in runs.values() if run is not None]
+            tqdm.write(_plan(todo, loaded, records, here, stop), file=sys.stderr)
         ended, off = 0, not (progress and todo)
         total = sum(config.steps for config in todo)
         bar = open_bar(desc="searches", total=total, unit="step", disable=off)
@@ -175,18 +176,31 @@ def sweep(
 
 
 def _plan(
-    todo: Sequence[SearchConfig], loaded: int, at_a_time: int | None, stop: Callable[[], bool]
+    todo: Sequence[SearchConfig],
+    loaded: Sequence[Run],
+    records: RunStore,
+    at_a_time: int | None,
+    stop: Callable[[], bool],
 ) -> str:
     """What is run and what is loaded, and about how long that takes on this machine, in a line."""
-    text = f"searches: {len(todo)} to run, {loaded} loaded"
+    text = f"searches: {len(todo)} to run, {len(loaded)} loaded"
+    device = find_device(todo[0].device)
     if at_a_time is not None:
-        text += f"; on {find_device(todo[0].device)}, {at_a_time} at a time"
+        text += f"; on {device}, {at_a_time} at a time"
     if at_a_time is None or sum(config.steps for config in todo) < FEW_STEPS:
         return text
-    settings = {config: config.replace(seed=0) for config in todo}
-    step = {setting: _step_seconds(setting, stop) for setting in set(settings.values())}
-    seconds = sum(config.steps * step[setting] for config, setting in settings.items())
-    return f"{text}: about {max(seconds / at_a_time / 60, 1):.0f} min, by ten steps of each kind"
+    kinds = [config.replace(seed=0) for config in todo]
+    seconds = {  # by records made here: those that come with the book are of another machine
+        run.config.replace(seed=0): run.provenance["wall_seconds"]
+        for run in loaded
+        if records.path(run.config).exists() and run.provenance["device"].startswith(device.type)
+    }
+    new = set(kinds) - seconds.keys()
+    sources = {"records of the same kind": set(kinds) - new, "ten steps of each new kind": new}
+    by = " and ".join(source for source, some in sources.items() if some)
+    seconds |= {kind: kind.steps * _step_seconds(kind, stop) for kind in new}
+    minutes = sum(seconds[kind] for kind in kinds) / at_a_time / 60
+    return f"{text}: about {max(minutes, 1):.0f} min, by {by}"
 
 
 def _step_seconds(config: SearchConfig, stop: Callable[[], bool]) -> float:
