@@ -17,6 +17,8 @@ class ASAP(SNAS):
     pruned whose probability is below threshold / N, N the operations that its edge may take. Those
     that are pruned still run, with weight 0. The defaults are the authors', but their temperature
     falls by 5 percent an epoch, whatever the length of the search.
+
+    Source: Noy et al., 2019 (arXiv:1904.04123).
     """
 
     temperature: PositiveFloat = 1.6  # in the first epoch
@@ -25,11 +27,6 @@ class ASAP(SNAS):
     threshold: Share = 0.4  # below 1, so that the most probable operation always stays
 
     unrolls = True
-    formulas = SNAS.formulas._replace(
-        mask=r"$\mathrm{softmax}(\alpha / \tau)$ over what is not pruned",
-        score=r"$\log Z$",
-        source="Noy et al., 2019 (arXiv:1904.04123)",
-    )
     recorded = {"alive": (("epoch", "edge", "operation"), "i1", "whether it is not pruned", "1")}
 
     def learns(self, epoch: int, epochs: int) -> Collection[str]:

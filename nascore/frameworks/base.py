@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +18,6 @@ from nascore.plugins import Registry
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 LEARNERS = ("theta", "alpha")  # the weights of the supernet, and what the framework learns
-
-
-class Formulas(NamedTuple):
-    """A framework edge by edge, in LaTeX: k and m are two of its operations, p = softmax(alpha)."""
-
-    mask: str
-    score: str
-    gradient: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,6 @@ class Framework(BaseModel, ABC):
     unrolls: ClassVar[bool] = False  # draws from what it learns alone: theta's next step is defined
     separate: ClassVar[bool] = False  # in single level, theta and alpha learn by a mask for each
     normalised: ClassVar[bool] = True  # the probabilities of an edge sum to 1
-    formulas: ClassVar[Formulas | None] = None  # what it does, for tables
     settings: ClassVar[Mapping[str, Any]] = {}  # fields of SearchConfig with a default of its own
     # What is recorded besides alpha: dimensions ("epoch" first), type, long name and unit, by name.
     recorded: ClassVar[Mapping[str, tuple]] = {}

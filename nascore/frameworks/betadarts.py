@@ -12,14 +12,12 @@ class BetaDARTS(DARTS):
     The mean is over edges, and w grows linearly from 0 in the first epoch to ``weight`` in the
     last. The authors' w grows by 0.5 an epoch, of which they have 100. Their code keeps a weight
     decay of 1e-3 besides, and forgets the penalty in second order; here both orders have it.
+
+    Source: Ye et al., 2022 (arXiv:2203.01665).
     """
 
     weight: NonNegativeFloat = 50.0  # of the penalty in the last epoch
 
-    formulas = DARTS.formulas._replace(
-        gradient=r"$C_m - Z_m \sum_k C_k + w Z_m / E$, $E$ edges, $w$ growing with the epochs",
-        source="Ye et al., 2022 (arXiv:2203.01665)",
-    )
     settings = {"arch_weight_decay": 0.0, "arch_grad_clip": None}
 
     def penalty(self, context: Context) -> Tensor:

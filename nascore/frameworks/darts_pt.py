@@ -19,11 +19,11 @@ class DARTSPT(DARTS):
 
     The authors also let alpha learn while theta is tuned, at a rate that falls by a cosine from
     lr / 10, constant here, with fresh momentum. They then keep two edges for each node.
+
+    Source: Wang et al., 2021 (arXiv:2108.04392).
     """
 
     tuning: NonNegativeInt = 10  # passes over the training set after each edge; theirs
-
-    formulas = DARTS.formulas._replace(source="Wang et al., 2021 (arXiv:2108.04392)")
 
     def choose(self, search: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Wiring:
         z = self.draw(search.context()).weight

@@ -2,7 +2,7 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
+from nascore.frameworks.base import Context, Framework, Mask, framework
 
 
 @framework("drnas")
@@ -15,18 +15,13 @@ class DrNAS(Framework):
     The distance to the anchor c = 1 is, by the authors' default, the weight decay of alpha: c is 1
     where alpha is 0. Their other one is a penalty, anchor KL(Dirichlet(c) | Dirichlet(1)), summed
     over edges. They start at the anchor: ``alpha_mean=0``.
+
+    Source: Chen et al., 2021 (arXiv:2006.10355).
     """
 
     anchor: NonNegativeFloat = 0.0  # weight of the divergence; theirs 1e-3, with no weight decay
 
     dense = True
-    formulas = Formulas(
-        mask=r"sample of $\mathrm{Dirichlet}(c)$, $c = \mathrm{elu}(\alpha) + 1$",
-        score=r"$\log Z$, pathwise",
-        gradient=r"$(C_m - Z_m \sum_k C_k)\, \partial \log g_m / \partial \alpha_m$, "
-        "$g_m$ the gamma sample behind $Z_m$",
-        source="Chen et al., 2021 (arXiv:2006.10355)",
-    )
 
     def draw(self, context: Context) -> Mask:
         alpha = context.alpha

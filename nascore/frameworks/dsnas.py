@@ -1,19 +1,17 @@
 from dataclasses import replace
 
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
+from nascore.frameworks.base import Context, Framework, Mask, framework
 
 
 @framework("dsnas")
 class DSNAS(Framework):
-    """Discrete: one sampled operation on each edge runs."""
+    """Discrete: one sampled operation on each edge runs.
 
-    formulas = Formulas(
-        mask="one-hot sample of $p$",
-        score=r"$\log p$",
-        gradient=r"$C_k (\delta_{km} - p_m)$, $k$ the sampled one",
-        source="Hu et al., 2020 (arXiv:2002.09128)",
-    )
+    dL/dalpha_m = C_k (delta_km - p_m), with p = softmax(alpha) and k the sampled one.
+
+    Source: Hu et al., 2020 (arXiv:2002.09128).
+    """
 
     def draw(self, context: Context) -> Mask:
         score = context.alpha.log_softmax(dim=1)
@@ -27,14 +25,9 @@ class ReleasedDSNAS(DSNAS):
     The score is E log sum_j P_j, E the number of edges and P_j the probability of what was drawn
     on edge j, in place of sum_j log P_j. Each edge still gets its own cost, so its gradient is the
     usual one times P_i / mean_j P_j: an edge that draws what is rare there learns less from it.
-    """
 
-    formulas = DSNAS.formulas._replace(
-        score=r"$E \log \sum_j P_j$, $P_j$ that of the sampled one of edge $j$, $E$ edges",
-        gradient=r"$C_k (\delta_{km} - p_m)\, P_i / \mathrm{mean}_j P_j$ on edge $i$, "
-        "$k$ the sampled one",
-        source="Xie et al., 2021 (arXiv:2009.01272), released code",
-    )
+    Source: Xie et al., 2021 (arXiv:2009.01272), released code.
+    """
 
     def draw(self, context: Context) -> Mask:
         mask = super().draw(context)

@@ -23,6 +23,8 @@ class ENAS(REINFORCE):
     The defaults are the authors'. Their controller also picks the edges, prefers separable
     convolutions at first, and takes 30 steps an epoch, each from 10 samples; their Adam has no
     momentum, and its rate falls.
+
+    Source: Pham et al., 2018 (arXiv:1802.03268).
     """
 
     decay: Share = 0.99  # of the moving average of the reward
@@ -31,13 +33,6 @@ class ENAS(REINFORCE):
     entropy: NonNegativeFloat = 1e-4  # its weight in the reward
 
     settings = {"arch_lr": 0.0035, "arch_weight_decay": 0.0}
-    formulas = REINFORCE.formulas._replace(
-        mask="one-hot sample of $p$, edge by edge",
-        score=r"$\log p$ given the edges before",
-        gradient=r"$(b - R)\, \partial \log p(Z) / \partial \alpha_m$ summed over edges, "
-        "$R$ the accuracy, $b$ its moving average",
-        source="Pham et al., 2018 (arXiv:1802.03268)",
-    )
 
     def parameters(self, alpha: Tensor, generator: Generator | None) -> dict[str, Tensor]:
         k, h = alpha.shape[1], self.size

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
+from nascore.frameworks.base import Context, Framework, Mask, framework
 
 
 @framework("fairdarts")
@@ -18,6 +18,8 @@ class FairDARTS(Framework):
 
     The authors start from gates of one half: give ``alpha_mean=0``. From its default of 1, where
     all gates are at 0.73, the zero-one loss opens them all.
+
+    Source: Chu et al., 2020 (arXiv:1911.12126).
     """
 
     zero_one: NonNegativeFloat = 10.0  # weight of the zero-one loss
@@ -25,12 +27,6 @@ class FairDARTS(Framework):
     dense = True
     unrolls = True
     normalised = False
-    formulas = Formulas(
-        mask=r"$\mathrm{sigmoid}(\alpha)$",
-        score=r"$\log Z$",
-        gradient="$C_m (1 - Z_m)$, and that of the zero-one loss",
-        source="Chu et al., 2020 (arXiv:1911.12126)",
-    )
 
     def draw(self, context: Context) -> Mask:
         return Mask(context.alpha.detach().sigmoid(), F.logsigmoid(context.alpha))

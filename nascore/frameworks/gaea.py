@@ -15,13 +15,10 @@ class GAEA(DARTS):
     With Z = softmax(alpha), this is alpha <- alpha - lr dL/dZ, with no derivative of the softmax.
     Weight decay of alpha is then the authors' entropic regulariser, which they leave at 0. They
     also keep Z above 1e-5, which is not done here.
+
+    Source: Li et al., 2021 (arXiv:2004.07802).
     """
 
-    formulas = DARTS.formulas._replace(
-        score=r"$\alpha$",
-        gradient="$C_m / Z_m$, so that a step is one of exponentiated gradient on $Z$",
-        source="Li et al., 2021 (arXiv:2004.07802)",
-    )
     settings = {
         "arch_lr": 0.1,
         "arch_weight_decay": 0.0,

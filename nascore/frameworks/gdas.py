@@ -2,7 +2,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
+from nascore.frameworks.base import Context, Framework, Mask, framework
 
 
 @framework("gdas")
@@ -11,18 +11,12 @@ class GDAS(Framework):
 
     Forward Z = one-hot argmax of q, backward dZ = dq. Only the sampled operation k has a slope, so
     dL/dalpha = dL/dZ_k dq_k/dalpha = C_k d log q_k/dalpha, with the cost C_k = q_k dL/dZ_k.
+
+    Source: Dong and Yang, 2019 (arXiv:1910.04465).
     """
 
     temperature: PositiveFloat = 10.0  # of q, in the first epoch
     temperature_end: PositiveFloat = 0.1  # in the last epoch, reached linearly
-
-    formulas = Formulas(
-        mask=r"one-hot argmax of $q = \mathrm{softmax}((\log p + G) / \tau)$",
-        score=r"$\log q$, pathwise",
-        gradient=r"$C_k (\delta_{km} - q_m) / \tau$, $k$ the sampled one, "
-        r"$C_k = q_k\, \partial L / \partial Z_k$",
-        source="Dong and Yang, 2019 (arXiv:1910.04465)",
-    )
 
     def temperature_at(self, progress: float) -> float:
         return (1 - progress) * self.temperature + progress * self.temperature_end

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from nascore.engine.operations import build_operation
 from nascore.errors import ConfigError
 from nascore.fast.layout import concatenate
-from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
+from nascore.frameworks.base import Context, Framework, Mask, framework
 
 
 @framework("pcdarts")
@@ -23,18 +23,14 @@ class PCDARTS(Framework):
     them pass whatever alpha says. Here `none` may win and closes the whole edge, so it costs 0.
     The wiring is read from p alone, and a removed edge keeps its share q. The authors start beta
     with noise of 1e-3 and freeze alpha for 15 epochs; here beta starts at 0, and nothing is frozen.
+
+    Source: Xu et al., 2020 (arXiv:1907.05737).
     """
 
     share: PositiveInt = 4  # K
 
     dense = True
     unrolls = True
-    formulas = Formulas(
-        mask=r"$\mathrm{softmax}(\alpha)\,\mathrm{softmax}(\beta)$, $\beta$ over edges into a node",
-        score=r"$\log Z$",
-        gradient=r"$C_m - p_m \sum_k C_k$",
-        source="Xu et al., 2020 (arXiv:1907.05737)",
-    )
     recorded = {
         "beta": (("epoch", "edge"), "f4", "edge normalisation parameter after the epoch", "1")
     }

@@ -2,26 +2,22 @@ import torch
 import torch.nn.functional as F
 
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
+from nascore.frameworks.base import Context, Framework, Mask, framework
 
 
 @framework("proxylessnas")
 class ProxylessNAS(Framework):
     """Discrete: of two sampled operations on each edge one is active, and both are compared.
 
-    The two are drawn without replacement. The gradient is the one on the binary gates g. The
-    authors also rescale the two alphas after each update, which keeps the probability of the
-    others; that is no part of the gradient and is left out. Where nothing else reaches the node of
-    a closed gate, the slope behind it is the one at 0: 1 / sqrt(eps) through a pool, large, and
-    taken as 0 through what begins with a ReLU.
-    """
+    The two are drawn without replacement. The gradient is the one on the binary gates g:
+    C_m - q_m sum_k C_k, with q between the two and C_k = q_k dL/dg_k for both. The authors also
+    rescale the two alphas after each update, which keeps the probability of the others; that is no
+    part of the gradient and is left out. Where nothing else reaches the node of a closed gate, the
+    slope behind it is the one at 0: 1 / sqrt(eps) through a pool, large, and taken as 0 through
+    what begins with a ReLU.
 
-    formulas = Formulas(
-        mask="$g$, one-hot sample of $q$: $p$ renormalised over two operations sampled from it",
-        score=r"$\log q$",
-        gradient=r"$C_m - q_m \sum_k C_k$, $C_k = q_k\, \partial L / \partial g_k$ for both",
-        source="Cai et al., 2019 (arXiv:1812.00332)",
-    )
+    Source: Cai et al., 2019 (arXiv:1812.00332).
+    """
 
     def draw(self, context: Context) -> Mask:
         alpha, generator = context.alpha, context.generator

@@ -16,14 +16,11 @@ class REINFORCE(DSNAS):
     The control to the local cost, which is recorded all the same. An edge's `none` meets L - b too,
     as does an operation that nothing reaches. The authors sample from a recurrent network and
     reward the accuracy after training; here p = softmax(alpha), and -L on a batch is the reward.
+
+    Source: Zoph and Le, 2017 (arXiv:1611.01578).
     """
 
     decay: Share = 0.95  # of the baseline b
-
-    formulas = DSNAS.formulas._replace(
-        gradient=r"$(L - b) (\delta_{km} - p_m)$, $k$ the sampled one, $b$ a moving average of $L$",
-        source="Zoph and Le, 2017 (arXiv:1611.01578)",
-    )
 
     def state(self, space: SearchSpace) -> dict[str, Tensor]:
         return {"baseline": torch.tensor(torch.nan)}  # no loss seen yet

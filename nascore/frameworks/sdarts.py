@@ -14,17 +14,14 @@ class SDARTSRS(DARTS):
     is clamped to 0..1 and normalised again; an edge that is left with no weight gives all of it to
     its largest. The radius r grows linearly with the epochs; the authors' would reach
     ``radius_end`` one epoch after the last. In single level, alpha learns first, without noise.
+
+    Source: Chen and Hsieh, 2020 (arXiv:2002.05283).
     """
 
     radius: NonNegativeFloat = 0.03  # r in the first epoch
     radius_end: NonNegativeFloat = 0.3  # r in the last one
 
     separate = True
-    formulas = DARTS.formulas._replace(
-        mask=r"$\mathrm{softmax}(\alpha)$, for $\theta$ with noise",
-        score=r"$\log \mathrm{softmax}(\alpha)$",
-        source="Chen and Hsieh, 2020 (arXiv:2002.05283)",
-    )
 
     def draw(self, context: Context) -> Mask:
         mask = super().draw(context)

@@ -1,23 +1,22 @@
 from pydantic import PositiveFloat
 
 from nascore.engine.random import gumbel
-from nascore.frameworks.base import Context, Formulas, Framework, Mask, framework
+from nascore.frameworks.base import Context, Framework, Mask, framework
 
 
 @framework("snas")
 class SNAS(Framework):
-    """Random and dense: a relaxed sample, whose noise stays fixed while alpha is differentiated."""
+    """Random and dense: a relaxed sample, whose noise stays fixed while alpha is differentiated.
+
+    dL/dalpha_m = (C_m - Z_m sum_k C_k) / temperature over the operations k of an edge.
+
+    Source: Xie et al., 2019 (arXiv:1812.09926).
+    """
 
     temperature: PositiveFloat = 1.0  # of the softmax, at the start
     temperature_end: PositiveFloat | None = None  # in the last epoch, reached geometrically
 
     dense = True
-    formulas = Formulas(
-        mask=r"$\mathrm{softmax}((\log p + G) / \tau)$, $G$ Gumbel noise",
-        score=r"$\log Z$, pathwise",
-        gradient=r"$(C_m - Z_m \sum_k C_k) / \tau$",
-        source="Xie et al., 2019 (arXiv:1812.09926)",
-    )
 
     def temperature_at(self, progress: float) -> float:
         if self.temperature_end is None:

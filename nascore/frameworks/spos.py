@@ -22,6 +22,8 @@ class SPOS(DSNAS):
     The defaults are the authors'. They also replace children that they have met before, limit the
     FLOPs, and measure the statistics of batch normalisation anew for each wiring; here it uses
     those of the batch.
+
+    Source: Guo et al., 2020 (arXiv:1904.00420).
     """
 
     population: PositiveInt = 50  # wirings in a generation
@@ -30,11 +32,6 @@ class SPOS(DSNAS):
     mutation: Share = 0.1  # probability that an edge of a mutant is drawn anew
 
     settings = {"freeze_alpha": True}
-    formulas = DSNAS.formulas._replace(
-        mask="one-hot sample of the uniform distribution",
-        gradient=r"none: $\alpha$ stays 0",
-        source="Guo et al., 2020 (arXiv:1904.00420)",
-    )
 
     def choose(self, search: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Wiring:
         generator = search.streams["choose"]

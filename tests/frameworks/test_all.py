@@ -1,5 +1,6 @@
 """What every framework must obey. The names come from the registry, and so do those of others."""
 
+import inspect
 import re
 
 import numpy as np
@@ -169,8 +170,7 @@ def test_an_unknown_option_is_refused(name, tiny):
         tiny.replace(framework=name, framework_options={"luck": 7})
 
 
-def test_it_describes_itself(name):
-    """The book's table is made of these lines."""
-    formulas = FRAMEWORKS[name].formulas
-    assert all(formulas)
-    assert re.fullmatch(r"\w+( et al\.| and \w+)?, (19|20)\d\d.*", formulas.source)
+def test_it_names_its_source_and_has_a_row_in_the_books_table(name, notebook_cells):
+    source = inspect.getdoc(FRAMEWORKS[name]).splitlines()[-1]
+    assert re.fullmatch(r"Source: \w+( et al\.| and \w+)?, (19|20)\d\d.*\.", source)
+    assert all(notebook_cells("frameworks", "frameworks-formulas")["FORMULAS"][name])
