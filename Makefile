@@ -57,9 +57,7 @@ format: $(READY)
 
 # make repository URL=https://github.com/you/fork: another address, wherever this one stands.
 repository:
-	@test -n "$(URL)" || { echo "make repository URL=https://github.com/you/fork"; exit 1; }
-	git grep -lz https://github.com/nascore/nascore | \
-	  xargs -0 perl -pi -e 's|https://github.com/nascore/nascore|$(URL)|g'
+	@"$(PYTHON)" book/builder/repository.py
 
 $(READY): pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -205,6 +205,7 @@ def main(app: typer.Typer = app, program: str = "python -m nascore") -> None:
 
     What a signal stopped ends in one line, too, and in 128 + the number of the signal.
     """
+    sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows another one
     command = typer.main.get_command(app)
     try:
         with command.make_context(program, sys.argv[1:] or ["--help"]) as context:

@@ -1,5 +1,6 @@
 """The command line."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -221,6 +222,17 @@ def test_judge_prints_a_verdict_for_each_profile_with_all_records(run_command, c
     assert run_command("judge", "A2", "--store", records) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("published: A2: holds. The two differ by 1e-06 nat at most")
+
+
+@pytest.mark.parametrize(
+    "words, shown",
+    [(["judge", "A5", "--store", ROOT / "book/records"], "L ? H"), (["search", "--help"], "?")],
+)
+def test_a_character_that_a_terminal_lacks_ends_no_command(run_command, monkeypatch, words, shown):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert run_command(*words) == 0
+    assert shown.encode() in terminal.buffer.getvalue()
 
 
 OWN_CLAIM = """

@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from book._ext import book_pages
 from book.builder import build as bookbuild
+from book.builder import repository
 from nascore import folders
 from nascore.errors import ConfigError
 
@@ -54,21 +55,60 @@ def test_only_needs_the_other_pages(tmp_path, monkeypatch):
         bookbuild.build_book(tmp_path, "smoke", ["growing"], {})
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("git", "make", "perl"))), reason="needs them")
-def test_make_repository_rewrites_every_place(tmp_path):
-    """And again: the rule itself has the new address then."""
-    files = ["Makefile", "_config.yml", "pyproject.toml", "notebooks/growing.ipynb"]
-    (tmp_path / "notebooks").mkdir()
-    for name in files:
+@pytest.fixture
+def fork(tmp_path):
+    """Some of the project's files, under version control, and what has the address in them."""
+    named = ["_config.yml", "pyproject.toml", "README.md", "notebooks/growing.ipynb"]
+    for name in ("Makefile", "book/builder/repository.py", *named):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for command in ("init --quiet", "add ."):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    return SimpleNamespace(root=tmp_path, files=[tmp_path / name for name in named])
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("git", "make"))), reason="needs them")
+def test_make_repository_rewrites_every_place_again_and_again(fork):
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     old = yaml.safe_load((ROOT / "_config.yml").read_bytes())["repository"]["url"]
-    for new in ("https://github.com/you/fork", "https://github.com/they/fork-2"):
-        subprocess.run(["make", "repository", f"URL={new}"], cwd=tmp_path, check=True)
-        texts = [(tmp_path / name).read_text(encoding="utf-8") for name in files]
-        assert all(new in text and old not in text for text in texts)
-        old = new
+    new = {
+        "https://github.com/you/fork.git": "https://github.com/you/fork",
+        "https://a@b.org/x?y=1&z|'\"ü": "https://a@b.org/x%3Fy=1&z%7C%27%22%C3%BC",
+        "https://github.com/you/fork-2/": "https://github.com/you/fork-2",
+    }
+    for given, url in new.items():
+        command = ["make", "repository", f"PYTHON={sys.executable}", f"URL={given}"]
+        subprocess.run(command, cwd=fork.root, check=True, env=environment)
+        texts = [path.read_text(encoding="utf-8") for path in fork.files]
+        assert all(url in text and f"{old}/" not in text for text in texts)
+        assert yaml.safe_load(texts[0])["repository"]["url"] == url
+        nbformat.validate(nbformat.reads(texts[-1], as_version=4))
+        old = url
+    assert "github/you/fork-2/blob" in texts[2] and "github/nascore" not in texts[2]
+    before = [path.read_bytes() for path in fork.files]
+    command = ["make", "repository", "URL=you/fork"]
+    done = subprocess.run(command, cwd=fork.root, capture_output=True, encoding="utf-8")
+    assert done.returncode and "make repository URL=https://github.com/you/fork" in done.stderr
+    assert [path.read_bytes() for path in fork.files] == before
+
+
+@pytest.mark.parametrize("what", ["open", "_overwrite"])
+def test_an_address_is_written_everywhere_or_nowhere(fork, monkeypatch, what):
+    before, calls, real = [path.read_bytes() for path in fork.files], [], vars(repository).get(what)
+
+    def fails(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError("no space left")
+        return (real or open)(*arguments, **options)
+
+    monkeypatch.setattr(repository, what, fails, raising=False)
+    with pytest.raises(OSError, match="no space left"):
+        repository.write_address(fork.root, "https://github.com/you/fork")
+    assert [path.read_bytes() for path in fork.files] == before
+    monkeypatch.setattr(repository, what, real or open, raising=False)
+    repository.write_address(fork.root, "https://github.com/you/fork")
+    assert all(path.read_bytes() != text for path, text in zip(fork.files, before, strict=True))
 
 
 CODE = """\
