@@ -23,15 +23,20 @@ CARRYING = sorted(set(NORMS) - {"instance"})
 """With instance normalisation the pooled output is 0, and so is every cost (test_cost_paths.py)."""
 
 
+KINDS = ("darts", "snas", "dsnas", "proxylessnas", "gdas")
+"""One of each kind of mask: dense, random, discrete, with gradient-only operations or a scale."""
+
+
 def paired(norms):
     """A dense and a discrete framework with every norm, the others with batch normalisation."""
     both = ["darts", "dsnas"]
-    return [(n, norm) for n in FRAMEWORKS for norm in norms if n in both or norm == "batch"]
+    return [(n, norm) for n in KINDS for norm in norms if n in both or norm == "batch"]
 
 
 @pytest.mark.parametrize(
     "name, norm",
-    [(n, norm) for n, norm in paired(CARRYING) if n != "enas"],  # which learns no alpha
+    [(name, "batch") for name in FRAMEWORKS if name != "enas"]  # which learns no alpha
+    + [pair for pair in paired(CARRYING) if pair[1] != "batch"],
 )
 def test_alpha_gets_a_finite_nonzero_gradient_and_none_costs_nothing(
     name, norm, supernet, batch, alpha, measure, draw

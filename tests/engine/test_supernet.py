@@ -8,13 +8,16 @@ from torch import nn
 from nascore import SearchSpace, Wiring
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS
-from nascore.frameworks import DARTS, FRAMEWORKS, Context
+from nascore.frameworks import DARTS, Context
+
+KINDS = ("darts", "snas", "dsnas", "proxylessnas", "gdas")
+"""One of each kind of mask: dense, random, discrete, with gradient-only operations or a scale."""
 
 
 def paired(norms):
     """A dense and a discrete framework with every norm, the others with batch normalisation."""
     both = ["darts", "dsnas"]
-    return [(n, norm) for n in FRAMEWORKS for norm in norms if n in both or norm == "batch"]
+    return [(n, norm) for n in KINDS for norm in norms if n in both or norm == "batch"]
 
 
 def one_hot_mask(space, names):
@@ -111,7 +114,7 @@ def test_recomputing_keeps_only_what_enters_a_cell(supernet, batch, alpha):
     assert kept[True] < 0.1 * kept[False]
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", KINDS)
 def test_mixed_precision_is_near_full_precision(name, supernet, batch, alpha, draw):
     """Cost and logits from bfloat16 maps: within the few percent of their 8 bits; z in float32."""
     net = supernet().float()
@@ -141,7 +144,7 @@ def test_an_affine_stem_starts_as_the_plain_one_and_learns(supernet, batch, alph
     assert len(scale) == 12 and (scale.grad != 0).all() and (shift.grad != 0).all()
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_layout_in_memory_changes_nothing(name, supernet, batch, alpha, measure, draw):
     results = []
     for layout in (torch.channels_last, torch.contiguous_format):

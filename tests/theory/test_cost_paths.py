@@ -6,17 +6,21 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS, OPERATIONS
-from nascore.frameworks import DARTS, FRAMEWORKS, Context
+from nascore.frameworks import DARTS, Context
 from nascore.theory.cost_paths import split_by_path
 
 CARRYING = sorted(set(NORMS) - {"instance"})
 """Instance normalisation leaves no cost to speak of: see the last test."""
 
 
+KINDS = ("darts", "snas", "dsnas", "proxylessnas", "gdas")
+"""One of each kind of mask: dense, random, discrete, with gradient-only operations or a scale."""
+
+
 def paired(norms):
     """A dense and a discrete framework with every norm, the others with batch normalisation."""
     both = ["darts", "dsnas"]
-    return [(n, norm) for n in FRAMEWORKS for norm in norms if n in both or norm == "batch"]
+    return [(n, norm) for n in KINDS for norm in norms if n in both or norm == "batch"]
 
 
 def wiring_mask(space, last):
@@ -40,7 +44,7 @@ def test_incoming_cost_is_what_the_paths_bring(name, norm, supernet, batch, alph
     assert all(p.grad is None for p in net.parameters())
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_output_edges_cost_what_the_mask_says(name, supernet, batch, alpha, measure, draw):
     """Node by node here, in sum there, in every cell: to 1e-12. T2 itself is in test_cost.py."""
     net = supernet()
