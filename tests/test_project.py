@@ -76,8 +76,8 @@ def test_colab_opens_the_notebooks_that_the_pages_offer(tmp_path):
     git = ("git", "-c", "user.name=x", "-c", "user.email=x@y.z")
 
     def run(*words, folder=tmp_path):
-        done = subprocess.run(words, cwd=folder, check=True, capture_output=True, encoding="utf-8")
-        return done.stdout
+        done = subprocess.run(words, cwd=folder, check=True, capture_output=True)
+        return done.stdout.decode()
 
     run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin")
     for commit in ("1", "2"):

@@ -23,7 +23,8 @@ def write_address(root: Path, url: str) -> None:
     OSError if a file cannot be written.
     """
     here = re.search(rb"^  url: (\S+)", (root / CONFIG).read_bytes(), re.MULTILINE)[1]
-    url = quote(os.fsencode(url.rstrip("/").removesuffix(".git")), safe=":/@&=+,;~%").encode()
+    url = url.rstrip("/").removesuffix(".git").encode(errors="surrogateescape")
+    url = quote(url, safe=":/@&=+,;~%").encode()
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True)
     paths = [root / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
     with ExitStack() as stack:

@@ -1,5 +1,6 @@
 """RunStore: a folder of records, each under the hash of its config."""
 
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ class RunStore:
         """Where the record of a config is kept: its name is for people, its hash is the address."""
         framework, dataset = config.framework[-24:], config.dataset[-24:]
         words = f"{framework}-{config.level}-{dataset}-seed{config.seed}"
-        return self.folder / f"{words.replace(':', '.')}-{config.hash}.nc"
+        words = re.sub(r"[^\w.-]", "_", words.replace(":", "."), flags=re.ASCII)
+        return self.folder / f"{words}-{config.hash}.nc"
 
     def ensure_writable(self) -> None:
         """Raises RecordError if records cannot be put here: to be called before the work."""
