@@ -9,4 +9,6 @@ bears the name of one of them: `nascore.search` is the function, always.
 
 import lazy_loader
 
+from nascore.version import __version__
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

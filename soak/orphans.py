@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -93,9 +94,16 @@ def _alive_after(
     end, left = time.monotonic() + seconds, family
     while left and time.monotonic() < end:
         parent.poll()  # a child that has ended is a zombie until it is asked
-        left = [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        left = list(filter(_runs, left))
         time.sleep(0.02)
     return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended: neither is it a zombie, nor does it just go."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def attacks(sweeps: int) -> list[Attack]:

@@ -13,7 +13,7 @@ import nascore
 
 PACKAGE = Path(nascore.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-BOTTOM = ("errors", "folders", "plugins")
+BOTTOM = ("errors", "folders", "plugins", "version")
 FOLDERS = ("fast", "engine", "theory", "frameworks", "runs", "sweeps", "evidence", "book")
 HEIGHT = dict.fromkeys(BOTTOM, 0) | {name: n for n, name in enumerate(FOLDERS, start=1)}
 HEIGHT |= {"": len(FOLDERS) + 1, "__main__": len(FOLDERS) + 2}

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from pybtex.database import parse_file
 
+from nascore import __version__
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FACES = {"nascore", "nascore.errors", "nascore.folders"} | {
@@ -48,7 +50,7 @@ def test_one_version_and_licence():
     changes = re.findall(
         r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert citation["version"] == changes[0] == project["version"]
+    assert citation["version"] == changes[0] == __version__
     assert citation["license"] == project["license"] == "MIT"
     assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2009.01272"
 

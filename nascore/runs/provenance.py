@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nascore.fast.memory import peak_memory
+from nascore.version import __version__
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ class Maker:
 
     def __init__(self, device: torch.device, before: Sequence[dict[str, Any]] = ()):
         self.device, self.before = device, before
-        self.source = {"nascore": installed(), "commit": commit(), "code": code()}
+        self.source = {"nascore": __version__, "commit": commit(), "code": code()}
         self.started, self.clock = datetime.now(UTC), time.perf_counter()
 
     def parts(self) -> list[dict[str, Any]]:
@@ -61,14 +61,6 @@ class Maker:
             "peak_memory_mib": round(memory / 2**20),
             "parts": parts,
         }
-
-
-def installed() -> str | None:
-    """The version of the package; None for a folder on the path that was never installed."""
-    try:
-        return version("nascore")
-    except PackageNotFoundError:
-        return None
 
 
 @cache

@@ -87,8 +87,8 @@ def test_make_repository_rewrites_every_place_again_and_again(fork):
     assert "github/you/fork-2/blob" in texts[2] and "github/nascore" not in texts[2]
     before = [path.read_bytes() for path in fork.files]
     command = ["make", "repository", "URL=you/fork"]
-    done = subprocess.run(command, cwd=fork.root, capture_output=True, encoding="utf-8")
-    assert done.returncode and "make repository URL=https://github.com/you/fork" in done.stderr
+    done = subprocess.run(command, cwd=fork.root, capture_output=True, env=environment)
+    assert done.returncode and b"make repository URL=https://github.com/you/fork" in done.stderr
     assert [path.read_bytes() for path in fork.files] == before
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,9 +119,10 @@ def wait_for():
 
 @pytest.fixture
 def alive():
-    """Those of some processes that still run."""
+    """Those of some processes that still run: what has ended may be a zombie, or just go."""
 
-    def alive(processes):
-        return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    def runs(process):
+        with suppress(psutil.NoSuchProcess):
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
-    return alive
+    return lambda processes: list(filter(runs, processes))

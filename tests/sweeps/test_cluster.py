@@ -88,7 +88,7 @@ def test_on_a_cluster_no_folder_is_shared_and_the_bits_are_the_same(traced, clus
 
 
 @pytest.mark.long
-def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_for):
+def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_for, alive):
     configs = [traced.config(seed, epochs=6) for seed in range(2)]
     sweeping = traced.start(
         configs, scheduler=cluster.scheduler_address, slice_seconds=2, store=tmp_path
@@ -103,7 +103,7 @@ def test_a_worker_that_is_killed_costs_a_slice(traced, cluster, tmp_path, wait_f
 
     searching, worker = wait_for(family)
     worker.kill()
-    wait_for(lambda: not searching.is_running())
+    wait_for(lambda: not alive([searching]))
     _, said = sweeping.communicate(timeout=600)
     assert sweeping.returncode == 0, said
     steps = len(traced.trace())
