@@ -116,12 +116,11 @@ def umask():
 
 @pytest.fixture
 def notebook_cells():
-    """Runs some cells of a notebook, by their ids; returns what they define."""
+    """Runs some cells of a notebook, by their ids, with what they use; returns what they define."""
 
-    def execute(name, *ids):
+    def execute(name, *ids, **defined):
         path = ROOT / "notebooks" / f"{name}.ipynb"
         cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
-        defined = {}
         with matplotlib.rc_context():
             for id in ids:
                 exec(compile(cells[id], f"{path.name}, {id}", "exec"), defined)

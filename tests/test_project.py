@@ -193,6 +193,7 @@ def test_a_page_begins_with_what_it_says(path):
     how = [n for n, cell in enumerate(cells) if cell.source.startswith("*To run this page")]
     boxes = [n for n, cell in enumerate(cells) if "VerdictBox(" in cell.source]
     assert not how or boxes[0] < how[0]
+    assert len(boxes) <= 1, "one box of verdicts on a page"
 
 
 def prose(path):

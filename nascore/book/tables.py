@@ -8,7 +8,6 @@ import pandas
 
 from nascore.evidence.claims import Arms
 from nascore.evidence.verdicts import CLAIMS, Verdict, in_order, judge
-from nascore.runs.config import SearchConfig
 from nascore.runs.run import Run
 
 RUNS = "nascore_runs"
@@ -61,35 +60,37 @@ def to_html(table: pandas.DataFrame, classes: str = "record") -> str:
 
 
 class VerdictBox:
-    """A claim, judged by runs; shown, it is a box with the verdict and what it rests on.
+    """Claims, judged by runs; shown, it is the box of a page: each claim's verdict and its grounds.
 
     Arguments:
-        claim: its name.
-        arms: the runs of its experiment; empty if it needs none.
+        claims: the runs of each claim's experiment, by the claim's name; empty if it needs none.
         profile: of the page; `smoke` decides nothing.
         arm: whose config is shown, by default that of the first one.
     """
 
-    def __init__(self, claim: str, arms: Arms, profile: str, arm: str | None = None):
-        self.claim = CLAIMS[claim]
-        self.evidence = self.claim.measure(arms)
-        self.verdict = judge(self.claim, self.evidence)
-        self.setting = _setting(arms[arm or next(iter(arms))][0].config) if arms else []
+    def __init__(self, claims: Mapping[str, Arms], profile: str, arm: str | None = None):
+        self.evidence = {name: CLAIMS[name].measure(arms) for name, arms in claims.items()}
+        self.verdicts = [judge(name, evidence) for name, evidence in self.evidence.items()]
+        self.settings = [_setting(arms, arm) for arms in claims.values()]
         self.profile = profile
 
+    @property
+    def text(self) -> str:
+        """What is claimed and what decides it, as Markdown."""
+        return "\n\n".join(verdict.claim.text for verdict in self.verdicts)
+
     def _repr_html_(self) -> str:
-        claim, word, numbers = self.claim, self.verdict.verdict, self.verdict.numbers
-        if self.profile == "smoke":
-            word, numbers = "no verdict", "profile smoke only shows that everything runs"
-        who = "The paper says" if claim.family == "book" and claim.id[0] in "PA" else "We say"
-        lines = {who: claim.says, "We see": self.verdict.why, "Why": claim.because}
-        setting = " · ".join([*self.setting, f"{self.verdict.n} seeds"])
         return TEMPLATES.get_template("verdict.html").render(
-            claim=claim, word=word, setting=setting, numbers=numbers, lines=lines
+            judged=zip(self.verdicts, self.settings, strict=True),
+            decides=self.profile != "smoke",
+            places=_places,
         )
 
 
-def _setting(config: SearchConfig) -> list[str]:
+def _setting(arms: Arms, arm: str | None) -> list[str]:
+    if not arms:
+        return []
+    config = arms[arm or next(iter(arms))][0].config
     size = config.image_size
     size = f" at {'x'.join(map(str, np.broadcast_to(size, 2)))}" if size else ""
     cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")

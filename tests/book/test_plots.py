@@ -220,7 +220,7 @@ def test_a_wiring_names_its_operations_and_its_epoch(runs, axes):
 
 
 def test_outcomes_tell_right_from_wrong_and_show_the_most_there_can_be(runs, axes, notebook_cells):
-    page = notebook_cells("right_and_wrong", "right_and_wrong-06", "right_and_wrong-outcomes")
+    page = notebook_cells("right_and_wrong", "right_and_wrong-outcomes", np=np, plots=plots)
     page["outcomes"](runs, "valid", axes)
     named = {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
     assert list(named) == ["L, right", "H, right", "L, wrong", "H, wrong", "H, uniform"]

@@ -112,8 +112,8 @@ def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
     measure.__module__ = CLAIMS["P1"].measure.__module__
     seen = replace(CLAIMS["P1"], measure=measure)
     CLAIMS._known["P1"] = seen
-    box = VerdictBox("P1", {"one": [run], "two": [run]}, "laptop")._repr_html_()
-    smoke = VerdictBox("P1", {"one": [run]}, "smoke")._repr_html_()
+    box = VerdictBox({"P1": {"one": [run], "two": [run]}}, "laptop")._repr_html_()
+    smoke = VerdictBox({"P1": {"one": [run]}}, "smoke")._repr_html_()
     assert '<strong class="supported">P1: supported</strong>' in box
     assert "dsnas · synthetic · 2 cells · 4 steps · 8 seeds" in box
     assert "effect +4 edges [+4, +4], bar 2, corrected p = 0.007, control +0.5" in box
@@ -121,18 +121,29 @@ def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
         assert part in box
     assert "<b>The paper says.</b>" in box
     assert '<strong class="no-verdict">P1: no verdict</strong>' in smoke
-    assert "supported" not in smoke and "corrected p" not in smoke
-    checked = VerdictBox("X1", {"one": [run]}, "laptop")._repr_html_()
+    assert "supported" not in smoke and "corrected p" not in smoke and "<svg" not in smoke
+    checked = VerdictBox({"X1": {"one": [run]}}, "laptop")._repr_html_()
     assert '<strong class="holds">X1: holds</strong>' in checked
     assert "<b>We say.</b>" in checked
     assert "at most 0.5 nat, bar 1" in checked and "Why &amp; how." in checked
 
 
+def test_one_box_has_a_line_with_a_dot_for_each_claim(own, run):
+    box = VerdictBox({"X1": {"one": [run]}, "A7": {}}, "laptop")
+    shown = box._repr_html_()
+    assert shown.count('class="verdict-box"') == 1
+    for name in ("X1", "A7"):
+        (line,) = re.findall(rf"<p><strong[^>]*>{name}: holds</strong>.*?</p>", shown, re.DOTALL)
+        assert line.count("<circle") == line.count("seeds") == 1 and "at most" in line
+        assert f"**{name}, the claim.**" in box.text
+    assert list(box.evidence) == ["X1", "A7"]
+
+
 def test_the_box_tells_the_arm_it_is_asked_for(own, run):
     other = Run(run.config.replace(framework="gdas", image_size=4, cells=1), run.history, {})
     arms = {"one": [run], "two": [other]}
-    assert "dsnas · synthetic · 2 cells" in VerdictBox("X1", arms, "laptop")._repr_html_()
+    assert "dsnas · synthetic · 2 cells" in VerdictBox({"X1": arms}, "laptop")._repr_html_()
     assert (
         "gdas · synthetic at 4x4 · 1 cell ·"
-        in VerdictBox("X1", arms, "laptop", "two")._repr_html_()
+        in VerdictBox({"X1": arms}, "laptop", "two")._repr_html_()
     )
