@@ -21,9 +21,20 @@ def test_every_chapter_of_a_claim_shows_results(site):
         text = (site / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
         said = "no verdict" if claim.experiment else "holds"  # smoke decides nothing
         assert re.search(rf"<strong[^>]*>{claim.id}: {said}\.?</strong>", text), name
+        assert text.count('class="verdict-box"') == 1, name
         assert f"{claim.id}, the claim." in text
         assert text.count('src="../_images/') >= 2
         assert f"notebooks/{name}.ipynb" in text and "colab.research.google.com" in text
+
+
+def test_a_toggle_says_what_it_hides(site):
+    """Parameters, how they are checked, what is used below, or the code of what is below."""
+    for page in site.glob("notebooks/*.html"):
+        named = re.findall(
+            r'<p class="collapsed admonition-title">(.*?)</p>', page.read_text(encoding="utf-8")
+        )
+        assert named and not [name for name in named if "cell" in name], page
+        assert {"Show the parameters", "Show how they are checked"} <= set(named), page
 
 
 def test_no_table_is_left_as_text(site):

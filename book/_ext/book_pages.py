@@ -33,21 +33,46 @@ def use_executed_copy(app: Sphinx, docname: str, source: list[str]) -> None:
         logger.warning("%s has no executed copy: run `make book`", docname, location=docname)
         return
     app.env.note_dependency(str(copy))
-    text = without_injected(copy.read_text(encoding="utf-8"))
+    text = as_shown(copy.read_text(encoding="utf-8"))
     theme = app.config.html_theme_options
     repository = f"{theme['repository_url']}/blob/{theme['repository_branch']}/"
     source[0] = text.replace(f"]({repository}", "](/")  # a link that works anywhere, here within
 
 
-def without_injected(text: str) -> str:
-    """The notebook without the cell that papermill puts in: a table shows the parameters."""
+def as_shown(text: str) -> str:
+    """The notebook without the cell that papermill puts in, and with names of what is hidden.
+
+    A table shows the parameters.
+    """
     notebook = json.loads(text)
     notebook["cells"] = [
         cell
         for cell in notebook["cells"]
         if "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
+    for cell in notebook["cells"]:
+        if "hide-input" in cell["metadata"].get("tags", []):
+            cell["metadata"].setdefault("mystnb", {})["code_prompt_show"] = hidden(cell)
     return json.dumps(notebook)
+
+
+def hidden(cell: dict) -> str:
+    """What the toggle of a cell with hidden code says."""
+    if "parameters" in cell["metadata"]["tags"]:
+        return "Show the parameters"
+    if "configs" in cell["metadata"]["tags"]:
+        return "Show how they are checked"
+    shown = [output.get("data", {}) for output in cell["outputs"]]
+    html = "".join("".join(data.get("text/html", "")) for data in shown)
+    kinds = {
+        "verdict": 'class="verdict-box"' in html,
+        "explorer": EXPLORER in html,
+        "table": "<table" in html,
+        "figure": any("image/png" in data for data in shown),
+        "text": any("text/markdown" in data for data in shown),
+    }
+    below = [kind for kind, there in kinds.items() if there]
+    return f"Show the code of the {below[0]} below" if below else "Show what the code below uses"
 
 
 def name_references(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
