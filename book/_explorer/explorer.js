@@ -1,17 +1,11 @@
 /* Draws the wiring explorers of a page: a cell, a slider over epochs, a time line. Needs d3.
 
-NASCORE_EXPLORERS holds, compressed, for each element of class nascore_explorer in turn, its arms
-as nascore/book/explorer.py lists them. Everything is drawn in pixels of the element's width, so that
-letters are as large on a phone as on a desk. The colours suit a light page and a dark one. */
+NASCORE_EXPLORERS holds, compressed, the colours and, for each element of class nascore_explorer in
+turn, its arms, as nascore/book/explorer.py lists them. Everything is drawn in pixels of the element's
+width, so that letters are as large on a phone as on a desk. */
 "use strict";
 
-const OPERATION = ["#2a9d6f", "#c97a00", "#e0562b", "#3d9bd9", "#b06fc4", "#c2408f", "#3567d6"];
-const EDGE = {
-  input: ["#2a7fc1", "#3aa6d8", "#6f66cf", "#2a9d8f"],
-  inner: ["#d9622b", "#cc4466", "#b05fb0", "#a0683c"],
-};
 const DASHES = ["none", "6 3", "8 3 2 3", "2 3"];
-const [EARNS, NOTHING, COSTS] = ["#3b82d6", "#9a9a9a", "#d6504b"];
 const SECONDS = 12; // that it takes to play a whole search
 const MARGIN = 44; // on both sides of the time line, and of the slider above it
 
@@ -42,13 +36,14 @@ function decode(run) {
 
 const title = ({ from, to }) => `(${from},${to})`;
 
-function explore(element, data) {
+function explore(element, data, colours) {
   const arms = data.map((arm) => ({ ...arm, runs: arm.runs.map(decode) }));
   const root = d3.select(element).html(MARKUP);
   const find = (...names) => names.map((name) => root.select(name));
   const [armMenu, seedMenu, colourMenu] = find(".arm", ".seed", ".colour");
   const [cell, legend, status, time] = find("svg.cell", ".legend", ".status", "svg.time");
   const [button, slider] = find("button", "input");
+  const scale = [colours.earns, colours.output, colours.costs], nothing = colours.output;
   const reduced = matchMedia("(prefers-reduced-motion: reduce)");
   let arm = arms[0], run = arm.runs[0], epoch = run.active.length - 1;
   let width, operationColour, costColour, timer, moveCursor;
@@ -63,11 +58,10 @@ function explore(element, data) {
     pause();
     arm = arms[index];
     fill(seedMenu, arm.runs.map((other) => other.seed));
-    operationColour = d3.scaleOrdinal(arm.operations.filter((o) => o !== "none"), OPERATION);
+    operationColour = d3.scaleOrdinal(arm.operations.filter((o) => o !== "none"), colours.operations);
     const costs = arm.runs.flatMap((other) => other.cost.flat().map(Math.abs));
     const most = d3.quantile(costs, 0.6) || 1; // what is more has the full colour
-    costColour = d3.scaleDivergingSqrt([-most, 0, most], d3.piecewise([EARNS, NOTHING, COSTS]))
-      .clamp(true);
+    costColour = d3.scaleDivergingSqrt([-most, 0, most], d3.piecewise(scale)).clamp(true);
     chooseRun(Math.max(0, arm.runs.findIndex((other) => other.seed === run.seed)));
   }
 
@@ -84,7 +78,7 @@ function explore(element, data) {
   function draw() {
     width = element.clientWidth;
     drawLegend();
-    moveCursor = drawTime(time, arm, run, width, goTo);
+    moveCursor = drawTime(time, arm, run, width, goTo, colours);
     show();
   }
 
@@ -94,7 +88,7 @@ function explore(element, data) {
       : `${active} of ${arm.edges.length} edges active, L − H ${cost} nat`;
     slider.property("value", epoch).attr("aria-valuetext", `epoch ${epoch} of ${last()}, ${found}`);
     status.html(`<b>Epoch ${epoch}</b> of ${last()} (step ${epoch * arm.steps}): ${found}`);
-    drawCell(cell, arm, arm.edges.map(look), width, mark);
+    drawCell(cell, arm, arm.edges.map(look), width, mark, colours);
     moveCursor(epoch);
   }
 
@@ -103,12 +97,12 @@ function explore(element, data) {
     const p = run.p[e][epoch], cost = run.cost[e][epoch];
     const name = isNaN(p) ? "diverged" : arm.operations[run.operation[e][epoch]];
     const none = isNaN(p) || name === "none";
-    const tint = none ? NOTHING : operationColour(name);
+    const tint = none ? nothing : operationColour(name);
     const text = `edge ${title({ from, to })}: ${name}, p ${p}, p(none) ${run.none[e][epoch]}, `
       + "mean cost " + (isNaN(cost) ? "unknown" : `${(1000 * cost).toFixed(1)} millinat`);
     return {
       from, to, name, none, text, width: none ? 1.5 : 1 + 8 * p,
-      tint: byCost() ? (isNaN(cost) ? NOTHING : costColour(cost)) : tint,
+      tint: byCost() ? (isNaN(cost) ? nothing : costColour(cost)) : tint,
     };
   }
 
@@ -121,7 +115,7 @@ function explore(element, data) {
 
   function drawLegend() {
     const most = d3.format(".2~r")(1000 * d3.max(costColour.domain()));
-    const gradient = `linear-gradient(90deg, ${EARNS}, ${NOTHING}, ${COSTS})`;
+    const gradient = `linear-gradient(90deg, ${scale})`;
     const swatch = (name) =>
       `<span><i style="background:${operationColour(name)}"></i>${name}</span>`;
     legend.html(byCost()
@@ -179,7 +173,7 @@ function explore(element, data) {
 }
 
 /* The cell: input nodes on the left, the output on the right, as in the book's figures. */
-function drawCell(svg, arm, edges, width, mark) {
+function drawCell(svg, arm, edges, width, mark, colours) {
   const out = arm.inputs + arm.nodes, radius = 13;
   const height = Math.max(210, Math.min(320, 0.5 * width));
   const kind = (node) => (node < arm.inputs ? "input" : node === out ? "output" : "inner");
@@ -211,7 +205,7 @@ function drawCell(svg, arm, edges, width, mark) {
     };
   }
 
-  const fixed = { fixed: true, to: out, tint: NOTHING, width: 1.5, text: "to the output" };
+  const fixed = { fixed: true, to: out, tint: colours.output, width: 1.5, text: "to the output" };
   const all = [...arm.outputs.map((from) => ({ ...fixed, from })), ...edges];
   svg.attr("width", width).attr("height", height)
     .attr("aria-label", "The cell. " + edges.map((edge) => edge.text).join("; "));
@@ -232,7 +226,7 @@ function drawCell(svg, arm, edges, width, mark) {
 
   const nodes = parts(layer("nodes").selectAll("g").data(d3.range(out + 1)), "<circle/><text/>");
   nodes.attr("class", kind).attr("transform", (node) => `translate(${at(node)})`);
-  nodes.select("circle").attr("r", radius);
+  nodes.select("circle").attr("r", radius).style("fill", (node) => colours[kind(node)]);
   nodes.select("text").attr("dy", "0.35em").text((node) => (node === out ? "out" : node));
 
   layer("names").selectAll("text").data(edges).join("text").attr("dy", "0.35em")
@@ -241,14 +235,13 @@ function drawCell(svg, arm, edges, width, mark) {
 }
 
 /* The time line of a search. Returns a function that moves its cursor to an epoch. */
-function drawTime(svg, arm, run, width, goTo) {
+function drawTime(svg, arm, run, width, goTo, colours) {
   const last = run.active.length - 1, left = MARGIN, right = width - MARGIN;
   const x = d3.scaleLinear([0, last], [left, right]);
   const n = { input: 0, inner: 0 };
   const ofEdges = arm.edges.map(([from, to], e) => {
-    const kind = from < arm.inputs ? "input" : "inner", style = n[kind]++ % DASHES.length;
-    const look = { tint: EDGE[kind][style], dashes: DASHES[style] };
-    return { name: title({ from, to }), values: run.none[e], ...look };
+    const kind = from < arm.inputs ? "input" : "inner", dashes = DASHES[n[kind]++ % DASHES.length];
+    return { name: title({ from, to }), values: run.none[e], tint: colours[kind], dashes };
   });
   const single = (values) => [{ name: "", values, tint: "currentColor", dashes: "none" }];
   // One scale for all seeds of the arm; what L - H does at the very first may leave the frame.
@@ -295,7 +288,7 @@ function drawTime(svg, arm, run, width, goTo) {
     const end = (one) => y(one.values[last]) || y(0);
     for (const one of d3.sort(panel.lines, (one) => -end(one))) {
       above = Math.min(end(one), above - 12);
-      write(one.name, "name", right + 6, above + 4).datum(one).style("fill", one.tint);
+      write(one.name, "name", right + 6, above + 4).datum(one).style("--tint", one.tint);
     }
     top += panel.height;
   }
@@ -321,5 +314,6 @@ function unpack(text) {
   return new Response(stream).json();
 }
 
-unpack(NASCORE_EXPLORERS).then((all) =>
-  document.querySelectorAll(".nascore_explorer").forEach((element, n) => explore(element, all[n])));
+unpack(NASCORE_EXPLORERS).then(({ colours, explorers }) =>
+  document.querySelectorAll(".nascore_explorer")
+    .forEach((element, n) => explore(element, explorers[n], colours)));

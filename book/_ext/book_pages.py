@@ -14,7 +14,7 @@ from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from nascore.book.explorer import EXPLORER
+from nascore.book.explorer import COLOURS, EXPLORER
 from nascore.runs.provenance import commit
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,8 @@ def add_explorers(app: Sphinx, page: str, template: str, context: dict, doctree)
         return
     cells = json.loads(executed_copy(app, page).read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    data = [o["metadata"][EXPLORER] for o in outputs if EXPLORER in o.get("metadata", {})]
+    shown = [o["metadata"][EXPLORER] for o in outputs if EXPLORER in o.get("metadata", {})]
+    data = {"colours": COLOURS, "explorers": shown}
     script = f"{EXPLORER}/{Path(page).name}.js"
     path = Path(app.outdir) / "_static" / script
     path.parent.mkdir(parents=True, exist_ok=True)

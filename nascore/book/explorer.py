@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 from numpy.typing import ArrayLike
 
+from nascore.book import plots
 from nascore.engine.space import edge_name, short_name
 from nascore.evidence.analyses import mean_over_operations
 from nascore.evidence.growth import kept_edges
@@ -19,6 +20,16 @@ from nascore.runs.run import Run
 
 EXPLORER = "nascore_explorer"
 """Metadata of the notebook output that holds an explorer's data; a class of its element, too."""
+
+COLOURS = {
+    "input": plots.INPUT,
+    "inner": plots.INTERMEDIATE,
+    "output": plots.OUTPUT,
+    "operations": plots.OPERATIONS,
+    "earns": plots.EARNS,
+    "costs": plots.COSTS,
+}
+"""The colours of the figures, by the names that explorer.js has for what is in them."""
 
 HTML = (
     f'<div class="{EXPLORER}">The page of the book has an explorer here, which draws the wiring '

@@ -35,6 +35,12 @@ DASHES = ("-", "--", "-.", ":")
 INPUT, INTERMEDIATE, OUTPUT = COLOURS[0], COLOURS[1], "#777777"
 """Colours of input edges, intermediate edges, and the fixed links to the output."""
 
+OPERATIONS = (COLOURS[2], "#c97a00", COLOURS[1], "#3d9bd9", "#b06fc4", "#c2408f", COLOURS[0])
+"""Colours of operations other than `none`, on a light page and on a dark one."""
+
+EARNS, COSTS = "#3b82d6", "#d6504b"
+"""Colours of a cost below 0 and of one above."""
+
 COST = (-0.6, 1.3)
 """The scale of L - H in every figure, in nats, so that they can be compared."""
 
@@ -222,7 +228,8 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     values = values.sel(operation=values.operation != "none")
     frame = values.to_pandas().rename(columns=_words)
     bar = {"label": "cost  [millinat]"}
-    sns.heatmap(frame, ax=ax, norm=CenteredNorm(), cmap="vlag", linewidths=0.5, cbar_kws=bar)
+    colours = sns.blend_palette([EARNS, "#f2f2f2", COSTS], as_cmap=True)
+    sns.heatmap(frame, ax=ax, norm=CenteredNorm(), cmap=colours, linewidths=0.5, cbar_kws=bar)
     ax.set(xlabel="", ylabel="")
     plt.setp(ax.get_yticklabels(), rotation=0)
     plt.setp(ax.get_xticklabels(), rotation=40, ha="right")

@@ -1,12 +1,16 @@
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nascore import Run, SearchConfig, search
-from nascore.book.explorer import EXPLORER, WiringExplorer
+from nascore.book.explorer import COLOURS, EXPLORER, WiringExplorer
 from nascore.evidence import kept_edges, measured_cost
 from nascore.evidence.analyses import mean_over_operations
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +64,13 @@ def test_what_is_no_number_is_null(run):
     (course,) = json.loads(text)[0]["runs"]
     assert course["percent"][0][0] is not None and course["percent"][0][1:] == [None, None]
     assert course["output_cost"][1:] == course["active"][1:] == [None, None]
+
+
+def test_an_explorer_has_no_colours_but_those_of_the_figures():
+    """Its script and its style sheet take them from the page's data, or from the theme."""
+    for path in (ROOT / "book" / "_explorer").iterdir():
+        colours = set(re.findall(r"#[0-9a-f]{3,8}\b", path.read_text(encoding="utf-8")))
+        assert colours <= {"#fff"}, path.name  # of letters on a node
+    script = (ROOT / "book" / "_explorer" / "explorer.js").read_text(encoding="utf-8")
+    for name in COLOURS:
+        assert f"colours.{name}" in script or f'"{name}"' in script
