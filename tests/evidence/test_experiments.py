@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
+from book.builder.pages import T4
 from nascore import SearchConfig
 from nascore.errors import ConfigError
 from nascore.evidence.experiments import (
@@ -272,13 +274,8 @@ def test_an_experiment_of_a_notebook_is_found_by_its_name(own):
     assert len(configs_of("mine", "laptop")["batch"]) == SEEDS["laptop"]
 
 
-H100_STEP, H100_CELL = 3.6, 3.1
-"""Milliseconds of a DSNAS step on one level on an H100: 6.7 in one cell, 28.6 in eight."""
-T4 = 3
-"""How much slower a free T4's machine is thought to be. Small networks are bound by the host, which
-takes 25 microseconds for each of some hundred launches; nobody has measured a T4 yet."""
-TWO_LEVELS, DENSE = 2, 7
-"""How much longer a step takes on two levels (49 against 24 ms), and in DARTS (166)."""
+RESULTS = json.loads((ROOT / "benchmarks" / "results" / "h100.json").read_bytes())
+H100 = {row["step"]: row["seconds"] for row in RESULTS["steps"]["rows"]}
 PAGES = {
     "growing": [("picture", [ONE])],
     "width_preference": [("picture", [ONE])],
@@ -294,10 +291,13 @@ PAGES = {
 
 def t4_seconds(config):
     """About how long a search takes on a free T4."""
-    steps = config.epochs * (config.sizes["train"] // config.batch_size)
-    framework = config.make_framework()
-    factor = (TWO_LEVELS if config.level == "bi" else 1) * (DENSE if framework.dense else 1)
-    return steps * (H100_STEP + H100_CELL * config.cells) * factor * T4 / 1000
+    one, eight = H100["DSNAS, a search in one cell"], H100["DSNAS, a search in eight cells"]
+    a_step = one + (config.cells - 1) * (eight - one) / 7
+    if config.level == "bi":
+        a_step *= H100["DSNAS, bi-level"] / H100["DSNAS"]
+    if config.make_framework().dense:
+        a_step *= H100["DARTS"] / H100["DSNAS"]
+    return config.epochs * (config.sizes["train"] // config.batch_size) * a_step * T4
 
 
 def test_a_page_takes_ten_minutes_on_colab_at_most(monkeypatch):
