@@ -37,10 +37,21 @@ def test_a_toggle_says_what_it_hides(site):
         assert {"Show the parameters", "Show how they are checked"} <= set(named), page
 
 
-def test_no_table_is_left_as_text(site):
+def test_no_table_and_no_formula_is_left_as_text(site):
     """A table in Markdown that a cell returns is no table on the page, but a line of bars."""
     for page in site.glob("**/*.html"):
-        assert "<p>| " not in page.read_text(encoding="utf-8"), page
+        text = page.read_text(encoding="utf-8")
+        assert "<p>| " not in text, page
+        assert not re.search(r"<p>[^<]*\$[^$<]+\$", text), page
+
+
+def test_a_caption_stands_under_one_figure(site):
+    """Not under the table, too, that the same cell returns."""
+    for page in site.glob("notebooks/*.html"):
+        text = page.read_text(encoding="utf-8")
+        caption = r'<figcaption>.*?<span class="caption-text">(.*?)</span>.*?</figcaption>'
+        captions = re.findall(caption, text, re.DOTALL)
+        assert len(captions) == len(set(captions)) == text.count("<figcaption>"), page
 
 
 def test_pages_load_the_icons_once(site):
