@@ -27,6 +27,7 @@ Profile = Annotated[str, typer.Option(help="smoke, laptop, colab, published or p
 Store = Annotated[
     Path | None, typer.Option(help="Folder of records. Default: the project's, else ./runs.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")]
 
 
 def _with_fields(command):
@@ -109,11 +110,15 @@ def _value(name: str, text: str | bool) -> Any:
 
 
 @app.command()
-def show(run: Annotated[Path, typer.Argument(help="A record, as search wrote it.")]) -> None:
+def show(
+    run: Annotated[Path, typer.Argument(help="A record, as search wrote it.")],
+    as_json: Json = False,
+) -> None:
     """Prints a summary of a run and its final wiring."""
     from nascore.runs.run import Run
 
-    typer.echo(Run.load(run))
+    loaded = Run.load(run)
+    typer.echo(loaded.to_json() if as_json else loaded)
 
 
 @app.command()
@@ -157,14 +162,16 @@ def sweep(
 @app.command()
 def runs(
     store: Store = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Lists records: what was searched, whether each is whole, how large, when it was made."""
-    from nascore.sweeps.catalogue import table
+    from nascore.sweeps.catalogue import final_wiring, table
 
     folders = _folders(store)
     records = table([folder for folder in folders if folder.exists()] or folders)
     if as_json:
+        whole = records.path.where(records.state == "whole")
+        records["wiring"] = whole.map(final_wiring, na_action="ignore")
         typer.echo(records.to_json(orient="records", indent=1))
         return
     if len(records):

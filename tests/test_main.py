@@ -54,6 +54,13 @@ def test_search_and_show(run_command, capsys, tmp_path):
     assert run.config.augment is False
     assert run_command("show", path) == 0
     assert "final wiring" in capsys.readouterr().out
+    assert run_command("show", path, "--json") == 0
+    shown = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    wiring = dict(zip(run.history.edge.values, run.wiring.operations, strict=True))
+    assert shown["wiring"] == wiring and shown["none_probability"].keys() == wiring.keys()
+    assert SearchConfig(**shown["config"]) == run.config and shown["provenance"] == run.provenance
+    assert [row["epoch"] for row in shown["epochs"]] == [0, 1]
+    assert shown["epochs"][1]["loss"] == pytest.approx(run.mean_loss.values[1, 0])
 
 
 def test_quiet_prints_only_the_path(run_command, capsys, tmp_path):
@@ -200,6 +207,9 @@ def test_runs_lists_records(run_command, capsys, tmp_path):
     damaged, whole = json.loads(printed("--json"))
     assert (damaged["path"], damaged["state"]) == (str(first), "damaged")
     assert damaged["framework"] is None and whole["seed"] == 1 and whole["state"] == "whole"
+    run = Run.load(second)
+    wiring = dict(zip(run.history.edge.values, run.wiring.operations, strict=True))
+    assert whole["wiring"] == wiring and damaged["wiring"] is None
     (tmp_path / "empty").mkdir()
     assert printed("--store", "empty") == "0 files, 0 bytes\n"
 

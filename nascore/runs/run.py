@@ -110,11 +110,30 @@ class Run:
         examples = self.history.examples
         return examples.sel(outcome="right", drop=True) / examples.sum("outcome")
 
-    def __str__(self) -> str:
+    def _table(self) -> pd.DataFrame:
+        """Loss, L - H and accuracy where alpha learns, and the number of active edges, by epoch."""
         split = "train" if self.config.level == "single" else "search"
         curves = {"loss": self.mean_loss, "L-H": self.output_cost, "accuracy": self.accuracy}
         table = pd.DataFrame({name: c.sel(split=split).to_series() for name, c in curves.items()})
-        table["active edges"] = self.active_edges.to_series().astype("Int64")
+        return table.assign(**{"active edges": self.active_edges.to_series()})
+
+    def to_json(self) -> str:
+        """What ``str`` shows, for scripts, with every epoch; what is no number is null."""
+        edges = self.history.edge.values
+        lost = self.chosen is None and self.active_edges.isnull()[-1]
+        wiring = None if lost else dict(zip(edges, self.wiring.operations, strict=True))
+        parts = {
+            "hash": self.config.hash,
+            "config": self.config.model_dump(mode="json"),
+            "epochs": self._table().reset_index().to_dict("records"),
+            "wiring": wiring,
+            "none_probability": self.none_probability[-1].to_series().to_dict(),
+            "provenance": self.provenance,
+        }
+        return pd.Series(parts).to_json(double_precision=15, indent=1)
+
+    def __str__(self) -> str:
+        table = self._table().astype({"active edges": "Int64"})
         rows = np.unique(np.linspace(0, len(table) - 1, 6).round().astype(int))
         if self.chosen is None and self.active_edges.isnull()[-1]:
             edges = [f"none: the run diverged in epoch {self.last_epoch}"]

@@ -7,8 +7,10 @@ from typing import Any
 
 import h5py
 import pandas as pd
+import xarray as xr
 
 from nascore.errors import DamagedRecord, RecordError
+from nascore.runs.history import most_probable
 from nascore.runs.seal import check_seal
 
 
@@ -41,3 +43,16 @@ def _texts(path: Path) -> dict[str, Any]:
     except (RecordError, OSError, KeyError, ValueError):  # not ours, though it may be sealed
         return {"state": "unreadable"}
     return {"state": "whole", **config, **provenance}
+
+
+def final_wiring(path: str) -> dict[str, str] | None:
+    """The operation of each edge, of a whole record as in ``Run.wiring``; None if it diverged."""
+    with h5py.File(path, locking=False) as file:
+        if "chosen" in file.attrs:
+            return dict(part.rsplit(" ", 1) for part in file.attrs["chosen"].split("; "))
+        edges, operations = (file[name].asstr()[()] for name in ("edge", "operation"))
+        dims = {"edge": edges, "operation": operations}
+        probability = xr.DataArray(file["probability"][-1], dims, dims=list(dims))
+    if probability.isnull().any():
+        return None
+    return dict(zip(edges, operations[most_probable(probability)], strict=True))

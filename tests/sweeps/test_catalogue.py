@@ -1,14 +1,17 @@
 """What a folder of records holds."""
 
+import json
 import os
+from dataclasses import replace
 
 import h5py
+import numpy as np
 import pytest
 
 from nascore import RunStore
 from nascore.errors import RecordError
 from nascore.runs.seal import seal
-from nascore.sweeps.catalogue import table
+from nascore.sweeps.catalogue import final_wiring, table
 
 
 @pytest.fixture
@@ -28,6 +31,20 @@ def test_a_row_says_what_was_searched_and_how(run, store):
     assert {name: row[name] for name in fields} == fields
     for name in ("started", "wall_seconds", "threads", "device"):  # that on which it ran
         assert row[name] == run.provenance[name]
+
+
+def test_a_wiring_in_the_catalogue_is_that_of_the_run(run, store):
+    text = "(0,2) none; (1,2) none; (0,3) none; (1,3) none; (2,3) skip_connect"
+    history = run.history.copy(deep=True)
+    history["probability"][-1] = np.nan
+    chosen, diverged = replace(run, chosen=text), replace(run, history=history)
+    for one in (run, chosen):
+        expected = dict(zip(run.history.edge.values, one.wiring.operations, strict=True))
+        assert final_wiring(store.put(one)) == expected
+        assert json.loads(one.to_json())["wiring"] == expected
+    assert final_wiring(store.put(diverged)) is None
+    shown = json.loads(diverged.to_json(), parse_constant=pytest.fail)
+    assert shown["wiring"] is None and set(shown["none_probability"].values()) == {None}
 
 
 @pytest.mark.parametrize("raw", [b"", b"no record", None])
