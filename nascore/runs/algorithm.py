@@ -56,12 +56,12 @@ class Search:
         self.device = device = find_device(config.device)
         self.framework = config.make_framework()
         last = device.type == "cpu" if config.channels_last is None else config.channels_last
-        layout = torch.channels_last if last else torch.contiguous_format
+        self.layout = torch.channels_last if last else torch.contiguous_format
         with own_global_randomness():
             seed_global_randomness(config.seed, "data")
-            self.splits = load_splits(config, device, dtype, layout)
+            self.splits = load_splits(config, device, dtype, self.layout)
             seed_global_randomness(config.seed, "theta")
-            self.supernet = self._supernet().to(device, dtype, memory_format=layout)
+            self.supernet = self._supernet().to(device, dtype, memory_format=self.layout)
             learned = self._start()
         for cell in self.supernet.cells if config.compile else ():
             cell.compile()
@@ -192,7 +192,7 @@ class Search:
         if ahead is None:
             z = mask.per_cell(self.config.cells).requires_grad_(measure)  # Z as a leaf
             outputs = self.supernet.unit_weights(z) if measure else None
-            with torch.set_grad_enabled(measure or "theta" in learns), self._precision():
+            with torch.set_grad_enabled(measure or "theta" in learns), self.precision():
                 logits = self.supernet(images, z, mask, outputs).to(z.dtype)
             if logits.requires_grad:
                 loss = F.cross_entropy(logits, labels)
@@ -334,7 +334,8 @@ class Search:
         for name, saved in state["history"].items():
             self.history.arrays[name][...] = saved.cpu()
 
-    def _precision(self) -> AbstractContextManager:
+    def precision(self) -> AbstractContextManager:
+        """Mixed precision of a forward pass, if the config asks for it."""
         device = self.device.type
         return torch.autocast(device, torch.bfloat16) if self.config.amp else nullcontext()
 

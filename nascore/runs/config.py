@@ -118,7 +118,7 @@ class SearchConfig(BaseModel):
 
     seed: NonNegativeInt = _field(0, "Seed of everything random.")
     device: str = _field("auto", "auto, cpu, cuda, cuda:1, mps ...")
-    deterministic: bool = _field(False, "Use only deterministic kernels on a GPU (slower).")
+    deterministic: bool | None = _field(None, "Only deterministic kernels. Default: on a GPU.")
     channels_last: bool | None = _field(None, "Channels last in memory. Default: only on a CPU.")
     amp: bool = _field(False, "Mixed precision in bfloat16: for speed on a GPU, not for costs.")
     recompute: bool = _field(False, "Compute cells again in the backward pass, to save memory.")

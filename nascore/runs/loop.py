@@ -10,13 +10,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+from torch.utils import deterministic
 
 from nascore.engine.space import Wiring
 from nascore.errors import ConfigError, Interrupted, checked
 from nascore.fast.memory import keep_freed_memory
 from nascore.runs import checkpoint as checkpoints
-from nascore.runs.algorithm import Search
+from nascore.runs.algorithm import Search, find_device
 from nascore.runs.config import SearchConfig
+from nascore.runs.gradients import CHECKED, check_gradients
 from nascore.runs.interruption import stop_on_signals
 from nascore.runs.progress import open_bar
 from nascore.runs.provenance import Maker
@@ -85,6 +87,8 @@ def search(
         if checkpoint is not None and Path(checkpoint).exists():
             maker = Maker(one.device, checkpoints.load(checkpoint, one, threads))
         contexts.enter_context(own_global_randomness())
+        if one.device.type in CHECKED and one.epochs_done < 0:
+            check_gradients(one)
         stop = stop or contexts.enter_context(stop_on_signals())
         wiring = _finish(one, maker, progress, checkpoint, stop, watch)
         chosen = None if wiring is None else str(wiring)
@@ -176,12 +180,16 @@ def _torch_settings(threads: int | None, config: SearchConfig) -> Iterator[None]
     In float32, torch's convolutions on a GPU round to TF32 by default: costs would be off by 1e-3.
     """
     before, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
-    change = config.deterministic and not torch.are_deterministic_algorithms_enabled()
+    gpu, asked = find_device(config.device).type == "cuda", config.deterministic
+    change = gpu if asked is None else asked
+    change = change and not torch.are_deterministic_algorithms_enabled()
+    filled = deterministic.fill_uninitialized_memory
     torch.set_num_threads(threads or before)
     torch.backends.cudnn.allow_tf32 = tf32 and config.amp
     if change:  # it takes torch a second
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=asked is None)
+        deterministic.fill_uninitialized_memory = False  # most kernels of a step, for no bit
     try:
         yield
     finally:
@@ -189,3 +197,4 @@ def _torch_settings(threads: int | None, config: SearchConfig) -> Iterator[None]
         torch.backends.cudnn.allow_tf32 = tf32
         if change:
             torch.use_deterministic_algorithms(False)
+            deterministic.fill_uninitialized_memory = filled

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from nascore import search
 from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
+from nascore.runs import loop
 from nascore.runs.algorithm import Search
 
 
@@ -395,9 +396,22 @@ def test_unavailable_device(tiny):
         search(tiny.replace(device="gpu"))
 
 
-def test_deterministic_kernels_only_while_the_search_runs(tiny):
-    search(tiny.replace(deterministic=True, epochs=1), progress=False)
-    assert not torch.are_deterministic_algorithms_enabled()
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_deterministic_kernels_are_the_default_on_a_gpu(device, asked, tiny, monkeypatch):
+    """While the search runs, and without filling memory that it has not written yet."""
+
+    def now():
+        filled = torch.utils.deterministic.fill_uninitialized_memory
+        warns = torch.is_deterministic_algorithms_warn_only_enabled()
+        return torch.are_deterministic_algorithms_enabled(), filled, warns
+
+    before, seen = now(), []
+    monkeypatch.setattr(loop, "find_device", lambda name: torch.device(device))
+    config = tiny.replace(deterministic=asked, epochs=1)
+    search(config, progress=False, watch=lambda _: seen.append(now()))
+    on = device == "cuda" if asked is None else asked
+    assert set(seen) == {(True, False, asked is None) if on else before} and now() == before
 
 
 @pytest.mark.parametrize("amp", [False, True])

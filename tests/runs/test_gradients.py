@@ -1,0 +1,84 @@
+"""The check of gradients before a search on a GPU, on a CPU with operations that are wrong."""
+
+import pytest
+import torch
+
+from nascore import SearchConfig, search
+from nascore.engine.operations import operation
+from nascore.errors import ConfigError
+from nascore.frameworks import FRAMEWORKS
+from nascore.runs import Search, gradients, loop
+
+
+class Wrong(torch.autograd.Function):
+    """The identity. In float32 its gradient is off, in both layouts or when channels are first."""
+
+    @staticmethod
+    def forward(ctx, x, everywhere):
+        ctx.wrong = x.dtype == torch.float32 and (everywhere or x.stride(1) != 1)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * (1 + 0.05 * ctx.wrong), None
+
+
+class Through(torch.nn.Module):
+    def __init__(self, channels, everywhere):
+        super().__init__()
+        self.conv, self.everywhere = torch.nn.Conv2d(channels, channels, 1), everywhere
+
+    def forward(self, x):
+        return Wrong.apply(self.conv(x), self.everywhere)
+
+
+@operation("wrong_gradient")
+def wrong_gradient(channels, norm):
+    return Through(channels, True)
+
+
+@operation("wrong_when_first")
+def wrong_when_first(channels, norm):
+    return Through(channels, False)
+
+
+def config(**settings):
+    base = dict(dataset="digits", train_examples=64, augment=False, cells=3, channels=4)
+    return SearchConfig(**{**base, "batch_size": 32, "epochs": 1, **settings})
+
+
+def with_operation(name, **settings):
+    name = f"{__name__}:{name}"
+    return config(operations=("none", "skip_connect", name), channels_last=False, **settings)
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_right_gradients_pass(framework, amp):
+    for dataset in ("digits", "synthetic"):
+        gradients.check_gradients(Search(config(framework=framework, dataset=dataset, amp=amp)))
+
+
+def test_a_network_that_cannot_learn_passes():
+    gradients.check_gradients(Search(config(norm="instance")))
+
+
+def test_wrong_gradients_are_named_with_what_helps():
+    for name, advice in (
+        ("wrong_gradient", "Update torch and the driver, or take device='cpu'."),
+        ("wrong_when_first", "channels_last=True helps."),
+    ):
+        with pytest.raises(ConfigError, match=f"^gradients are wrong on cpu with.*:{name}") as told:
+            gradients.check_gradients(Search(with_operation(name)))
+        assert str(told.value).endswith(advice) and "skip_connect" not in str(told.value)
+
+
+def test_a_search_on_a_gpu_checks_first_and_its_bits_stay(monkeypatch):
+    plain = search(config(), progress=False)
+    wrong = with_operation("wrong_gradient")
+    search(wrong, progress=False)  # a CPU is not checked
+    monkeypatch.setattr(loop, "CHECKED", ("cpu",))
+    checked = search(config(), progress=False)
+    assert checked.history.drop_vars("seconds").equals(plain.history.drop_vars("seconds"))
+    with pytest.raises(ConfigError, match="gradients are wrong"):
+        search(wrong, progress=False)
