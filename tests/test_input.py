@@ -29,7 +29,7 @@ BAD_SEARCHES = [  # what reads a line, and what refuses it; every field is in te
     *("--operations ''", "--operations 3", "--output-nodes a"),
     *(f"--allowed {value}" for value in ("{", "[]", "[" * 100_000, """'{"(0,2)":3}'""")),
     f"""--allowed '{{"({DIGITS},2)":["none"]}}'""",
-    *("--level bi --search-examples 0", "--order 2", "--compile"),
+    *("--level bi --search-examples 0", "--order 2"),
     *("--device meta", "--device nowhere", "--device cuda:99", "--device ''"),
     *("--unknown 3", "--epochs", "extra", "--quiet=3"),
     *("--out file/x.nc", "--out .", "--out folder"),

@@ -19,6 +19,7 @@ from nascore.engine.space import Wiring
 from nascore.engine.supernet import Supernet
 from nascore.engine.unrolled import Batch, unrolled_cost
 from nascore.errors import ConfigError, checked
+from nascore.fast.compiled import compile_kinds
 from nascore.frameworks.base import LEARNERS, Context
 from nascore.runs.config import SearchConfig
 from nascore.runs.dartsplus import ends_early
@@ -63,8 +64,9 @@ class Search:
             seed_global_randomness(config.seed, "theta")
             self.supernet = self._supernet().to(device, dtype, memory_format=self.layout)
             learned = self._start()
-        for cell in self.supernet.cells if config.compile else ():
-            cell.compile()
+        if config.compile:
+            inputs = [module for cell in self.supernet.cells for module in cell.preprocess]
+            compile_kinds([*inputs, *(module for _, module in self.supernet.operations())])
         self.theta = list(self.supernet.parameters())
         self.learned = {
             name: p.detach().to(device, dtype).requires_grad_() for name, p in learned.items()

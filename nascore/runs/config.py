@@ -122,7 +122,7 @@ class SearchConfig(BaseModel):
     channels_last: bool | None = _field(None, "Channels last in memory. Default: only on a CPU.")
     amp: bool = _field(False, "Mixed precision in bfloat16: for speed on a GPU, not for costs.")
     recompute: bool = _field(False, "Compute cells again in the backward pass, to save memory.")
-    compile: bool = _field(False, "Compile cells of dense frameworks: minutes at first, then fast.")
+    compile: bool = _field(False, "Compile each kind of operation: minutes at first, then fast.")
 
     _recorded: dict[str, Any] | None = PrivateAttr(None)  # the meaning, if it is of a record
 
@@ -296,9 +296,6 @@ def _mistakes(config: SearchConfig) -> Iterator[str]:
             yield f"{few}: batch_size={config.batch_size}."
 
     framework = _registries()["framework"][config.framework]
-    if config.compile and not framework.dense:
-        value = f"compile=True with framework={config.framework!r}"
-        yield f"{value}: every mask would be compiled anew. It is for dense ones, such as darts."
     if config.order == 2:
         for name in ("compile", "amp", "freeze_theta", "freeze_alpha"):
             if getattr(config, name):

@@ -80,7 +80,7 @@ def _gradients(
     """Those on Z, (cells, edges, operations), and on theta, flat. Autocast leaves float64 alone."""
     (images, labels), theta = batch, list(supernet.parameters())
     z = mask.per_cell(len(supernet.cells)).to(theta[0].dtype).detach().requires_grad_()
-    with precision:
+    with precision, torch.compiler.set_stance("force_eager"):
         logits = supernet(images.to(z.dtype), z, mask).to(z.dtype)
     loss = F.cross_entropy(logits, labels)
     on_z, *on_theta = torch.autograd.grad(loss, [z, *theta], materialize_grads=True)

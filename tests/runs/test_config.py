@@ -84,7 +84,6 @@ def test_bilevel_halves_the_training_set_by_default():
             {"order": 2, "framework": "darts", "level": "bi", "freeze_theta": True},
             "freeze_theta=True with order=2",
         ),
-        ({"compile": True}, "compile=True with framework='dsnas'.* It is for .*darts"),
         ({"order": 2, "framework": "darts", "level": "bi", "amp": True}, "amp=True with order=2"),
         ({"output_nodes": [7]}, r"output_nodes=.*7.*choose among"),
         ({"norm": "group", "channels": 6}, "must be 8, 12, 16, ..., not 6"),

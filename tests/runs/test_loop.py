@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from nascore import search
 from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
-from nascore.runs import loop
+from nascore.runs import algorithm, loop
 from nascore.runs.algorithm import Search
 
 
@@ -382,11 +382,12 @@ def test_recompute_reaches_the_supernet(tiny):
     assert plain.drop_vars("seconds").equals(again.drop_vars("seconds"))
 
 
-def test_compile_reaches_every_cell(tiny, monkeypatch):
+def test_compile_reaches_every_operation(tiny, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
-    setup = Search(tiny.replace(framework="darts", compile=True))
-    assert compiled == list(setup.supernet.cells)
+    monkeypatch.setattr(algorithm, "compile_kinds", compiled.extend)
+    supernet = Search(tiny.replace(compile=True)).supernet
+    inputs = [module for cell in supernet.cells for module in cell.preprocess]
+    assert compiled == [*inputs, *(module for _, module in supernet.operations())]
 
 
 def test_unavailable_device(tiny):
