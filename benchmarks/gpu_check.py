@@ -19,10 +19,12 @@ from itertools import count
 from pathlib import Path
 
 import torch
+from baselines import plain_step
 from torch import Tensor
 
 from nascore import SearchConfig, search, sweep
 from nascore.engine import Mask
+from nascore.engine.space import Wiring
 from nascore.errors import Interrupted
 from nascore.evidence import ONE, configs_of
 from nascore.frameworks import FRAMEWORKS
@@ -121,8 +123,6 @@ def settings(device: str) -> Iterator[Row]:
             ({"compile": True}, CLOSE),
             ({"amp": True}, ROUGH),
         ):
-            if framework == "dsnas" and "compile" in setting:
-                continue  # for dense masks only
             _, found = step(plain.replace(**setting), device, torch.float32, batch, mask)
             off = difference(found, expected)
             (name, value), *_ = setting.items()
@@ -166,27 +166,60 @@ def together(device: str) -> Iterator[Row]:
     yield "four searches", f"{told}, bits {'equal' if same else 'differ'}", same or None
 
 
-def speed(device: str, steps: int = 30) -> Iterator[Row]:
-    """A step at the authors' shape on one batch of noise, and the hours of their whole search."""
-    authors = configs_of("picture", "paper", seeds=1, arms=[ONE])[ONE][0]
-    batch_size, total = (
-        authors.batch_size,
-        authors.epochs * (authors.sizes["train"] // authors.batch_size),
-    )
+def speed(device: str, steps: int = 30, **smaller) -> Iterator[Row]:
+    """A step at the authors' shape, beside a plain network and the bytes that must move."""
+    authors = configs_of("picture", "paper", seeds=1, arms=[ONE])[ONE][0].replace(**smaller)
+    total, batch_size = authors.steps, authors.batch_size
     shape = dict(dataset="synthetic", image_size=32, train_examples=batch_size, augment=False)
     for framework in EXAMPLES:
-        one = Search(authors.replace(framework=framework, device=device, **shape))
-        batch = one.batch()
-        for _ in range(max(2, steps // 3)):
-            one.step(batch)
-        _wait(one.device)
-        start = time.perf_counter()
-        for _ in range(steps):
-            one.step(batch)
-        _wait(one.device)
-        each = (time.perf_counter() - start) / steps
-        told = f"{1000 * each:.1f} ms a step, {each * total / 3600:.1f} hours for {total:,} steps"
-        yield f"{framework}, profile paper", told, None
+        for compiled in (False, True):
+            config = authors.replace(framework=framework, device=device, compile=compiled, **shape)
+            one = Search(config)
+            batch = one.batch()
+            each = seconds_of(lambda one=one, batch=batch: one.step(batch), one.device, steps)
+            told = f"{1000 * each:.1f} ms a step, {each * total / 3600:.1f} hours for {total:,}"
+            yield f"{framework}, {'compiled' if compiled else 'paper'}", told, None
+        least = moved_bytes(one, batch) / bandwidth(one.device)
+        yield f"{framework}, what must move", f"{1000 * least:.1f} ms", None
+    wiring = Wiring(one.space, ("sep_conv_3x3",) * len(one.space.edges))
+    each = seconds_of(plain_step(wiring, one, batch), one.device, steps)
+    yield "a plain network", f"{1000 * each:.1f} ms a step, sep_conv_3x3 on every edge", None
+
+
+def seconds_of(step: Callable[[], object], device: torch.device, steps: int) -> float:
+    """Mean time of a step, after some that warm up and compile."""
+    for _ in range(max(2, steps // 3)):
+        step()
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    _wait(device)
+    return (time.perf_counter() - start) / steps
+
+
+def moved_bytes(one: Search, batch) -> int:
+    """Bytes that a step reads and writes if ReLUs and weights are free: what enters and leaves each
+    convolution, pool and norm, once forwards and, with gradients beside, twice backwards."""
+    total = 0
+
+    def count_bytes(module, inputs, output):
+        nonlocal total
+        total += 3 * sum(x.numel() * x.element_size() for x in (inputs[0], output))
+
+    kinds = torch.nn.Conv2d | torch.nn.MaxPool2d | torch.nn.AvgPool2d | torch.nn.BatchNorm2d
+    plain = Search(one.config.replace(compile=False))  # whose modules call each other
+    modules = [module for module in plain.supernet.modules() if isinstance(module, kinds)]
+    for module in modules:
+        module.register_forward_hook(count_bytes)
+    plain.step(batch)
+    return total
+
+
+def bandwidth(device: torch.device, size: int = 2**28) -> float:
+    """Bytes a second that a copy on the device reads and writes."""
+    x, y = (torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2))
+    return 2 * size / seconds_of(lambda: y.copy_(x), device, 10)
 
 
 def _wait(device: torch.device) -> None:
