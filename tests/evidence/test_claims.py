@@ -32,7 +32,7 @@ def positive(arms):
 
 
 def test_a_claim_in_another_family_changes_no_verdict():
-    evidence = Evidence(range(8), np.full(8, 0.6), "Seen.", p=0.008)
+    evidence = Evidence(range(8), np.full(8, 0.6), "Seen.", p=0.008, control=[0.0])
     before = {name: judge(name, evidence) for name in CLAIMS}
     assert before["P3"].p == pytest.approx(7 * 0.008)
     claim("X1", **SAID)(positive)
