@@ -10,6 +10,7 @@ import torch
 from nascore import RunStore, search, sweep
 from nascore.errors import ConfigError, RecordError, SweepError
 from nascore.frameworks import DARTS
+from nascore.sweeps import parallel
 from nascore.sweeps.parallel import _fitting
 
 pytestmark = pytest.mark.slow  # each sweep starts processes
@@ -249,8 +250,18 @@ def test_the_time_that_a_sweep_takes_is_that_of_its_kind_where_it_is_recorded(
 
 
 def test_workers_choose_themselves(tiny, monkeypatch):
-    several = [tiny, tiny.replace(seed=1)]
-    monkeypatch.setattr("nascore.sweeps.parallel.cpu_count", lambda: 3)
-    assert (_fitting([tiny]), _fitting(several)) == (0, 3)
-    monkeypatch.setattr("nascore.sweeps.parallel.find_device", lambda name: torch.device("cuda", 0))
-    assert _fitting(several) == 0
+    """One a core, on a GPU as many as its memory holds: here 12 GiB are free, and each takes 4."""
+
+    def never():
+        return False
+
+    several, gib = [tiny, tiny.replace(seed=1)], 2**30
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 20)
+    assert [_fitting(configs, never) for configs in ([], [tiny], several)] == [0, 0, 20]
+    monkeypatch.setattr(parallel, "find_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12 * gib, 16 * gib))
+    for reserved, number in ((3 * gib, 3), (gib // 10, 8), (12 * gib, 0)):
+        monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device, n=reserved: n)
+        assert _fitting(several, never) == number
+    monkeypatch.setattr(parallel, "find_device", torch.device)
+    assert _fitting([tiny.replace(device=name) for name in ("cpu", "meta")], never) == 0
