@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nascore.runs.config import SearchConfig
     from nascore.runs.run import Run
 
+LONG_WAIT = 10.0  # seconds until it is said that no Dask worker offers what a search needs
 GRACE = 3.5  # seconds that a search has to write its checkpoint in
 
 
@@ -174,6 +175,8 @@ def cluster(
     returns the run or the checkpoint that the next task goes on from. So no folder is shared, and
     a lost worker costs one slice.
 
+    If no worker offers the resources after some seconds, a line says so: searches wait for one.
+
     Raises ConfigError if no scheduler answers. The function raises SweepError if it is gone.
     """
     try:
@@ -203,9 +206,27 @@ def cluster(
             with whole_file(checkpoint) as part:
                 part.write_bytes(state)
 
+    def tell() -> None:
+        """Says what no worker offers, if none does."""
+        try:
+            there = client.sync(client.scheduler.identity)["workers"].values()
+        except OSError:  # the scheduler is gone, as each search will say
+            return
+        wanted = (resources or {}).items()
+        if any(all(worker["resources"].get(n, 0) >= x for n, x in wanted) for worker in there):
+            return
+        text = ",".join(f"{name}={number:g}" for name, number in wanted)
+        lack = f"none of {len(there)} Dask workers offers {text}" if there else "there is no worker"
+        start = f"dask worker {address}" + (text and f" --resources {text}")
+        tqdm.write(f"the searches wait: {lack}. Start one: {start}", file=sys.stderr)
+
+    telling = threading.Timer(LONG_WAIT, tell)
+    telling.daemon = True
+    telling.start()
     try:
         yield search
     finally:
+        telling.cancel()
         client.close(timeout=2)
 
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 
 from nascore import RunStore, sweep
 from nascore.errors import ConfigError, SweepError
+from nascore.sweeps import workers
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
@@ -176,6 +178,35 @@ def test_searches_go_where_the_resources_are(traced, dask, tmp_path, wait_for):
     assert psutil.Process(without.pid).children() == []
     sweeping.communicate(timeout=600)
     assert sweeping.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "offered, wanted, lack",
+    [
+        ({"GPU": 1}, {"GPU": 2}, "none of 1 Dask workers offers GPU=2"),
+        ({}, {"GPU": 1, "disk": 0.5}, "none of 1 Dask workers offers GPU=1,disk=0.5"),
+        (None, None, "there is no worker"),
+        ({"GPU": 1}, {"GPU": 1}, None),
+        ({}, None, None),
+    ],
+)
+def test_what_no_worker_offers_is_said(monkeypatch, capfd, wait_for, offered, wanted, lack):
+    monkeypatch.setattr(workers, "LONG_WAIT", 0.5)
+    settings = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    number = 0 if offered is None else 1
+    with distributed.LocalCluster(n_workers=number, resources=offered, **settings) as local:
+        address, said = local.scheduler_address, ""
+        with workers.cluster(address, wanted, 300.0):
+            if lack is None:
+                time.sleep(2)
+            else:
+                said = wait_for(lambda: capfd.readouterr().err.strip())
+    if lack is None:
+        assert capfd.readouterr().err == ""
+        return
+    options = f" --resources {lack.split()[-1]}" if wanted else ""
+    advice = f"Start one: dask worker {address}{options}"
+    assert said == f"the searches wait: {lack}. {advice}"
 
 
 @pytest.mark.parametrize(
