@@ -87,7 +87,7 @@ def _speeds(root: Path) -> str:
 
 
 def _colab(root: Path) -> str:
-    """What the time of the profile `colab` is estimated from, in two sentences."""
+    """What the time of the profile `colab` is estimated from."""
     case = json.loads((root / "benchmarks" / "results" / "h100.json").read_bytes())["steps"]
     seconds = {row["step"]: row["seconds"] for row in case["rows"]}
     one = 1000 * seconds["DSNAS, a search in one cell"]
@@ -98,7 +98,8 @@ def _colab(root: Path) -> str:
         f"DSNAS took {one:.1f} ms in one cell, {eight:.0f} ms in eight, and {bi:.1f} times as long "
         f"on two levels (torch {case['made']['torch']}, commit {case['made']['commit'][:7]}). Such "
         "small networks wait for the host, and Colab's is "
-        f"taken to be {T4} times as slow."
+        f"taken to be {T4} times as slow. That was one search at a time, without the deterministic "
+        "kernels that are the default on a GPU now: these take longer, two searches at once less."
     )
 
 
