@@ -177,8 +177,8 @@ def test_the_machine_is_no_part_of_an_address():
     machine = {"device": "cpu", "compile": True, "recompute": True, "channels_last": False}
     for name, value in {**machine, "deterministic": True}.items():
         other = config.replace(**{name: value})
-        assert other.hash == config.hash and other != config
-    assert config.replace(amp=True).hash != config.hash
+        assert other.hash == config.hash and other == config
+    assert config.replace(amp=True).hash != config.hash and config.replace(amp=True) != config
 
 
 def test_replace_checks_like_new():

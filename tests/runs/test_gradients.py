@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from nascore import SearchConfig, search
-from nascore.engine.operations import operation
 from nascore.errors import ConfigError
 from nascore.runs import Search, gradients, loop
 
@@ -31,12 +30,10 @@ class Through(torch.nn.Module):
         return Wrong.apply(self.conv(x), self.everywhere)
 
 
-@operation("wrong_gradient")
 def wrong_gradient(channels, norm):
     return Through(channels, True)
 
 
-@operation("wrong_when_first")
 def wrong_when_first(channels, norm):
     return Through(channels, False)
 
