@@ -54,7 +54,9 @@ def check_gradients(search: Search) -> None:
     last = search.layout == torch.channels_last
     if not wrong(torch.contiguous_format if last else torch.channels_last):
         advice = f"channels_last={not last} helps."
-    device = torch.cuda.get_device_name() if search.device.type == "cuda" else search.device.type
+    device = search.device.type
+    if device == "cuda":
+        device = torch.cuda.get_device_name(search.device)
     raise ConfigError(
         f"gradients are wrong on {device} with torch {torch.__version__}: under {', '.join(names)} "
         f"they are off from float64 by more than {limit} of their norm. {advice}"
