@@ -64,7 +64,10 @@ class Search:
             seed_global_randomness(config.seed, "theta")
             self.supernet = self._supernet().to(device, dtype, memory_format=self.layout)
             learned = self._start()
-        if config.compile:
+        if config.compile and self.framework.dense:
+            for cell in self.supernet.cells:
+                cell.compile()
+        elif config.compile:
             inputs = [module for cell in self.supernet.cells for module in cell.preprocess]
             compile_kinds([*inputs, *(module for _, module in self.supernet.operations())])
         self.theta = list(self.supernet.parameters())

@@ -122,7 +122,7 @@ class SearchConfig(BaseModel):
     channels_last: bool | None = _field(None, "Channels last in memory. Default: only on a CPU.")
     amp: bool = _field(False, "Mixed precision in bfloat16: for speed on a GPU, not for costs.")
     recompute: bool = _field(False, "Compute cells again in the backward pass, to save memory.")
-    compile: bool = _field(False, "Compile each kind of operation: minutes at first, then fast.")
+    compile: bool = _field(False, "Compile cells of dense frameworks, else operations.")
 
     _recorded: dict[str, Any] | None = PrivateAttr(None)  # the meaning, if it is of a record
 

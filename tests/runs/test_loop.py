@@ -382,9 +382,13 @@ def test_recompute_reaches_the_supernet(tiny):
     assert plain.drop_vars("seconds").equals(again.drop_vars("seconds"))
 
 
-def test_compile_reaches_every_operation(tiny, monkeypatch):
+def test_compile_reaches_every_cell_or_every_operation_if_a_mask_draws_them(tiny, monkeypatch):
     compiled = []
     monkeypatch.setattr(algorithm, "compile_kinds", compiled.extend)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    dense = Search(tiny.replace(framework="darts", compile=True))
+    assert compiled == list(dense.supernet.cells)
+    compiled.clear()
     supernet = Search(tiny.replace(compile=True)).supernet
     inputs = [module for cell in supernet.cells for module in cell.preprocess]
     assert compiled == [*inputs, *(module for _, module in supernet.operations())]
