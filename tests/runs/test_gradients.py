@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from nascore import SearchConfig, search
 from nascore.errors import ConfigError
@@ -52,6 +53,12 @@ def with_operation(name, **settings):
 @pytest.mark.parametrize("framework", ["dsnas", "darts", "pcdarts"])
 def test_right_gradients_pass(framework, amp):
     gradients.check_gradients(Search(config(framework=framework, amp=amp)))
+
+
+def test_nothing_is_compiled_for_the_check():
+    counters.clear()
+    gradients.check_gradients(Search(config(compile=True)))
+    assert not counters["stats"]
 
 
 def test_images_of_three_channels_pass_and_a_network_that_cannot_learn():
