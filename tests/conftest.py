@@ -29,6 +29,7 @@ os.environ["PYTHONUTF8"] = "1"  # what these say
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # a GPU takes part only if it is asked to
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a shell's job in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 settings.register_profile(  # the same examples in every run, however busy the machine
     "tests",
     derandomize=True,
