@@ -34,7 +34,7 @@ from nascore.runs.provenance import Maker
 Row = tuple[str, str, bool | None]
 """What was checked, what came out, whether that is right; None where there is no bound."""
 
-EXAMPLES = ("dsnas", "darts", "snas")  # draws operations, mixes them, does both
+COMPILED = ("dsnas", "darts", "snas")  # draws operations, mixes them, does both
 TINY = dict(augment=False, channels=8, batch_size=48, train_examples=96, epochs=2)
 SAME = 1e-8  # relative difference of float64 here and on the CPU
 CLOSE = 1e-2  # of float32 and float64: a ReLU whose input is near 0 may open in one of them
@@ -91,8 +91,8 @@ def equal(one, other) -> bool:
 
 
 def bits(device: str) -> Iterator[Row]:
-    """Two runs of one config, and one that was stopped and resumed."""
-    for framework in EXAMPLES:
+    """Two runs of one config, and one that was stopped and resumed, of every framework."""
+    for framework in FRAMEWORKS:
         for level in ("single", "bi"):
             held_out = {"search_examples": 96} if level == "bi" else {}
             base = {"framework": framework, "level": level, "dataset": "digits", "cells": 2}
@@ -171,19 +171,22 @@ def speed(device: str, steps: int = 30, **smaller) -> Iterator[Row]:
     authors = configs_of("picture", "paper", seeds=1, arms=[ONE])[ONE][0].replace(**smaller)
     total, batch_size = authors.steps, authors.batch_size
     shape = dict(dataset="synthetic", image_size=32, train_examples=batch_size, augment=False)
-    for framework in EXAMPLES:
-        for compiled in (False, True):
-            config = authors.replace(framework=framework, device=device, compile=compiled, **shape)
-            one = Search(config)
+    authors = authors.replace(device=device, **shape)
+    one = Search(authors)
+    wiring = Wiring(one.space, ("sep_conv_3x3",) * len(one.space.edges))
+    plain = seconds_of(plain_step(wiring, one, one.batch()), one.device, steps)
+    yield "a plain network", f"{1000 * plain:.1f} ms a step, sep_conv_3x3 on every edge", None
+    copied = bandwidth(one.device)
+    for framework in FRAMEWORKS:
+        config = authors.replace(framework=framework)
+        least = moved_bytes(config) / copied
+        for compiled in (False, True) if framework in COMPILED else (False,):
+            one = Search(config.replace(compile=compiled))
             batch = one.batch()
             each = seconds_of(lambda one=one, batch=batch: one.step(batch), one.device, steps)
-            told = f"{1000 * each:.1f} ms a step, {each * total / 3600:.1f} hours for {total:,}"
-            yield f"{framework}, {'compiled' if compiled else 'paper'}", told, None
-        least = moved_bytes(one, batch) / bandwidth(one.device)
-        yield f"{framework}, what must move", f"{1000 * least:.1f} ms", None
-    wiring = Wiring(one.space, ("sep_conv_3x3",) * len(one.space.edges))
-    each = seconds_of(plain_step(wiring, one, batch), one.device, steps)
-    yield "a plain network", f"{1000 * each:.1f} ms a step, sep_conv_3x3 on every edge", None
+            told = f"{1000 * each:.1f} ms a step, {each / plain:.1f} of the plain network's, "
+            told += f"{each / least:.1f} of what must move; {each * total / 3600:.1f} h in all"
+            yield f"{framework}{', compiled' * compiled}", told, None
 
 
 def seconds_of(step: Callable[[], object], device: torch.device, steps: int) -> float:
@@ -198,7 +201,7 @@ def seconds_of(step: Callable[[], object], device: torch.device, steps: int) -> 
     return (time.perf_counter() - start) / steps
 
 
-def moved_bytes(one: Search, batch) -> int:
+def moved_bytes(config: SearchConfig) -> int:
     """Bytes that a step reads and writes if ReLUs and weights are free: what enters and leaves each
     convolution, pool and norm, once forwards and, with gradients beside, twice backwards."""
     total = 0
@@ -208,11 +211,11 @@ def moved_bytes(one: Search, batch) -> int:
         total += 3 * sum(x.numel() * x.element_size() for x in (inputs[0], output))
 
     kinds = torch.nn.Conv2d | torch.nn.MaxPool2d | torch.nn.AvgPool2d | torch.nn.BatchNorm2d
-    plain = Search(one.config.replace(compile=False))  # whose modules call each other
-    modules = [module for module in plain.supernet.modules() if isinstance(module, kinds)]
+    one = Search(config)
+    modules = [module for module in one.supernet.modules() if isinstance(module, kinds)]
     for module in modules:
         module.register_forward_hook(count_bytes)
-    plain.step(batch)
+    one.step(one.batch())
     return total
 
 

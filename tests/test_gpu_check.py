@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from nascore import SearchConfig
-from nascore.runs import Search
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -45,25 +44,25 @@ def test_wrong_gradients_are_found(gpu_check, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_bits_are_compared(gpu_check, capsys, monkeypatch):
-    monkeypatch.setattr(gpu_check, "EXAMPLES", ["dsnas"])
+    monkeypatch.setattr(gpu_check, "FRAMEWORKS", ["dsnas"])
     assert gpu_check.main(["--device", "cpu", "--only", "bits"]) == 0
     monkeypatch.setattr(gpu_check, "equal", lambda one, other: False)
     assert gpu_check.main(["--device", "cpu", "--only", "bits"]) == 1
 
 
 def test_speed_stands_beside_a_plain_network_and_what_must_move(gpu_check, monkeypatch):
-    monkeypatch.setattr(gpu_check, "EXAMPLES", ["dsnas"])
+    monkeypatch.setattr(gpu_check, "FRAMEWORKS", ["dsnas", "gdas"])
     monkeypatch.setattr(torch, "compile", lambda function, **how: function)
     small = dict(cells=1, channels=4, batch_size=8)
     rows = [row for row, *_ in gpu_check.speed("cpu", steps=2, **small)]
-    assert rows == ["dsnas, paper", "dsnas, compiled", "dsnas, what must move", "a plain network"]
+    assert rows == ["a plain network", "dsnas", "dsnas, compiled", "gdas"]
 
     pools = dict(operations=("max_pool_3x3",), dataset="synthetic", train_examples=8)
-    one = Search(SearchConfig(augment=False, **pools, **small))
+    config = SearchConfig(augment=False, **pools, **small)
     stem, inputs, edges = (3 + 12) + (12 + 12), 2 * ((12 + 4) + (4 + 4)), 5 * ((4 + 4) + (4 + 4))
     places, forwards_and_backwards, float32 = 8 * 8 * 8, 3, 4
     values = places * (stem + inputs + edges)
-    assert gpu_check.moved_bytes(one, one.batch()) == forwards_and_backwards * float32 * values
+    assert gpu_check.moved_bytes(config) == forwards_and_backwards * float32 * values
 
 
 @pytest.mark.long
