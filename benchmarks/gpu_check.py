@@ -3,7 +3,7 @@
     make gpu-check        or: python benchmarks/gpu_check.py [--device cuda] [--only gradients]
 
 Every row ends in "ok" or "WRONG"; a row without a bound ends in "-". The exit code is 0 only if
-nothing is wrong. It takes some minutes, and downloads nothing.
+nothing is wrong. It takes about a quarter of an hour, and downloads nothing.
 """
 
 import argparse
