@@ -160,10 +160,7 @@ def sweep(
 
 
 @app.command()
-def runs(
-    store: Store = None,
-    as_json: Json = False,
-) -> None:
+def runs(store: Store = None, as_json: Json = False) -> None:
     """Lists records: what was searched, whether each is whole, how large, when it was made."""
     from nascore.sweeps.catalogue import final_wiring, table
 

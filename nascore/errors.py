@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from beartype import BeartypeConf, BeartypeViolationVerbosity, FrozenDict, beartype
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 T = TypeVar("T", bound=Callable)
 LONGEST = 200  # characters of a value in a message
@@ -61,14 +61,21 @@ def one_line(text: object) -> str:
     return printable(" ".join(str(text).split()))
 
 
-def in_one_line(error: BaseException) -> str:
-    """An error of this module as it is; any other with its kind and where it was raised."""
+def in_one_line(error: BaseException, module: str | None = None) -> str:
+    """An error of this module as it is; any other with its kind and the line that raised it.
+
+    With the name of a module: either one, with the last line of that module which led to it.
+    """
     text = one_line(error)
-    if isinstance(error, OneLine):
+    if not isinstance(error, OneLine):
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    elif module is None:
         return text
-    kind, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return (f"{kind}: {text}" if text else kind) + where
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        name = frame.f_globals.get("__name__", "?")
+        if module in (None, name):
+            return f"line {line} of {Path(frame.f_globals.get('__file__', name)).name}: {text}"
+    return text
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
@@ -100,6 +107,19 @@ def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
         else:
             lines.append(f"{name}={shown(wrong['input'])}: {message[0].lower()}{message[1:]}.")
     return "\n".join(lines)
+
+
+class Checked(BaseModel):
+    """A model of pydantic that raises ConfigError, with a line for each mistake."""
+
+    _kind: ClassVar[str]  # what a message calls a field
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            kind = type(self)
+            raise ConfigError(explain(error, kind._kind, kind.model_fields)) from None
 
 
 TYPES = BeartypeConf(

@@ -8,14 +8,12 @@ import hashlib
 import inspect
 import linecache
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from nascore.errors import ConfigError, checked, unknown
+from nascore.errors import ConfigError, checked, in_one_line, unknown
 
 
 def _needs_to_be_callable(plugin: Any) -> str | None:
@@ -120,23 +118,13 @@ class Registry(Mapping[str, Any]):
                 lies = "It must lie in the working folder or be installed, also where workers run."
                 why = f"there is no module {module!r}. {lies}"
             else:
-                why = f"cannot import {module!r}, {failure(module, error)}"
+                why = f"cannot import {module!r}, {in_one_line(error, module)}"
             raise ConfigError(f"{self.kind} {name!r}: {why}") from error
 
 
 def is_built_in(plugin: Any) -> bool:
     """Whether a plug-in comes with the package."""
     return _module(plugin).partition(".")[0] == "nascore"
-
-
-def failure(plugin: Any, error: BaseException) -> str:
-    """An error of a plug-in (or module, by name), with the last line of its file that led to it."""
-    module = plugin if isinstance(plugin, str) else _module(plugin)
-    text = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if frame.f_globals.get("__name__") == module:
-            return f"line {line} of {Path(frame.f_globals.get('__file__', module)).name}: {text}"
-    return text
 
 
 def twelve_digits(text: str) -> str:

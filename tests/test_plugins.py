@@ -8,9 +8,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from nascore.engine import Mask
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, in_one_line
 from nascore.frameworks import FRAMEWORKS, GDAS, Framework
-from nascore.plugins import Registry, failure, is_built_in, source_digest
+from nascore.plugins import Registry, is_built_in, source_digest
 
 
 class Base(Framework):
@@ -195,9 +195,9 @@ def test_a_failure_names_the_line_of_the_plug_in(module):
 
     with pytest.raises(TypeError) as error:
         a_module_of_mine.outer()
-    said = failure(a_module_of_mine.outer, error.value)
+    said = in_one_line(error.value, "a_module_of_mine")
     assert said == "line 5 of a_module_of_mine.py: TypeError: object of type 'int' has no len()"
-    assert failure("elsewhere", ValueError("no")) == "ValueError: no"
+    assert in_one_line(ValueError("no"), "elsewhere") == "ValueError: no"
 
 
 MODULE = """

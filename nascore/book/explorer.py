@@ -41,18 +41,16 @@ class WiringExplorer:
     """The runs of some arms, to move through; it opens on the first run of the first arm."""
 
     def __init__(self, arms: Mapping[str, Sequence[Run]]):
-        self.data = [{"name": arm, **_setting(runs[0])} for arm, runs in arms.items()]
-        for arm, runs in zip(self.data, arms.values(), strict=True):
-            arm["runs"] = [_course(run) for run in runs]
+        self.data = [{"name": name, **_setting_and_runs(runs)} for name, runs in arms.items()]
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         shown = {"text/plain": "an explorer, on the page of the book", "text/html": HTML}
         return shown, {EXPLORER: self.data}
 
 
-def _setting(run: Run) -> dict:
-    """What the runs of an arm share."""
-    config, space = run.config, run.config.space
+def _setting_and_runs(runs: Sequence[Run]) -> dict:
+    """What the runs of an arm share, and the course of each."""
+    config, space = runs[0].config, runs[0].config.space
     return {
         "inputs": space.inputs,
         "nodes": space.nodes,
@@ -60,6 +58,7 @@ def _setting(run: Run) -> dict:
         "edges": space.edges,
         "operations": [short_name(name).replace("_", " ") for name in space.operations],
         "steps": config.sizes["train"] // config.batch_size,  # of theta, in an epoch
+        "runs": [_course(run) for run in runs],
     }
 
 

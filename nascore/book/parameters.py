@@ -3,19 +3,10 @@
 from typing import Annotated, Any, Literal
 
 import pandas
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    PrivateAttr,
-    ValidationError,
-)
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr
 
-from nascore.book.tables import to_html
-from nascore.errors import ConfigError, explain
+from nascore.book.tables import TEMPLATES, to_html
+from nascore.errors import Checked
 from nascore.evidence.experiments import Configs, configs_of, flat
 from nascore.evidence.profiles import PROFILES
 from nascore.runs.config import SearchConfig
@@ -29,7 +20,7 @@ def _parameter(meaning: str, unit: str = "") -> Any:
     return Field(None, description=meaning, json_schema_extra={"unit": unit})
 
 
-class Parameters(BaseModel):
+class Parameters(Checked):
     """The parameters of a page, checked; shown, a table of what they come to.
 
     A page gives those that it has; None is the profile's value. ``published`` are the experiments
@@ -38,6 +29,7 @@ class Parameters(BaseModel):
     Raises ConfigError, with a line for each mistake: the value, and what is allowed.
     """
 
+    _kind = "parameter"
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     profile: Literal[PROFILES] = _parameter("where the settings of the searches come from")
@@ -70,17 +62,10 @@ class Parameters(BaseModel):
     published: tuple[str, ...] = ()
     _configs: dict[str, Configs] = PrivateAttr(default_factory=dict)
 
-    def __init__(self, **parameters: Any):
-        try:
-            super().__init__(**parameters)
-        except ValidationError as error:
-            raise ConfigError(explain(error, "parameter", type(self).model_fields)) from None
-
     @property
     def changes(self) -> dict[str, Any]:
         """The fields of SearchConfig that override the profile's, in all searches of the page."""
-        given = {name: getattr(self, name) for name in OVERRIDES}
-        return {name: value for name, value in given.items() if value is not None}
+        return self.model_dump(include=set(OVERRIDES), exclude_none=True)
 
     def configs(self, experiment: str, **arguments: Any) -> Configs:
         """The searches of an experiment under these parameters. Arguments: see ``configs_of``."""
@@ -89,21 +74,24 @@ class Parameters(BaseModel):
         return self._configs[experiment]
 
     def _repr_html_(self) -> str:
-        table = self.table()
-        come_to = " · ".join(f"{row.parameter} {row.value}" for row in table.itertuples())
-        more = f"{to_html(table)}<p>{self._reach()}</p>"
-        return f"<details><summary><b>Parameters:</b> {come_to}</summary>{more}</details>"
+        return TEMPLATES.get_template("parameters.html").render(
+            rows=self.table().itertuples(),
+            table=to_html(self.table()),
+            reach=[f"{name} ({len(flat(arms))} searches)" for name, arms in self._configs.items()],
+            published=self.published,
+        )
 
     def table(self) -> pandas.DataFrame:
         """What the parameters come to: a row for each that the page has."""
         known = type(self).model_json_schema()["properties"]
+        defaults = SearchConfig.model_fields
         rows = [
             {
                 "parameter": name,
                 "value": self._value(name),
                 "unit": known[name]["unit"],
                 "range": _range(known[name]),
-                "the paper's": _paper(name),
+                "the paper's": str(defaults[name].default) if name in OVERRIDES else "",
                 "what it is": known[name]["description"],
             }
             for name in known
@@ -123,18 +111,6 @@ class Parameters(BaseModel):
             found = [len(configs) for configs in several] if name == "seeds" else ["automatic"]
         return ", ".join(map(str, dict.fromkeys(found)))
 
-    def _reach(self) -> str:
-        """Which searches the parameters change, in words."""
-        reach = "; ".join(
-            f"{experiment} ({len(flat(arms))} searches)"
-            for experiment, arms in self._configs.items()
-        )
-        text = f"A change reaches every search of this page: {reach}." if reach else ""
-        if self.published:
-            loaded = ", ".join(self.published)
-            text += f" Loaded as published, whatever the parameters: {loaded}."
-        return text.strip()
-
 
 def _range(schema: dict[str, Any]) -> str:
     """What is allowed, from a parameter's JSON schema."""
@@ -142,7 +118,3 @@ def _range(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(schema["enum"])
     return ", ".join(f"{sign} {schema[key]:,}" for key, sign in SIGNS.items() if key in schema)
-
-
-def _paper(name: str) -> str:
-    return str(SearchConfig.model_fields[name].default) if name in OVERRIDES else ""

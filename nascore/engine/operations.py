@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascore.engine.space import OPERATIONS
-from nascore.errors import ConfigError, checked
+from nascore.errors import ConfigError, checked, in_one_line
 from nascore.fast.depthwise import Depthwise
-from nascore.plugins import Registry, failure, is_built_in
+from nascore.plugins import Registry, is_built_in
 
 Norm = Callable[[int], nn.Module]  # from the number of channels
 NORMS = Registry("norm")  # what follows every convolution and pool, by name
@@ -77,7 +77,7 @@ def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
     except ConfigError:
         raise
     except Exception as error:  # the plug-in is any code
-        why = failure(plugin, error)
+        why = in_one_line(error, plugin.__module__)
         raise ConfigError(f"{what} fails for channels={channels} and {an_input}: {why}") from error
     if getattr(y, "shape", None) != x.shape:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__

@@ -8,12 +8,12 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 from torch import Generator, Tensor
 
 from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace, Wiring
-from nascore.errors import ConfigError, checked, explain
+from nascore.errors import Checked, ConfigError, checked
 from nascore.plugins import Registry
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -58,7 +58,7 @@ class Context:
         return F.cross_entropy(self.logits, self.labels)
 
 
-class Framework(BaseModel, ABC):
+class Framework(Checked, ABC):
     """Draws masks. Only ``draw`` is required; the rest has the usual defaults.
 
     Fields of a subclass are its options: typed, with a default, and checked when it is made. A
@@ -76,6 +76,7 @@ class Framework(BaseModel, ABC):
     Lottery(luck=2.0)
     """
 
+    _kind = "option"
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dense: ClassVar[bool] = False  # every operation runs in each step, so all masks are alike
@@ -161,6 +162,5 @@ def make_framework(name: str, **options: Any) -> Framework:
     kind = FRAMEWORKS[name]
     try:
         return kind(**options)
-    except ValidationError as error:
-        wrong = explain(error, "option", kind.model_fields)
-        raise ConfigError(f"framework {name!r}: {wrong}") from None
+    except ConfigError as error:
+        raise ConfigError(f"framework {name!r}: {error}") from None

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,11 +18,10 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
-    ValidationError,
 )
 
 from nascore.engine.space import CANDIDATES, SearchSpace, edge_name, operation_name, parse_edge
-from nascore.errors import ConfigError, explain
+from nascore.errors import Checked, ConfigError
 from nascore.plugins import Registry, source_digest, twelve_digits
 
 if TYPE_CHECKING:
@@ -38,12 +36,13 @@ def _field(default: Any, description: str) -> Any:
     return Field(default, description=description)
 
 
-class SearchConfig(BaseModel):
+class SearchConfig(Checked):
     """Every setting of one search. The defaults are the authors' single-level protocol.
 
     Raises ConfigError: which field, which value, what is allowed.
     """
 
+    _kind = "config field"
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     framework: str = _field("dsnas", "How masks are drawn: a name, or module:Class of your own.")
@@ -127,16 +126,9 @@ class SearchConfig(BaseModel):
     _recorded: dict[str, Any] | None = PrivateAttr(None)  # the meaning, if it is of a record
 
     def __init__(self, **fields: Any):
-        self._fill(_by_name(fields))
+        super().__init__(**_by_name(fields))
         for mistake in _mistakes(self):
             raise ConfigError(mistake)
-
-    def _fill(self, fields: dict[str, Any]) -> None:
-        """Validates each field by its type. Raises ConfigError with a line for each mistake."""
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise ConfigError(explain(error, "config field", type(self).model_fields)) from None
 
     @classmethod
     def from_record(cls, fields: dict[str, Any], meaning: dict[str, Any] | None) -> Self:
@@ -146,7 +138,7 @@ class SearchConfig(BaseModel):
         only what comes with the package.
         """
         config = cls.__new__(cls)
-        config._fill(fields)
+        Checked.__init__(config, **fields)
         if meaning is None and config.plug_ins:
             raise ConfigError(f"without a meaning of {', '.join(config.plug_ins)}.")
         config._recorded = meaning

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nascore.errors import ConfigError, DataError, checked, one_line
+from nascore.errors import ConfigError, DataError, checked, in_one_line, one_line
 from nascore.folders import held
-from nascore.plugins import Registry, failure
+from nascore.plugins import Registry
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
@@ -60,7 +60,7 @@ class Dataset:
         except DataError:
             raise
         except Exception as error:
-            why = failure(self, error)
+            why = in_one_line(error, self.read.__module__)
             raise DataError(f"dataset {self.name!r} cannot be read, {why}") from error
 
         def need(fine: bool, actual: str, allowed: str) -> None:

@@ -6,9 +6,8 @@ import torch
 
 from nascore.engine.mask import Mask
 from nascore.engine.space import Wiring
-from nascore.errors import ConfigError
+from nascore.errors import ConfigError, in_one_line
 from nascore.frameworks.base import LEARNERS
-from nascore.plugins import failure
 from nascore.runs.algorithm import Search
 from nascore.runs.config import SearchConfig
 from nascore.runs.randomness import own_global_randomness
@@ -48,7 +47,7 @@ def rehearse(config: SearchConfig) -> None:
     except ConfigError as error:
         raise ConfigError(f"framework {name}: {error}") from None
     except Exception as error:  # a framework of one's own is any code
-        why = failure(type(config.make_framework()), error)
+        why = in_one_line(error, type(config.make_framework()).__module__)
         raise ConfigError(f"framework {name} fails, {why}") from error
 
 

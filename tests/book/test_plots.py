@@ -265,5 +265,5 @@ def test_edge_cost_is_the_mean_over_operations(runs, axes):
 
 
 def test_a_wiring_of_a_search_that_diverged_is_a_word(runs, axes):
-    plots.wiring(diverging(runs[1]), ax=axes)
+    plots.wiring(diverging(runs[1]), None, axes)
     assert [text.get_text() for text in axes.texts] == ["diverged"]

@@ -165,7 +165,7 @@ def test_a_search_with_operations_from_outside_is_recorded_and_drawn(module, tin
     assert list(run.history.operation.values) == ["none", "skip_connect", name]
     assert run.wiring[0, 2] == name
     assert (run.history.cost_count.sel(edge="(0,2)", operation=name)[1] > 0).all()
-    ax = plots.wiring(run, 1)
+    ax = plots.wiring(run, 1, plt.gca())
     assert "conv 7x7" in [text.get_text() for text in ax.texts]
     ax = plots.cost([run], slice(1, None), plt.figure().gca())
     assert "conv 7x7" in [text.get_text() for text in ax.get_xticklabels()]

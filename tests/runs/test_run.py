@@ -196,6 +196,8 @@ READ = """
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+
 from nascore import Run, RunStore
 from nascore.book import plots
 from nascore.sweeps.catalogue import table
@@ -203,7 +205,8 @@ from nascore.sweeps.catalogue import table
 path = Path(sys.argv[1])
 run, (listed,) = Run.load(path), RunStore(path.parent)
 assert listed.config == run.config and list(table([path.parent]).state) == ["whole"]
-plots.outcome_shares([run], "train"), plots.wiring(run)
+ax = plt.gca()
+plots.outcome_shares([run], "train", ax), plots.wiring(run, None, ax)
 print(run)
 print(run.config.hash, run.config.sizes)
 assert "a_plug_in_of_mine" not in sys.modules
