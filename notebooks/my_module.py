@@ -18,7 +18,6 @@ from nascore.evidence import (
     claim,
     each,
     experiment,
-    seeds_of,
     sign_flip,
 )
 from nascore.frameworks import Context, Framework
@@ -135,12 +134,11 @@ def skip_is_less_probable(arms):
 
     pools = ("max_pool_3x3", "avg_pool_3x3")
     values = {arm: at_the_end(arm, "skip_connect") for arm in arms}
-    effect = np.nan_to_num(values["without"] - values["with"])
+    effect = (values["without"] - values["with"]).fillna(0)
     return Evidence(
-        seeds_of(arms["with"]),
         effect,
-        f"p(skip_connect) ends at {np.nanmean(values['without']):.3f} without "
-        f"the auxiliary skip and at {np.nanmean(values['with']):.3f} with it.",
+        f"p(skip_connect) ends at {values['without'].mean():.3f} without "
+        f"the auxiliary skip and at {values['with'].mean():.3f} with it.",
         sign_flip(effect),
         at_the_end("without", *pools) - at_the_end("with", *pools),
         values=values,

@@ -246,7 +246,7 @@ def test_a_character_that_a_terminal_lacks_ends_no_command(run_command, monkeypa
 
 
 OWN_CLAIM = """
-import numpy as np
+import pandas
 from nascore.evidence import Evidence, claim, experiment
 
 @experiment({"laptop": {"dataset": "synthetic"}}, seeds={"laptop": 2})
@@ -261,7 +261,7 @@ def needs_records(arms):
 
 @claim("X8", says="", short="", experiment=None, **words)
 def positive(arms):
-    return Evidence(range(10), np.ones(10), "All are 1.", p=0.001)
+    return Evidence(pandas.Series(1.0, range(10)), "All are 1.", p=0.001)
 """
 
 

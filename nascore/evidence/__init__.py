@@ -1,7 +1,7 @@
 """Experiments and claims: which searches are run, what is measured in them, what is decided."""
 
 from nascore.evidence.analyses import later_cost, mean_cost, of_all_edges, passed_cost
-from nascore.evidence.claims import CLAIMS, Evidence, claim, each, seeds_of
+from nascore.evidence.claims import CLAIMS, Evidence, claim, each
 from nascore.evidence.experiments import (
     EXPERIMENTS,
     NOT_HELD_OUT,

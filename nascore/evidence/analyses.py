@@ -3,10 +3,11 @@
 from functools import cache
 
 import numpy as np
+import pandas
 import xarray as xr
 
 from nascore.engine.random import stream
-from nascore.evidence.claims import BOOK, Arms, Evidence, above, claim, each, mean, seeds_of
+from nascore.evidence.claims import BOOK, Arms, Evidence, above, claim, each
 from nascore.evidence.experiments import NOT_HELD_OUT, TWO, flat
 from nascore.runs.run import Run
 from nascore.theory.deep_linear import DEPTHS, learning_curve, train_chain
@@ -38,14 +39,13 @@ def cost_at_init_and_convergence(arms: Arms) -> Evidence:
     start, end = (each(lambda run, s=s: mean_cost(run, s).mean(), runs) for s in (None, 0.25))
     negative = each(lambda run: (mean_cost(run, 0.25) < 0).mean(), runs)
     return Evidence(
-        seeds_of(runs),
         -end,
-        f"The mean operation costs {mean(start):+.3f} nat at initialisation and {mean(end):+.3f} "
-        f"nat late, when {100 * mean(negative):.0f} percent of the pairs of edge and operation "
+        f"The mean operation costs {start.mean():+.3f} nat at initialisation and {end.mean():+.3f} "
+        f"nat late, when {100 * negative.mean():.0f} percent of the pairs of edge and operation "
         "cost less than 0.",
         p=above(start, -end),
         control=-start,
-        met=mean(negative) >= 0.6,
+        met=negative.mean() >= 0.6,
         values={
             "cost at initialisation": start,
             "cost late": end,
@@ -69,11 +69,10 @@ def sum_rule(arms: Arms) -> Evidence:
 
     residual = each(difference, runs, "train")
     return Evidence(
-        seeds_of(runs),
         residual,
         f"The two differ by {residual.max():.1g} nat at most, over {runs[0].config.epochs + 1} "
         f"epochs of {len(runs)} searches.",
-        control=each(difference, runs, "valid") if runs[0].config.valid_examples else (),
+        control=each(difference, runs, "valid") if runs[0].config.valid_examples else None,
     )
 
 
@@ -85,7 +84,7 @@ def path_cost(arms: Arms) -> Evidence:
 
     without, control = (each(share, arms[arm]) for arm in ("without", "with skip_connect"))
     most = f"{without.max():.1g} of the output cost passes, with skip_connect {control.max():.2g}"
-    return Evidence(seeds_of(arms["without"]), without, f"At most {most}.", control=control)
+    return Evidence(without, f"At most {most}.", control=control)
 
 
 def of_all_edges(run: Run) -> xr.DataArray:
@@ -112,7 +111,6 @@ def cell_sums(arms: Arms) -> Evidence:
 
     residual = each(share, runs, False)
     return Evidence(
-        seeds_of(runs),
         residual,
         f"Cells before the last bring {residual.max():.1g} of the last cell's cost at most.",
         control=each(share, runs, True),
@@ -133,11 +131,10 @@ def right_and_wrong(arms: Arms) -> Evidence:
     wrong, right = (each(later_cost, runs, "search", outcome) for outcome in ("wrong", "right"))
     same_search, same_train = (each(later_cost, same, split) for split in ("search", "train"))
     return Evidence(
-        seeds_of(runs),
         search,
-        f"In the second half L − H is {mean(search):+.2f} nat on the search set "
-        f"({mean(wrong):+.2f} for wrong, {mean(right):+.2f} for right answers) and "
-        f"{mean(train):+.2f} nat on the training set.",
+        f"In the second half L − H is {search.mean():+.2f} nat on the search set "
+        f"({wrong.mean():+.2f} for wrong, {right.mean():+.2f} for right answers) and "
+        f"{train.mean():+.2f} nat on the training set.",
         p=above(search, -train),
         control=np.minimum(same_search, -same_train),
         values={
@@ -162,9 +159,9 @@ def deep_disadvantage(run: Run, share: float | None = 0.5) -> float:
 def training_opportunity(arms: Arms) -> Evidence:
     free, fixed = (each(deep_disadvantage, arms[arm]) for arm in ("free", "fixed"))
     before = [each(deep_disadvantage, arms[arm], None) for arm in ("free", "fixed")]
-    words = [f"{abs(m):.2g} nat {'more' if m >= 0 else 'less'}" for m in (mean(free), mean(fixed))]
+    means = free.mean(), fixed.mean()
+    words = [f"{abs(mean):.2g} nat {'more' if mean >= 0 else 'less'}" for mean in means]
     return Evidence(
-        seeds_of(arms["fixed"]),
         free - fixed,
         f"The deep edge costs {words[0]} than the wide one with (1,2) free, and {words[1]} with "
         "(1,2) fixed.",
@@ -176,9 +173,8 @@ def training_opportunity(arms: Arms) -> Evidence:
 
 @claim("A7", **BOOK["A7"])
 def deep_linear(arms: Arms) -> Evidence:
-    residual, control = _chains()
+    residual, control = map(pandas.Series, _chains())
     return Evidence(
-        range(len(residual)),
         residual,
         f"Chains of depth 1 to 3 follow it to within {max(residual):.1g} of the strength.",
         control=control,

@@ -22,21 +22,19 @@ Arms = Mapping[str, Sequence[Run]]
 class Evidence:
     """What the runs of an experiment say of a claim; a number for each seed, NaN if it diverged."""
 
-    seeds: Sequence[int]
-    effect: np.ndarray
+    effect: pandas.Series  # over seeds, as ``each`` returns it; so are control and values
     why: str  # what was measured, in words
     p: float | None = None  # of the test; None if the claim is checked
-    control: Sequence[float] = ()  # empty without one
+    control: pandas.Series | None = None
     met: bool = True  # whether the additional conditions of the claim hold
     testable: bool = True  # whether the precondition holds: the cause that it names can act
-    values: Mapping[str, np.ndarray] = field(default_factory=dict)  # what was measured, by name
+    values: Mapping[str, pandas.Series] = field(default_factory=dict)  # what was measured, by name
 
     def table(self) -> pandas.DataFrame:
         """The values as text, a row for each and a column for each seed."""
         rows = {**self.values, "effect": self.effect, "control": self.control}
-        rows = {name: [_text(v) for v in values] for name, values in rows.items() if len(values)}
-        columns = pandas.Index(self.seeds, name="seed")
-        return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
+        texts = {name: v.map(_text) for name, v in rows.items() if v is not None}
+        return pandas.DataFrame(texts).T.rename_axis(columns="seed")
 
 
 def _text(value: float) -> str:
@@ -110,22 +108,12 @@ def claim(id: str, **fields: Any) -> Callable[[Measure], Claim]:
     return add
 
 
-def seeds_of(runs: Sequence[Run]) -> list[int]:
-    """The seed of each run."""
-    return [run.config.seed for run in runs]
+def each(measure: Callable[..., float], runs: Sequence[Run], *arguments: Any) -> pandas.Series:
+    """The number that a measure gives for each run, by seed; NaN where a run diverged."""
+    found = [np.nan if run.diverged else float(measure(run, *arguments)) for run in runs]
+    return pandas.Series(found, pandas.Index([run.config.seed for run in runs], name="seed"))
 
 
-def each(measure: Callable[..., float], runs: Sequence[Run], *arguments: Any) -> np.ndarray:
-    """The number that a measure gives for each run, in an array; NaN where a run diverged."""
-    return np.array([np.nan if run.diverged else float(measure(run, *arguments)) for run in runs])
-
-
-def mean(values: np.ndarray) -> float:
-    """The mean over the runs that have not diverged; NaN if all have."""
-    finite = values[~np.isnan(values)]
-    return float(finite.mean()) if len(finite) else np.nan
-
-
-def above(*effects: np.ndarray) -> float:
+def above(*effects: pandas.Series) -> float:
     """p of effects that must all be above 0: the largest. A run that diverged has effect 0."""
-    return max(sign_flip(np.nan_to_num(effect)) for effect in effects)
+    return max(sign_flip(effect.fillna(0)) for effect in effects)

@@ -55,15 +55,15 @@ def judge(claim: Claim | str, evidence: Evidence) -> Verdict:
     unknown claim, or a tested one whose evidence has no p.
     """
     claim = CLAIMS[claim] if isinstance(claim, str) else claim
-    n, why = len(evidence.effect), evidence.why
-    bar, control = claim.bar, float(np.mean(evidence.control)) if len(evidence.control) else np.nan
+    n, why, bar = len(evidence.effect), evidence.why, claim.bar
+    control = np.nan if evidence.control is None else float(evidence.control.mean(skipna=False))
     if not claim.tested:
-        worst = float(np.abs(evidence.effect).max())
+        worst = float(evidence.effect.abs().max(skipna=False))
         verdict = "holds" if worst <= bar and evidence.met else "fails"
         return Verdict(claim, worst, (0.0, worst), None, n, verdict, why, control)
     if evidence.p is None:
         raise ConfigError(f"claim {claim.id!r} is tested: give its Evidence a p, as of sign_flip.")
-    effect, tests = np.nan_to_num(evidence.effect), count_tested(claim.family)
+    effect, tests = evidence.effect.fillna(0), count_tested(claim.family)
     mean, (low, high), p = float(effect.mean()), interval(effect), bonferroni(evidence.p, tests)
     if not evidence.testable:
         verdict = "not tested here"

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
+import pandas
 import pytest
 
 from book.builder import pages
@@ -36,7 +36,7 @@ def test_a_claim_of_the_book_reaches_every_page(project, monkeypatch):
     monkeypatch.setattr(CLAIMS, "_known", dict(CLAIMS))
 
     def small(arms):
-        return Evidence(range(8), np.full(8, 0.5), "Seen to be small.", p=0.01)
+        return Evidence(pandas.Series(0.5, range(8)), "Seen to be small.", p=0.01)
 
     small.__module__ = "nascore.evidence.analyses"
     claim(

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import nbformat
 import numpy as np
+import pandas
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -43,7 +44,7 @@ def test_execution_record_lists_notebooks_versions_and_runs(tiny, tmp_path):
 
 def evidence(effect, p=0.001, **rest):
     """Of eight seeds with this effect."""
-    return Evidence(range(8), np.linspace(0.99, 1.01, 8) * effect, "A < B.", p=p, **rest)
+    return Evidence(pandas.Series(np.linspace(0.99, 1.01, 8) * effect), "A < B.", p=p, **rest)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def own(monkeypatch):
         bar=1.0,
         tested=False,
         **words,
-    )(lambda arms: Evidence([0], np.array([0.5]), "Seen."))
+    )(lambda arms: Evidence(pandas.Series([0.5]), "Seen."))
     return CLAIMS["X1"]
 
 
@@ -107,7 +108,7 @@ def test_a_dot_is_the_effect_in_units_of_the_bar():
 
 def test_a_verdict_stands_in_a_box_with_its_numbers_and_its_setting(own, run):
     def measure(arms):
-        return evidence(4, control=[0.5] * 8)
+        return evidence(4, control=pandas.Series(0.5, range(8)))
 
     measure.__module__ = CLAIMS["P1"].measure.__module__
     seen = replace(CLAIMS["P1"], measure=measure)

@@ -1,11 +1,13 @@
 """Claims of one's own, beside those of the paper."""
 
 import numpy as np
+import pandas
 import pytest
 
+from nascore import SearchConfig
 from nascore.errors import ConfigError
 from nascore.evidence import CLAIMS, Evidence, claim, count_tested, in_order, judge
-from nascore.evidence.claims import each, mean
+from nascore.evidence.claims import each
 
 SAID = {
     "says": "Numbers are positive.",
@@ -28,11 +30,12 @@ def own(monkeypatch):
 
 def positive(arms):
     """A number for each of ten seeds, in nats."""
-    return Evidence(range(10), np.ones(10), "All are 1.", p=2.0**-10)
+    return Evidence(pandas.Series(1.0, range(10)), "All are 1.", p=2.0**-10)
 
 
 def test_a_claim_in_another_family_changes_no_verdict():
-    evidence = Evidence(range(8), np.full(8, 0.6), "Seen.", p=0.008, control=[0.0])
+    effect = pandas.Series(0.6, range(8))
+    evidence = Evidence(effect, "Seen.", p=0.008, control=0 * effect)
     before = {name: judge(name, evidence) for name in CLAIMS}
     assert before["P3"].p == pytest.approx(7 * 0.008)
     claim("X1", **SAID)(positive)
@@ -57,12 +60,12 @@ def test_a_claim_is_judged_and_says_what_decides_it():
 def test_a_claim_of_a_module_is_known_when_the_module_is_imported(tmp_path, monkeypatch):
     (tmp_path / "own_claims.py").write_text(
         f"""
-import numpy as np
+import pandas
 from nascore.evidence import Evidence, claim
 
 @claim("X9", **{SAID!r})
 def positive(arms):
-    return Evidence(range(10), np.ones(10), "All are 1.", p=0.001)
+    return Evidence(pandas.Series(1.0, range(10)), "All are 1.", p=0.001)
 """,
         encoding="utf-8",
     )
@@ -79,16 +82,17 @@ def test_mistakes_in_claims():
     claim("X1", **SAID)(positive)
     claim("X1", **SAID)(positive)  # a cell that is run again
     with pytest.raises(ConfigError, match="claim 'X1' is tested: give its Evidence a p"):
-        judge("X1", Evidence([0], np.array([1.0]), "Seen."))
+        judge("X1", Evidence(pandas.Series([1.0]), "Seen."))
     with pytest.raises(ConfigError, match="unknown claim 'P9'"):
         judge("P9", positive({}))
 
 
-def test_each_and_mean_leave_out_what_diverged():
+def test_each_gives_a_number_by_seed_and_none_for_what_diverged():
     class Made:
-        def __init__(self, value):
+        def __init__(self, seed, value):
             self.value, self.diverged = value, np.isnan(value)
+            self.config = SearchConfig(seed=seed)
 
-    values = each(lambda run: run.value, [Made(1.0), Made(np.nan), Made(3.0)])
-    assert np.array_equal(values, [1.0, np.nan, 3.0], equal_nan=True) and mean(values) == 2.0
-    assert np.isnan(mean(values[1:2]))
+    values = each(lambda run: run.value, [Made(24, 1.0), Made(25, np.nan), Made(26, 3.0)])
+    assert values[24] == 1.0 and np.isnan(values[25]) and values.mean() == 2.0
+    assert values.index.name == "seed"

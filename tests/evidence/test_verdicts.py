@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pandas
 import pytest
 
 from nascore import Run, SearchConfig
@@ -310,6 +311,6 @@ def test_deep_linear_dynamics():
 
 
 def test_a_verdict_says_what_it_rests_on():
-    text = str(judge("P1", Evidence([0, 1], np.array([1.0, 2.0]), "Seen.", p=0.25)))
+    text = str(judge("P1", Evidence(pandas.Series([1.0, 2.0]), "Seen.", p=0.25)))
     assert text.startswith("**P1: undecided.** Seen.")
     assert "(n = 2, effect +1.5 edges [" in text and text.endswith("corrected p = 1)")
