@@ -35,41 +35,30 @@ class PathSplit:
 def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor) -> PathSplit:
     """Measures where the cost of every node comes from, in one forward and one backward pass.
 
-    Every operation reads its source through an alias of its own, so that autograd leaves there
-    the part of dL/dx_i that comes back through this operation. Theta's gradients stay as they are.
-    Images (B, channels, H, W), labels (B,).
+    What an operation reads has a factor 1 of its own, and so has every output node of a cell. The
+    gradient of such a factor is <dL/dx, x>, as it comes back on this path alone. Theta's gradients
+    stay as they are. Images (B, channels, H, W), labels (B,).
     """
     z, space = mask.per_cell(len(supernet.cells)), supernet.space
-    readers = {}  # what each operation reads, by its place: (cell, edge, operation)
-    outputs = []  # of each cell
+    read = torch.ones_like(z).requires_grad_()
+    brought = z.new_ones(len(z), space.nodes).requires_grad_()
+    at = [j - space.inputs for j in space.output_nodes]
 
-    def read(place, module, inputs):
-        if not torch.is_grad_enabled():  # a gradient-only operation teaches its source nothing
-            return None
-        readers[place] = inputs[0].view_as(inputs[0])
-        return readers[place], *inputs[1:]
+    def scale_input(place, module, inputs):
+        return inputs[0] * read[place], *inputs[1:]
 
-    def keep_output(module, inputs, x):
-        outputs.append(x.requires_grad_())  # also where nothing arrives, and it is a plain 0
+    def scale_output(cell, module, inputs, x):  # (B, C * output nodes, H, W)
+        return (x.unflatten(1, (len(at), -1)) * brought[cell, at].view(-1, 1, 1, 1)).flatten(1, 2)
 
     with ExitStack() as hooks:
         for place, module in supernet.operations():
-            hooks.enter_context(module.register_forward_pre_hook(partial(read, place)))
-        for cell in supernet.cells:
-            hooks.enter_context(cell.register_forward_hook(keep_output))
+            hooks.enter_context(module.register_forward_pre_hook(partial(scale_input, place)))
+        for c, cell in enumerate(supernet.cells):
+            hooks.enter_context(cell.register_forward_hook(partial(scale_output, c)))
         loss = F.cross_entropy(supernet(images, z, mask), labels)
-    wanted = [z, *readers.values(), *outputs]
-    slope, *gradients = torch.autograd.grad(loss, wanted, materialize_grads=True)
-    with torch.no_grad():
-        through = torch.zeros_like(z)
-        for (place, x), gradient in zip(readers.items(), gradients, strict=False):
-            through[place] = (gradient * x).sum()
-        cost = (mask.weight * slope).sum(dim=2)  # (cells, edges)
-        incoming = cost.new_zeros(len(cost), space.nodes)
-        incoming.index_add_(1, torch.tensor([j - space.inputs for _, j in space.edges]), cost)
-        output = torch.zeros_like(incoming)
-        where = [j - space.inputs for j in space.output_nodes]
-        for row, x, gradient in zip(output, outputs, gradients[len(readers) :], strict=True):
-            per_channel = (gradient * x).sum(dim=(0, 2, 3))  # (C * output nodes,)
-            row[where] = per_channel.view(len(where), -1).sum(dim=1)
+    factors = (z, read, brought)
+    slope, through, output = torch.autograd.grad(loss, factors, materialize_grads=True)
+    cost = (mask.weight * slope).sum(dim=2)  # (cells, edges)
+    into = torch.tensor([j - space.inputs for _, j in space.edges])
+    incoming = torch.zeros_like(output).index_add(1, into, cost)
     return PathSplit(space, incoming, output, through)
