@@ -76,7 +76,9 @@ def _search(
     records.ensure_writable()
     if out:
         ensure_writable(out.parent, ConfigError, "Give --out the name of a file to write.")
-    run = advance(config, records, partial(search, progress=not quiet), wait=True)
+    run = None
+    while run is None:  # another process may be at it
+        run = advance(config, records, partial(search, progress=not quiet))
     path = run.save(out) if out else records.path(config)
     if not quiet:
         typer.echo(f"{run}\n")

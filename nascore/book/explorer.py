@@ -68,7 +68,7 @@ def _course(run: Run) -> dict:
     cost = [mean_over_operations(run.history, edge_name(edge)) for edge in run.config.space.edges]
     return {
         "seed": run.config.seed,
-        "operation": most_probable(probability).T.tolist(),
+        "operation": most_probable(probability.values, probability.operation.values).T.tolist(),
         "percent": [_whole(p, 100) for p in probability.max("operation").values.T],  # of it
         "none": [_whole(p, 1000) for p in run.none_probability.values.T],  # p(none), per mille
         "cost": [_whole(c, 10_000, epochs // 20) for c in cost],  # tenths of a millinat

@@ -276,7 +276,7 @@ def load_experiment(name: str, profile: str, store: RunStore) -> dict[str, list[
         return None
     arms = configs_of(name, profile)
     seeds = max(map(len, arms.values()))
-    while all(map(store.find, flat(more := configs_of(name, profile, seeds=seeds + 1)))):
+    while all(map(store.get, flat(more := configs_of(name, profile, seeds=seeds + 1)))):
         arms, seeds = more, seeds + 1
     runs = {arm: [store.get(config) for config in configs] for arm, configs in arms.items()}
     return None if None in flat(runs) else runs

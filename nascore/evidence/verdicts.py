@@ -92,7 +92,7 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
     whole = {profile: verdict for profile, verdict in cards.items() if verdict is not None}
     if not whole:
         wanted = {profile: searches(profile, [claim.experiment]) for profile in profiles}
-        here = {p: [store.find(c) is not None for c in configs] for p, configs in wanted.items()}
+        here = {p: [store.get(c) is not None for c in configs] for p, configs in wanted.items()}
         most = max(profiles, key=lambda profile: sum(here[profile]))
         raise RecordError(
             f"claim {name!r} needs all {len(here[most])} records of {claim.experiment!r} in "

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nascore.runs.history import most_probable
+
 
 def ends_early(
     probability: np.ndarray,
@@ -30,8 +32,7 @@ def ends_early(
     if len(probability) < 2 or np.isnan(probability[-1]).any():
         return False
     if skips is not None:
-        none = np.array(operations) == "none"  # loses an exact tie
-        winners = (probability[-1].astype("f8") - 1e-12 * none).argmax(axis=-1)
+        winners = most_probable(probability[-1], operations)
         if sum(operations[k] == "skip_connect" for k in winners) >= skips:
             return True
     if stable is None or len(probability) <= stable:

@@ -1,6 +1,6 @@
 """History: what happened in a search, epoch by epoch, as labelled arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,10 @@ def over_outcomes(values: xr.DataArray, examples: xr.DataArray) -> xr.DataArray:
     return examples.isel(outcome=0, drop=True).copy(data=mean)
 
 
-def most_probable(probability: xr.DataArray) -> np.ndarray:
-    """The index of every edge's operation, (..., edge). In an exact tie, `none` comes last."""
-    none = probability.operation.values == "none"
-    return (probability.values.astype("f8") - 1e-12 * none).argmax(axis=-1)
+def most_probable(probability: np.ndarray, operations: Sequence[str]) -> np.ndarray:
+    """The index of every edge's operation, (..., edge), from (..., edge, operation).
+
+    In an exact tie, `none` comes last.
+    """
+    none = np.array(operations) == "none"
+    return (probability.astype("f8") - 1e-12 * none).argmax(axis=-1)

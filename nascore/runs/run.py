@@ -65,7 +65,8 @@ class Run:
         if probability.isnull().any():
             raise RecordError(f"run {self.config.hash} has no wiring at epoch {epoch}: diverged.")
         names = self.config.space.operations
-        return Wiring(self.config.space, tuple(names[k] for k in most_probable(probability)))
+        winners = most_probable(probability.values, names)
+        return Wiring(self.config.space, tuple(names[k] for k in winners))
 
     @cached_property
     def diverged(self) -> bool:
@@ -89,8 +90,9 @@ class Run:
     def active_edges(self) -> xr.DataArray:
         """Number of edges that `none` does not win, (epoch,); NaN where alpha has diverged."""
         probability = self.history.probability
-        winners = probability.operation.values[most_probable(probability)]  # (epoch, edge)
-        diverged = np.isnan(probability.values).any(axis=(-2, -1))
+        values, operations = probability.values, probability.operation.values
+        winners = operations[most_probable(values, operations)]  # (epoch, edge)
+        diverged = np.isnan(values).any(axis=(-2, -1))
         active = np.where(diverged, np.nan, (winners != "none").sum(axis=-1))
         return probability.isel(edge=0, operation=0, drop=True).copy(data=active)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pandas as pd
-import xarray as xr
 
 from nascore.errors import DamagedRecord, RecordError
 from nascore.runs.history import most_probable
@@ -51,8 +51,7 @@ def final_wiring(path: str) -> dict[str, str] | None:
         if "chosen" in file.attrs:
             return dict(part.rsplit(" ", 1) for part in file.attrs["chosen"].split("; "))
         edges, operations = (file[name].asstr()[()] for name in ("edge", "operation"))
-        dims = {"edge": edges, "operation": operations}
-        probability = xr.DataArray(file["probability"][-1], dims, dims=list(dims))
-    if probability.isnull().any():
+        probability = file["probability"][-1]
+    if np.isnan(probability).any():
         return None
-    return dict(zip(edges, operations[most_probable(probability)], strict=True))
+    return dict(zip(edges, operations[most_probable(probability, operations)], strict=True))

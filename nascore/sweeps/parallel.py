@@ -30,25 +30,18 @@ SearchFunction = Callable[..., Run]  # of a config and its checkpoint, such as r
 
 
 def advance(
-    config: SearchConfig,
-    store: RunStore,
-    search: SearchFunction,
-    *,
-    wait: bool = False,
-    fresh: bool = False,
+    config: SearchConfig, store: RunStore, search: SearchFunction, *, fresh: bool = False
 ) -> Run | None:
     """The run of a config: of the store, or searched, from its checkpoint on, and put there.
 
-    A checkpoint that is refused is deleted, and its search begins anew.
-
-    Arguments:
-        wait: for another process that is at this search; else return None.
-        fresh: take neither a record nor a checkpoint.
+    If another process is at this search, it is None, after a pause. A checkpoint that is refused is
+    deleted, and its search begins anew; with ``fresh``, neither a record nor a checkpoint is taken.
 
     Raises what the search raises; its checkpoint stays in the store.
     """
-    with store.claim(config, wait=wait) as ours:
+    with store.claim(config) as ours:
         if not ours:
+            time.sleep(PAUSE)
             return None
         checkpoint = store.checkpoint(config)
         if fresh:
@@ -126,20 +119,14 @@ def sweep(
         failed: dict[str, list[str]] = {}  # searches by their error
 
         def work(config: SearchConfig) -> Run | None:
-            if stop():
-                return None
-            run = advance(config, records, search, fresh=fresh)
-            if run is None:  # another process is at it
-                time.sleep(PAUSE)
-            return run
+            return None if stop() else advance(config, records, search, fresh=fresh)
 
-        if progress and todo:
-            here = None if scheduler else max(size, 1)
-            loaded = [run for run in runs.values() if run is not None]
-            tqdm.write(_plan(todo, loaded, records, here, stop), file=sys.stderr)
-        ended, off = 0, not (progress and todo)
+        if progress := progress and bool(todo):
+            plan = "" if scheduler else _plan(todo, max(size, 1), stop)
+            loaded = len(runs) - len(todo)
+            tqdm.write(f"searches: {len(todo)} to run, {loaded} loaded{plan}", file=sys.stderr)
         total = sum(config.steps for config in todo)
-        bar = open_bar(desc="searches", total=total, unit="step", disable=off)
+        bar = open_bar(desc="searches", total=total, unit="step", disable=not progress)
         with bar, threads, place as search:
             running = {threads.submit(work, config): config for config in todo}
             while running:
@@ -148,7 +135,8 @@ def sweep(
                 where = max(at)[1]  # of the one that is furthest
                 number = f"{len(todo) - len(running)} of {len(todo)} done"
                 bar.set_postfix_str(", ".join(filter(None, [number, where])), refresh=False)
-                bar.update(ended + sum(steps for steps, _ in at) - bar.n)
+                left = sum(config.steps for config in running.values())
+                bar.update(total - left + sum(steps for steps, _ in at) - bar.n)
                 if stop():
                     number = sum(run is not None for run in runs.values())
                     advice = f"Run the same again to go on: what was done is in {records.folder}."
@@ -167,9 +155,7 @@ def sweep(
                         runs[config.hash] = run
                     else:
                         running[threads.submit(work, config)] = config
-                        continue
-                    ended += config.steps
-            bar.update(ended - bar.n)
+            bar.update(total - bar.n)
     if failed:
         number = sum(map(len, failed.values()))
         lines = [f"  {', '.join(names)}: {error}" for error, names in failed.items()]
@@ -177,32 +163,15 @@ def sweep(
     return [runs[config.hash] for config in configs]
 
 
-def _plan(
-    todo: Sequence[SearchConfig],
-    loaded: Sequence[Run],
-    records: RunStore,
-    at_a_time: int | None,
-    stop: Callable[[], bool],
-) -> str:
-    """What is run and what is loaded, and about how long that takes on this machine, in a line."""
-    text = f"searches: {len(todo)} to run, {len(loaded)} loaded"
-    device = find_device(todo[0].device)
-    if at_a_time is not None:
-        text += f"; on {device}, {at_a_time} at a time"
-    if at_a_time is None or sum(config.steps for config in todo) < FEW_STEPS:
+def _plan(todo: Sequence[SearchConfig], at_a_time: int, stop: Callable[[], bool]) -> str:
+    """Where the searches run, how many at a time, and about how long they take on this machine."""
+    text = f"; on {find_device(todo[0].device)}, {at_a_time} at a time"
+    if sum(config.steps for config in todo) < FEW_STEPS:
         return text
     kinds = [config.replace(seed=0) for config in todo]
-    seconds = {  # by records made here: those that come with the book are of another machine
-        run.config.replace(seed=0): run.provenance["wall_seconds"]
-        for run in loaded
-        if records.path(run.config).exists() and run.provenance["device"].startswith(device.type)
-    }
-    new = set(kinds) - seconds.keys()
-    sources = {"records of the same kind": set(kinds) - new, "ten steps of each new kind": new}
-    by = " and ".join(source for source, some in sources.items() if some)
-    seconds |= {kind: kind.steps * _step_seconds(kind, stop) for kind in new}
+    seconds = {kind: kind.steps * _step_seconds(kind, stop) for kind in set(kinds)}
     minutes = sum(seconds[kind] for kind in kinds) / at_a_time / 60
-    return f"{text}: about {max(minutes, 1):.0f} min, by {by}"
+    return f"{text}: about {max(minutes, 1):.0f} min, by ten steps of each kind"
 
 
 def _step_seconds(config: SearchConfig, stop: Callable[[], bool]) -> float:

@@ -3,7 +3,6 @@
 import re
 import time
 import warnings
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -50,43 +49,25 @@ class RunStore:
         return self.path(config).with_suffix(".checkpoint")
 
     @checked
-    def find(self, config: SearchConfig) -> Path | None:
-        """The file that holds the run of a config, here or among the shipped ones; not read."""
-        return next(self._files(config), None)
-
-    @checked
     def get(self, config: SearchConfig) -> Run | None:
-        """The run of a config, or None. Warns of a damaged record, which counts as missing.
+        """The run of a config, here or among the shipped ones; None if there is none.
 
-        Raises RecordError for one that cannot be read.
+        Warns of a damaged record, which counts as missing. Raises RecordError for one that cannot
+        be read.
         """
-        for path in self._files(config):
-            run = self._load(path)
-            if run is not None and run.config.hash == config.hash:
+        for path in (folder / self.path(config).name for folder in self._folders):
+            if not path.exists():
+                continue
+            key = path, path.stat().st_mtime_ns, path.stat().st_size
+            try:
+                run = self._read[key] = self._read.get(key) or Run.load(path)
+            except DamagedRecord as error:
+                warnings.warn(f"{error} It counts as missing.", stacklevel=2)
+                continue
+            if run.config.hash == config.hash:
                 return run
-            if run is not None:
-                warnings.warn(f"{path} holds a run of another config.", stacklevel=2)
+            warnings.warn(f"{path} holds a run of another config.", stacklevel=2)
         return None
-
-    def __iter__(self) -> Iterator[Run]:
-        """Every run of the folder, without the shipped ones; damaged ones as in get."""
-        return filter(None, map(self._load, sorted(self.folder.glob("*.nc"))))
-
-    def _files(self, config: SearchConfig) -> Iterator[Path]:
-        """The files that may hold the run of a config: ours, and the shipped one."""
-        paths = [folder / self.path(config).name for folder in self._folders]
-        return filter(Path.exists, paths)
-
-    def _load(self, path: Path) -> Run | None:
-        """The run of a file, read again once the file has changed; None if it is damaged."""
-        key = path, path.stat().st_mtime_ns, path.stat().st_size
-        try:
-            if key not in self._read:
-                self._read[key] = Run.load(path)
-            return self._read[key]
-        except DamagedRecord as error:
-            warnings.warn(f"{error} It counts as missing.", stacklevel=3)
-            return None
 
     @checked
     def put(self, run: Run) -> Path:
@@ -95,12 +76,9 @@ class RunStore:
         self.checkpoint(run.config).unlink(missing_ok=True)
         return path
 
-    def claim(self, config: SearchConfig, *, wait: bool = False) -> AbstractContextManager[bool]:
-        """Makes a search ours, for all processes that use this folder; yields whether it is.
-
-        The operating system gives it back if its owner dies. To ``wait`` for that is never False.
-        """
-        return held(self.path(config).with_suffix(".lock"), wait=wait)
+    def claim(self, config: SearchConfig) -> AbstractContextManager[bool]:
+        """Makes a search ours, for all processes that use this folder; yields whether it is."""
+        return held(self.path(config).with_suffix(".lock"))
 
     def clean(self) -> None:
         """Removes what killed processes left: locks, checkpoints beside a record, parts of files.

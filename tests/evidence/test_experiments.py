@@ -176,8 +176,7 @@ def test_load_experiment_wants_every_run_and_trains_nothing(tmp_path):
 
 def test_load_experiment_takes_more_seeds_where_all_arms_have_them(tmp_path, monkeypatch):
     store, there = RunStore(tmp_path), set()
-    monkeypatch.setattr(store, "find", lambda config: config if config in there else None)
-    monkeypatch.setattr(store, "get", store.find)
+    monkeypatch.setattr(store, "get", lambda config: config if config in there else None)
     there.update(flat(configs_of("picture", "smoke", seeds=5)))
     there -= {configs_of("picture", "smoke", seeds=5)[TWO][4]}
     loaded = load_experiment("picture", "smoke", store)

@@ -55,7 +55,7 @@ def records():
     arms = configs_of("picture", "published")
     assert set(arms) == {ONE, TWO, FEWER, SAME}
     assert all([c.seed for c in there] == list(range(24, 40)) for there in arms.values())
-    return {arm: [read(STORE.find(c), c.level) for c in there] for arm, there in arms.items()}
+    return {arm: [read(STORE.path(c), c.level) for c in there] for arm, there in arms.items()}
 
 
 @pytest.fixture(scope="module")

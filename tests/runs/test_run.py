@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nascore import Run, SearchConfig, Wiring
+from nascore import Run, RunStore, SearchConfig, Wiring
 from nascore.errors import ConfigError, DamagedRecord, RecordError, one_line
 from nascore.runs.history import VARIABLES, History
 from nascore.runs.seal import seal
@@ -203,8 +203,9 @@ from nascore.book import plots
 from nascore.sweeps.catalogue import table
 
 path = Path(sys.argv[1])
-run, (listed,) = Run.load(path), RunStore(path.parent)
-assert listed.config == run.config and list(table([path.parent]).state) == ["whole"]
+run = Run.load(path)
+assert RunStore(path.parent).get(run.config).config == run.config
+assert list(table([path.parent]).state) == ["whole"]
 ax = plt.gca()
 plots.outcome_shares([run], "train", ax), plots.wiring(run, None, ax)
 print(run)
@@ -240,7 +241,7 @@ def of_plug_ins(tiny, tmp_path, monkeypatch):
 def test_a_record_is_read_where_what_it_names_is_missing(of_plug_ins, tmp_path):
     """Read, listed and shown in another process, where its module would stop the interpreter."""
     run, module = of_plug_ins
-    path = run.save(tmp_path / "runs" / "run.nc")
+    path = RunStore(tmp_path / "runs").put(run)
     loaded = Run.load(path)
     assert loaded.config == run.config and loaded.history.identical(run.history)
     for text in ("import os; os._exit(3)", None):

@@ -116,7 +116,7 @@ runs = sweep(configs, store={str(tmp_path)!r}, workers=2, progress=False)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    assert len(list(RunStore(tmp_path))) == 2
+    assert len(list(tmp_path.glob("*.nc"))) == 2
 
 
 @LONG
@@ -156,7 +156,7 @@ def test_a_search_whose_worker_always_dies_is_one_failed_run(traced, tmp_path):
     good = [traced.config(seed) for seed in (0, 2, 3)]
     with pytest.raises(SweepError, match=r"1 of 4 searches failed:\n.*-seed1-.*: its worker"):
         sweep([good[0], bad, *good[1:]], store=tmp_path, workers=2, progress=False)
-    assert len(list(RunStore(tmp_path))) == 3
+    assert len(list(tmp_path.glob("*.nc"))) == 3
     assert len(steps_of(traced, 1)) == 2  # it was tried twice
 
 
