@@ -10,7 +10,7 @@ import pytest
 
 from nascore import RunStore
 from nascore.evidence.experiments import EXPERIMENTS, configs_of, flat, searches
-from nascore.evidence.verdicts import CLAIMS, in_order, scorecard, verdicts
+from nascore.evidence.verdicts import CLAIMS, in_order, verdicts
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -62,10 +62,11 @@ def test_pages_load_the_icons_once(site):
     assert (site / "_static" / "scripts" / "fontawesome.js").stat().st_size < 100
 
 
-def test_the_scorecard_equals_what_the_claims_say_of_the_records(site):
+def test_the_scorecard_equals_what_the_claims_say_of_the_records(site, notebook_cells):
     """A column for each profile that has runs and decides; every cell is computed anew."""
     root = site.parent.parent
-    cards = scorecard(RunStore(root / "notebooks" / "runs", root / "book" / "records"))
+    store = RunStore(root / "notebooks" / "runs", root / "book" / "records")
+    cards = notebook_cells("scorecard", "scorecard-04", store=store)["cards"]
     assert "published" in cards
     text = (site / "notebooks" / "scorecard.html").read_text(encoding="utf-8")
     (table,) = re.findall(r'<table class="record scorecard">.*?</table>', text, re.DOTALL)
@@ -113,7 +114,7 @@ def test_the_execution_record_names_every_run(site, name):
     assert any(all(config.hash in text for config in configs) for configs in needed)
 
 
-def test_every_claim_reads_the_runs_of_the_book(site, tmp_path):
+def test_every_claim_reads_the_runs_of_the_book(site, tmp_path, notebook_cells):
     """The smoke runs of every experiment go through its claim; nothing else is looked at."""
     runs, store = RunStore(site.parent.parent / "notebooks" / "runs"), RunStore(tmp_path)
     assert list(verdicts("smoke", store)) == ["A7"]
@@ -122,7 +123,8 @@ def test_every_claim_reads_the_runs_of_the_book(site, tmp_path):
     found = verdicts("smoke", store)
     assert list(found) == [claim.id for claim in in_order()]
     assert found["A2"].verdict == "holds" and found["P1"].n == 2
-    assert scorecard(store) == {}, "smoke decides nothing"
+    cards = notebook_cells("scorecard", "scorecard-04", store=store)["cards"]
+    assert cards == {}, "smoke decides nothing"
 
 
 def test_every_link_within_the_book_leads_somewhere(site):

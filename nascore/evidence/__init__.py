@@ -1,5 +1,6 @@
 """Experiments and claims: which searches are run, what is measured in them, what is decided."""
 
+from nascore.evidence import growth
 from nascore.evidence.analyses import later_cost, mean_cost, of_all_edges, passed_cost
 from nascore.evidence.claims import CLAIMS, Evidence, claim, each
 from nascore.evidence.experiments import (
@@ -16,15 +17,7 @@ from nascore.evidence.experiments import (
     recorded,
     run_experiment,
 )
-from nascore.evidence.growth import (
-    kept_edges,
-    none_advantage,
-    none_lead,
-    regrown,
-    reordered,
-    turn,
-)
 from nascore.evidence.phenomena import dropped_edges, measured_cost, regrown_edges
 from nascore.evidence.profiles import EXPLORED
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval, sign_flip
-from nascore.evidence.verdicts import count_tested, in_order, judge, scorecard
+from nascore.evidence.verdicts import count_tested, in_order, judge, verdicts

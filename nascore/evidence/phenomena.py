@@ -142,7 +142,7 @@ def overfitted(runs: Sequence[Run]) -> bool:
 def bilevel_failure(arms: Arms) -> Evidence:
     one, two, same = (each(kept_edges_at, arms[a], -1) for a in (ONE_OF_FEWER, TWO, NOT_HELD_OUT))
     edges = len(arms[TWO][0].config.space.edges)
-    control = same - two
+    control, kept = same - two, {ONE: one, TWO: two, NOT_HELD_OUT: same}
     # A run that diverged counts as what speaks against the claim.
     enough = two.fillna(edges).mean() <= 0.4 * edges and one.fillna(0).mean() >= 0.6 * edges
     return Evidence(
@@ -154,11 +154,7 @@ def bilevel_failure(arms: Arms) -> Evidence:
         control=control / edges,
         met=enough and control.fillna(0).mean() >= 0.4 * edges,
         testable=overfitted(arms[TWO]),
-        values={
-            f"edges kept, {ONE}": one,
-            f"edges kept, {TWO}": two,
-            f"edges kept, {NOT_HELD_OUT}": same,
-        },
+        values={f"edges kept, {arm}": found for arm, found in kept.items()},
     )
 
 

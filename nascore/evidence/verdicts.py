@@ -12,8 +12,7 @@ import numpy as np
 
 from nascore.errors import ConfigError, RecordError
 from nascore.evidence.claims import CLAIMS, Claim, Evidence
-from nascore.evidence.experiments import EXPERIMENTS, load_experiment, searches
-from nascore.evidence.profiles import PROFILES
+from nascore.evidence.experiments import EXPERIMENTS, load_experiment
 from nascore.evidence.significance import SIGNIFICANCE, bonferroni, interval
 from nascore.sweeps.store import RunStore
 
@@ -91,13 +90,10 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
     cards = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
     whole = {profile: verdict for profile, verdict in cards.items() if verdict is not None}
     if not whole:
-        wanted = {profile: searches(profile, [claim.experiment]) for profile in profiles}
-        here = {p: [store.get(c) is not None for c in configs] for p, configs in wanted.items()}
-        most = max(profiles, key=lambda profile: sum(here[profile]))
         raise RecordError(
-            f"claim {name!r} needs all {len(here[most])} records of {claim.experiment!r} in "
-            f"profile {most!r}, and {store.folder} has {sum(here[most])}. Make them: python -m "
-            f"nascore sweep {claim.experiment} --profile {most} --store {store.folder}"
+            f"claim {name!r} needs all records of {claim.experiment!r} in a profile, and "
+            f"{store.folder} has them in none. Make them: python -m nascore sweep "
+            f"{claim.experiment} --profile {profiles[0]} --store {store.folder}"
         )
     return whole
 
@@ -116,13 +112,6 @@ def verdicts(profile: str, store: RunStore) -> dict[str, Verdict]:
     """The verdict on every claim that needs no runs, or whose runs a store has in full, by id."""
     cards = {claim.id: _verdict(claim, profile, store) for claim in in_order()}
     return {id: verdict for id, verdict in cards.items() if verdict is not None}
-
-
-def scorecard(store: RunStore) -> dict[str, dict[str, Verdict]]:
-    """The verdicts of every profile but `smoke` that has runs in a store, the largest first."""
-    deciding = [profile for profile in reversed(PROFILES) if profile != "smoke"]
-    cards = {profile: verdicts(profile, store) for profile in deciding}
-    return {p: card for p, card in cards.items() if any(v.claim.experiment for v in card.values())}
 
 
 def in_order() -> list[Claim]:

@@ -7,7 +7,7 @@ import pytest
 
 from nascore import Run, SearchConfig, search
 from nascore.book.explorer import COLOURS, EXPLORER, WiringExplorer
-from nascore.evidence import kept_edges, measured_cost
+from nascore.evidence import growth, measured_cost
 from nascore.evidence.analyses import mean_over_operations
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_an_explorer_has_what_the_run_has(long):
     assert arm["edges"] == config.space.edges and arm["outputs"] == config.space.output_nodes
     assert arm["operations"][:3] == ["none", "skip connect", "max pool 3x3"]
     assert arm["steps"] == 1
-    assert course["active"] == kept_edges(long).tolist()
+    assert course["active"] == growth.kept_edges(long).tolist()
     for epoch in (0, 1, 30, 60):
         names = [config.space.operations[edge[epoch]] for edge in course["operation"]]
         assert tuple(names) == long.wiring_at(epoch).operations

@@ -6,7 +6,7 @@ import pytest
 
 from book.builder.picture import ARMS, draw_picture, picture
 from nascore import RunStore
-from nascore.evidence import kept_edges, load_experiment, measured_cost, turn
+from nascore.evidence import growth, load_experiment, measured_cost
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,18 +27,18 @@ def test_the_picture_has_each_arm_with_its_edges_its_cost_and_three_wirings():
     arms = load_experiment("picture", "published", RunStore(ROOT / "book" / "records"))
     curves, cells = picture(arms).subfigs
     assert [ax.get_title() for ax in cells.axes] == [
-        f"{name}: {np.mean([kept_edges(run)[at(run)] for run in arms[arm]]):.1f}"
+        f"{name}: {np.mean([growth.kept_edges(run)[at(run)] for run in arms[arm]]):.1f}"
         for arm in ARMS
         for name, at in (
             ("start", lambda run: 0),
-            ("turn", lambda run: turn(measured_cost(run))),
+            ("turn", lambda run: growth.turn(measured_cost(run))),
             ("end", lambda run: -1),
         )
     ]
     above, below = curves.axes[:3], curves.axes[3:]
     assert [ax.get_title() for ax in above] == list(ARMS.values())
     for ax, under, arm in zip(above, below, ARMS, strict=True):
-        edges = np.median([kept_edges(run) for run in arms[arm]], axis=0)
+        edges = np.median([growth.kept_edges(run) for run in arms[arm]], axis=0)
         assert np.array_equal(thick(ax).get_ydata(), edges)
         assert thick(ax).get_color() == thick(under).get_color()
     assert len({thick(ax).get_color() for ax in above}) == 3
