@@ -90,7 +90,7 @@ def test_its_experiment_and_claim_decide(mine, tmp_path):
     assert {arm: len(configs) for arm, configs in arms.items()} == {"with": 5, "without": 5}
     assert {config.framework_options.get("beta", 1) for config in arms["without"]} == {0}
     arms = configs_of("my_module:auxiliary_skip", "smoke")
-    runs = run_experiment(arms, store=tmp_path, workers=0, progress=False)
+    runs = run_experiment(arms, store=tmp_path, workers=0)
     evidence = CLAIMS["my_module:skip"].measure(runs)
     verdict = judge("my_module:skip", evidence)
     assert verdict.verdict in ("undecided", "not supported") and verdict.n == 2

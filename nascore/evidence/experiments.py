@@ -235,17 +235,13 @@ def searches(
 
 @checked
 def run_experiment(
-    configs: Configs,
-    *,
-    store: RunStore | str | Path = "runs",
-    workers: int | None = None,
-    progress: bool = True,
+    configs: Configs, *, store: RunStore | str | Path = "runs", workers: int | None = None
 ) -> dict[str, list[Run]]:
     """Runs the searches of ``configs_of``, or loads those that the store or the book has.
 
     Returns the runs of each arm, by seed. For the number of ``workers`` see ``sweep``.
     """
-    runs = iter(sweep(flat(configs), store=open_store(store), workers=workers, progress=progress))
+    runs = iter(sweep(flat(configs), store=open_store(store), workers=workers))
     return {arm: [next(runs) for _ in several] for arm, several in configs.items()}
 
 

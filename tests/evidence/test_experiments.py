@@ -151,7 +151,7 @@ SHORT = "training_opportunity"  # two arms of one cell
 def run_short(store, **arguments):
     """Its searches of a second, here."""
     configs = configs_of(SHORT, "smoke", **arguments)
-    return run_experiment(configs, store=store, workers=0, progress=False)
+    return run_experiment(configs, store=store, workers=0)
 
 
 @pytest.mark.slow
@@ -249,7 +249,7 @@ def test_an_experiment_of_a_module_outside_the_package(own, tmp_path, monkeypatc
     (tmp_path / "own_experiments.py").write_text(MINE % TINY, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     arms = configs_of("own_experiments:mine", "smoke")
-    runs = run_experiment(arms, store=tmp_path / "r", workers=0, progress=False)
+    runs = run_experiment(arms, store=tmp_path / "r", workers=0)
     assert {arm: [run.config.seed for run in there] for arm, there in runs.items()} == {
         "one cell": [0, 1],
         "two cells": [0, 1],
