@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nascore.errors import ConfigError, DataError, RecordError, SweepError, one_line, printable
+from nascore.errors import ConfigError, OneLine, SweepError, one_line, printable
 from nascore.folders import ensure_writable, project_root
 from nascore.runs.config import SearchConfig
 
@@ -202,14 +202,11 @@ def _folders(store: Path | None) -> list[Path]:
     return [Path(os.path.relpath(folder)) for folder in folders]
 
 
-USER_ERRORS = (ConfigError, DataError, RecordError, OSError, MemoryError, RuntimeError)
-"""Errors of the user or of the machine. Any other one is a mistake of ours, with its traceback."""
-
-
 def main(app: typer.Typer = app, program: str = "python -m nascore") -> None:
     """Runs a command of an app. What the user can mend is one line, and the exit code 2.
 
-    What a signal stopped ends in one line, too, and in 128 + the number of the signal.
+    What a signal stopped ends in one line, too, and in 128 + the number of the signal. Any other
+    error is a mistake of ours, with its traceback.
     """
     sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows another one
     command = typer.main.get_command(app)
@@ -222,7 +219,7 @@ def main(app: typer.Typer = app, program: str = "python -m nascore") -> None:
         _fail(one_line(stop) or "interrupted.", 128 + getattr(stop, "signum", signal.SIGINT))
     except SweepError as error:  # a line for each search that failed
         _fail(f"Error: {error}")
-    except USER_ERRORS as error:
+    except (OneLine, OSError, MemoryError, RuntimeError) as error:
         _fail(f"Error: {one_line(error) or type(error).__name__}")
     except Exception as error:
         if not hasattr(error, "format_message"):

@@ -171,7 +171,7 @@ def supernet():
     def make(space=None, **settings):
         torch.manual_seed(0)
         settings = {"classes": 5, "image_channels": 3, "cells": 2, "channels": 4, **settings}
-        net = Supernet(space or SearchSpace.minimal(), **settings)
+        net = Supernet(space or SearchSpace(), **settings)
         return net.to(torch.float64, memory_format=torch.channels_last)
 
     return make
@@ -219,7 +219,7 @@ def alpha():
     """Makes learned parameters (edges, operations) in float64."""
 
     def make(space=None, seed=2):
-        space = space or SearchSpace.minimal()
+        space = space or SearchSpace()
         shape = (len(space.edges), len(space.operations))
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()

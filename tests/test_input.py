@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_before_the_search(folder, monkeypatch, capsys):
     assert "cannot write to runs (No space left on device)" in capsys.readouterr().err
 
 
-SPACE = SearchSpace.minimal()
+SPACE = SearchSpace()
 CONFIG = SearchConfig(dataset="synthetic")
 EXPERIMENTS = nascore.evidence
 

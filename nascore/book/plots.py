@@ -109,12 +109,8 @@ def label_lines(ax: Axes) -> None:
 
 def _edge_styles(space: SearchSpace) -> dict[str, dict[str, str]]:
     """The line of each edge: input edges blue, intermediate edges red, each with its dashes."""
-    kinds = ((space.input_edges, INPUT), (space.intermediate_edges, INTERMEDIATE))
-    return {
-        edge_name(edge): style
-        for edges, colour in kinds
-        for edge, style in zip(edges, styles([colour]), strict=False)
-    }
+    inputs, inner = styles([INPUT]), styles([INTERMEDIATE])
+    return {edge_name(e): next(inputs if e in space.input_edges else inner) for e in space.edges}
 
 
 def none_probability(runs: Sequence[Run], ax: Axes) -> Axes:
@@ -263,18 +259,15 @@ def cell(
         names: the operation of each edge, to be written on it.
         small: for a row of small cells.
     """
-    graph = networkx.DiGraph()
-    output = space.inputs + space.nodes
+    graph, output = networkx.DiGraph(), space.inputs + space.nodes
+    colours = [INPUT] * space.inputs + [INTERMEDIATE] * space.nodes + [OUTPUT]  # of each node
     for node in range(output + 1):
-        colour = INPUT if node < space.inputs else OUTPUT if node == output else INTERMEDIATE
-        graph.add_node(node, layer=max(0, node - space.inputs + 1), colour=colour)
+        graph.add_node(node, layer=max(0, node - space.inputs + 1))
     shares = [1 / 3] * len(space.edges) if shares is None else shares
-    for edge, share in zip(space.edges, shares, strict=True):
-        colour = INPUT if edge in space.input_edges else INTERMEDIATE
-        looks = {"colour": colour, "width": 0.8 + 3 * share, "style": "solid"}
-        if share < 0.05:
-            looks |= {"colour": to_rgba(colour, 0.25), "style": "dashed"}
-        graph.add_edge(*edge, **looks)
+    for (i, j), share in zip(space.edges, shares, strict=True):
+        opacity, style = (0.25, "dashed") if share < 0.05 else (1, "solid")
+        colour = to_rgba(colours[i], opacity)
+        graph.add_edge(i, j, colour=colour, width=0.8 + 3 * share, style=style)
     for node in space.output_nodes:
         graph.add_edge(node, output, colour=OUTPUT, width=1.0, style="solid")
     position = networkx.multipartite_layout(graph, subset_key="layer", scale=1.0)
@@ -285,7 +278,7 @@ def cell(
         position,
         ax=ax,
         node_size=80 if small else 420,
-        node_color=[colour for _, colour in graph.nodes.data("colour")],
+        node_color=colours,
         labels={node: str(node) for node in range(output)} | {output: "" if small else "out"},
         font_color="white",
         font_size=6 if small else 10,

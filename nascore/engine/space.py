@@ -64,6 +64,9 @@ def parse_edge(text: str | Edge) -> Edge:
 class SearchSpace:
     """A cell whose wiring is searched.
 
+    The paper's minimal cell is the default, with five edges; ``nodes=4`` is its normal one, with
+    fourteen, and ``inputs=1`` its simplified one, with three, where training opportunity shows.
+
     ``allowed`` has the operations that some edges may take: one fixes the edge, ``["none"]``
     removes it. The other edges may take every operation. One of your own is ``"module:name"``, see
     operations.py.
@@ -111,21 +114,6 @@ class SearchSpace:
                 name for name in self.operations if name in names or short_name(name) in names
             )
         return allowed
-
-    @classmethod
-    def minimal(cls) -> "SearchSpace":
-        """Two input and two intermediate nodes, five edges."""
-        return cls(nodes=2)
-
-    @classmethod
-    def normal(cls) -> "SearchSpace":
-        """Two input and four intermediate nodes, fourteen edges."""
-        return cls(nodes=4)
-
-    @classmethod
-    def simplified(cls) -> "SearchSpace":
-        """One input and two intermediate nodes, three edges: where training opportunity shows."""
-        return cls(nodes=2, inputs=1)
 
     @property
     def intermediate_nodes(self) -> range:

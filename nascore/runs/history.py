@@ -56,7 +56,7 @@ class History:
 
     >>> from nascore import SearchSpace
     >>> beta = ("epoch", "edge"), "f4", "weight of the edge before the softmax", "1"
-    >>> history = History(SearchSpace.minimal(), epochs=3, cells=2, extra={"beta": beta})
+    >>> history = History(SearchSpace(), epochs=3, cells=2, extra={"beta": beta})
     >>> history.write(0, {"beta": [1, 2, 3, 4, 5], "learning_rate": 0.1})
     >>> history.to_xarray().beta.sel(epoch=0, edge="(1,3)").item()
     4.0

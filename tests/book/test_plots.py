@@ -198,7 +198,7 @@ def widths(ax, space):
     return [found[edge] for edge in space.edges]
 
 
-@pytest.mark.parametrize("space", [SearchSpace.simplified(), SearchSpace.normal()])
+@pytest.mark.parametrize("space", [SearchSpace(inputs=1), SearchSpace(nodes=4)])
 def test_a_cell_shows_every_edge_and_output_link(space, axes):
     plots.cell(space, axes)
     arrows = [patch for patch in axes.patches if hasattr(patch, "get_arrowstyle")]
@@ -206,7 +206,7 @@ def test_a_cell_shows_every_edge_and_output_link(space, axes):
 
 
 def test_an_edge_is_as_wide_as_its_share(axes):
-    space = SearchSpace.minimal()
+    space = SearchSpace()
     plots.cell(space, axes, [1, 0, 0.5, 0.25, 1])
     assert widths(axes, space) == [3.8, 0.8, pytest.approx(2.3), pytest.approx(1.55), 3.8]
 

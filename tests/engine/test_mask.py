@@ -12,7 +12,7 @@ from nascore.frameworks import DARTS, Context
 
 
 def test_what_lies_behind_an_unreached_node_is_not_seen():
-    space = SearchSpace.minimal()
+    space = SearchSpace()
 
     def seen(*active):
         wiring = Wiring(space, tuple(space.operations[k] for k in active))
@@ -35,7 +35,7 @@ def test_a_dense_weight_too_small_for_float32_is_seen_all_the_same():
 
 
 def test_what_is_only_probed_reaches_nothing_and_is_seen():
-    space = SearchSpace.minimal()
+    space = SearchSpace()
     weight = F.one_hot(torch.tensor([0, 0, 1, 1, 4]), 8).double()
     q = weight / 2
     q[0, 5] = 0.5

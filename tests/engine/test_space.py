@@ -18,16 +18,16 @@ def mine(channels, norm):
 
 
 def test_edges_in_the_papers_order():
-    assert SearchSpace.minimal().edges == ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-    assert len(SearchSpace.normal().edges) == 14
-    assert SearchSpace.simplified().edges == ((0, 1), (0, 2), (1, 2))
+    assert SearchSpace().edges == ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+    assert len(SearchSpace(nodes=4).edges) == 14
+    assert SearchSpace(inputs=1).edges == ((0, 1), (0, 2), (1, 2))
 
 
 def test_every_edge_is_either_input_or_intermediate():
-    space = SearchSpace.normal()
+    space = SearchSpace(nodes=4)
     assert set(space.input_edges) | set(space.intermediate_edges) == set(space.edges)
     assert not set(space.input_edges) & set(space.intermediate_edges)
-    assert SearchSpace.minimal().intermediate_edges == ((2, 3),)
+    assert SearchSpace().intermediate_edges == ((2, 3),)
 
 
 def test_operations_are_those_with_a_module_and_none():
@@ -89,7 +89,7 @@ def test_edge_text_round_trip():
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(CANDIDATES), min_size=5, max_size=5))
 def test_wiring_round_trips_through_text(operations):
-    wiring = Wiring(SearchSpace.minimal(), tuple(operations))
+    wiring = Wiring(SearchSpace(), tuple(operations))
     assert Wiring.from_text(wiring.space, str(wiring)) == wiring
 
 

@@ -60,7 +60,7 @@ def test_dsnas_samples_from_the_softmax(alpha):
 
 def test_dsnas_evaluates_one_operation_an_edge(alpha):
     mask = DSNAS().draw(
-        Context({"alpha": alpha(SearchSpace.normal())}, generator=stream(0, "mask"))
+        Context({"alpha": alpha(SearchSpace(nodes=4))}, generator=stream(0, "mask"))
     )
     assert [len(row) for row in mask.active] == [1] * 14
     assert mask.weight.argmax(dim=1).tolist() == [row[0] for row in mask.active]
@@ -92,7 +92,7 @@ def test_permuting_the_operations_permutes_the_gradient(kind, alpha, monkeypatch
         a, rest = a.detach().requires_grad_(), iter(noises)
         module = sys.modules[kind.__module__]
         monkeypatch.setattr(module, "gumbel", lambda like, generator: next(rest), raising=False)
-        mask = kind().draw(Context({"alpha": a}, space=SearchSpace.minimal()))
+        mask = kind().draw(Context({"alpha": a}, space=SearchSpace()))
         return pull_back(mask.score, mask.cost_scale * cost, [a])[0]
 
     permuted = gradient(a[:, order], cost[:, order], [noise[:, order] for noise in noises])

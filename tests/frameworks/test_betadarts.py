@@ -10,7 +10,7 @@ def test_gradient_is_plain_autograd_of_the_loss_and_the_penalty(
     limits, learner, restricted, forbidden, by_autograd, batch
 ):
     """In the middle of the search, where the weight is 25, on 5 edges: to 1e-10 in float64."""
-    space = restricted if limits else SearchSpace.minimal()
+    space = restricted if limits else SearchSpace()
     one = learner("beta-darts", space, epochs=5)
     one.epochs_done = 2
     alpha, out = one.alpha.detach().clone().requires_grad_(), forbidden(space)

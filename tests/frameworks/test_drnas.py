@@ -9,7 +9,7 @@ from nascore.engine.random import stream
 from nascore.errors import ConfigError
 from nascore.frameworks import Context, DrNAS
 
-SPACE = SearchSpace.minimal()
+SPACE = SearchSpace()
 DRAWS = 20_000
 
 

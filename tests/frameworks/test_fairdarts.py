@@ -7,7 +7,7 @@ from nascore.errors import ConfigError
 from nascore.frameworks import Context, FairDARTS
 from nascore.runs.algorithm import Search
 
-SPACE = SearchSpace.minimal()
+SPACE = SearchSpace()
 
 
 @pytest.mark.parametrize("limits", [False, True])

@@ -13,7 +13,7 @@ def test_steps_are_exponentiated_gradient_on_the_simplex(
 
     Three steps of rate 0.1 on the same batch, with theta fixed.
     """
-    space = restricted if limits else SearchSpace.minimal()
+    space = restricted if limits else SearchSpace()
     one = learner("gaea", space)
     one.alpha_optimiser.param_groups[0]["weight_decay"] = decay
     p = start = one.recorded()["probability"]
@@ -37,7 +37,7 @@ def test_it_starts_uniform_and_takes_the_authors_settings():
 
 
 def test_an_operation_whose_weight_has_become_zero_does_no_harm(learner, batch):
-    one = learner("gaea", SearchSpace.minimal())
+    one = learner("gaea", SearchSpace())
     one.alpha.data[0, 4] = -2000.0  # e^-2000 is 0 in float64
     one.step(batch, ["alpha"])
     assert one.alpha.isfinite().all() and one.alpha.grad[0, 4] == 0

@@ -12,7 +12,7 @@ from nascore.frameworks import PCDARTS, Context, make_framework
 from nascore.runs.algorithm import Search
 
 SPACES = {
-    "minimal": SearchSpace.minimal(),
+    "minimal": SearchSpace(),
     "normal": SearchSpace(nodes=4, operations=["none", "skip_connect", "dil_conv_3x3"]),
     "restricted": SearchSpace(
         allowed={

@@ -19,7 +19,7 @@ def perturbed(p, allowed, noise):
 @pytest.mark.parametrize("epoch, radius", [(1, 0.03), (3, 0.165), (5, 0.3)])
 @pytest.mark.parametrize("limits", [False, True])
 def test_theta_learns_at_the_perturbed_weights(epoch, radius, limits, alpha, restricted):
-    space = restricted if limits else SearchSpace.minimal()
+    space = restricted if limits else SearchSpace()
     framework, a = SDARTSRS(), alpha()
     context = Context({"alpha": a}, {}, stream(0, "mask"), ["theta"], epoch, 5, space=space)
     noise = torch.empty(5, 8).double().uniform_(-radius, radius, generator=stream(0, "mask"))
@@ -66,7 +66,7 @@ def test_only_thetas_step_is_perturbed(level, tiny, monkeypatch):
 def test_alpha_learns_as_in_darts(learner, batch):
     gradients = []
     for name in ("darts", "sdarts-rs"):
-        one = learner(name, SearchSpace.minimal())
+        one = learner(name, SearchSpace())
         one.step(batch, ["alpha"])
         gradients.append(one.alpha.grad)
     assert torch.equal(*gradients)
@@ -74,7 +74,7 @@ def test_alpha_learns_as_in_darts(learner, batch):
 
 def test_theta_gets_the_gradient_at_the_perturbed_weights(learner, batch):
     """A step of rate 0.1 without momentum or decay, against plain autograd at the same Z."""
-    one, other = (learner("sdarts-rs", SearchSpace.minimal()) for _ in range(2))
+    one, other = (learner("sdarts-rs", SearchSpace()) for _ in range(2))
     mask = one.step(batch, ["theta"], measure=False).mask
     logits = other.supernet(batch[0], mask.weight, mask)
     loss = torch.nn.functional.cross_entropy(logits, batch[1])

@@ -39,7 +39,7 @@ def test_history_starts_before_training(run):
 
 def test_a_further_variable_is_part_of_the_history():
     extra = {"beta": (("epoch", "edge"), "f4", "edge weight before the softmax", "1")}
-    history = History(SearchSpace.minimal(), epochs=2, cells=1, extra=extra)
+    history = History(SearchSpace(), epochs=2, cells=1, extra=extra)
     history.write(1, {"beta": np.arange(5)})
     dataset = history.to_xarray()
     assert set(dataset.data_vars) == {*VARIABLES, "beta"} and "beta" not in VARIABLES
@@ -59,12 +59,12 @@ def test_a_further_variable_is_part_of_the_history():
 )
 def test_a_further_variable_that_does_not_fit_is_refused(extra, message):
     with pytest.raises(ConfigError, match=message):
-        History(SearchSpace.minimal(), epochs=2, cells=1, extra=extra)
+        History(SearchSpace(), epochs=2, cells=1, extra=extra)
 
 
 def test_values_are_stored_as_the_types_of_the_schema():
     """Those of a search in double precision too, and numbers that single precision lacks."""
-    history = History(SearchSpace.minimal(), epochs=1, cells=2)
+    history = History(SearchSpace(), epochs=1, cells=2)
     value = torch.tensor([1 / 3, 1e300, torch.nan, 0.1, -2], dtype=torch.float64)
     alpha = value[:, None].expand(5, 8).clone().requires_grad_()
     history.write(1, {"alpha": alpha, "learning_rate": 0.1, "cost_count": torch.ones(2, 5, 8)})

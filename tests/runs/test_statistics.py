@@ -8,7 +8,7 @@ from nascore.engine.mask import Mask
 from nascore.runs.history import History
 from nascore.runs.statistics import EpochStatistics, StepResult
 
-SPACE = SearchSpace.minimal()
+SPACE = SearchSpace()
 LOGITS, LABELS = torch.tensor([[2.0, 0], [2, 0], [0, 1]]), torch.tensor([0, 1, 1])
 
 

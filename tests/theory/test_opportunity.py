@@ -19,7 +19,7 @@ def training_opportunity(page):
     return page["training_opportunity"]
 
 
-@pytest.mark.parametrize("space", [SearchSpace.simplified(), SearchSpace.minimal()])
+@pytest.mark.parametrize("space", [SearchSpace(inputs=1), SearchSpace()])
 def test_by_hand_for_the_last_cell(space, training_opportunity):
     """Simplified: p, p, p (1 - p(none) on (0,1)). Minimal: (2,3) needs one of two edges."""
     p = np.random.default_rng(0).dirichlet(np.ones(8), len(space.edges))
@@ -55,13 +55,13 @@ def test_against_paths_in_every_possible_graph(outputs, training_opportunity):
 
 def test_earlier_cells_learn_less_often(training_opportunity):
     """One input and two cells: the first is read only if an edge leaves the input of the second."""
-    space = SearchSpace.simplified()
+    space = SearchSpace(inputs=1)
     p = np.full((3, 8), 1 / 8)
     first, last = training_opportunity(space, p, cells=2)
     # every edge of the last cell needs an active edge out of node 0, and so finds the first read
     assert np.allclose(first, last, atol=1e-14)
     # with two inputs the last cell may rest on the older one, which skips the cell before it
-    first, last = training_opportunity(SearchSpace.minimal(), np.full((5, 8), 1 / 8), cells=2)
+    first, last = training_opportunity(SearchSpace(), np.full((5, 8), 1 / 8), cells=2)
     older = [0, 2]  # edges (0,2) and (0,3) can be active without any from input node 1
     assert (first[older, 1:] < last[older, 1:]).all()
     assert np.allclose(first[[1, 3]], last[[1, 3]], atol=1e-14)
@@ -72,7 +72,7 @@ RESTRICTED = SearchSpace(output_nodes=[3], allowed={"(0,3)": ["none"], "(1,2)": 
 
 @pytest.mark.parametrize(
     "space, cells",
-    [(SearchSpace.simplified(), 3), (SearchSpace.minimal(), 3), (RESTRICTED, 1)],
+    [(SearchSpace(inputs=1), 3), (SearchSpace(), 3), (RESTRICTED, 1)],
     ids=["simplified", "minimal", "restricted"],
 )
 def test_closed_form_against_counts(space, cells, supernet, batch, alpha, page):

@@ -5,7 +5,7 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.space import edge_name
 from nascore.theory.topology import chance, depth, path_lengths
 
-MINIMAL, NORMAL = SearchSpace.minimal(), SearchSpace.normal()
+MINIMAL, NORMAL = SearchSpace(), SearchSpace(nodes=4)
 
 
 @pytest.mark.parametrize(
