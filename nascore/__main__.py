@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nascore.errors import ConfigError, OneLine, SweepError, one_line, printable
+from nascore.errors import ConfigError, SweepError, one_line, printable
 from nascore.folders import ensure_writable, project_root
 from nascore.runs.config import SearchConfig
 
@@ -219,7 +219,7 @@ def main(app: typer.Typer = app, program: str = "python -m nascore") -> None:
         _fail(one_line(stop) or "interrupted.", 128 + getattr(stop, "signum", signal.SIGINT))
     except SweepError as error:  # a line for each search that failed
         _fail(f"Error: {error}")
-    except (OneLine, OSError, MemoryError, RuntimeError) as error:
+    except (ConfigError, OSError, MemoryError, RuntimeError) as error:
         _fail(f"Error: {one_line(error) or type(error).__name__}")
     except Exception as error:
         if not hasattr(error, "format_message"):
