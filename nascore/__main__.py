@@ -164,7 +164,7 @@ def sweep(
 @app.command()
 def runs(store: Store = None, as_json: Json = False) -> None:
     """Lists records: what was searched, whether each is whole, how large, when it was made."""
-    from nascore.sweeps.catalogue import final_wiring, table
+    from nascore.sweeps.store import final_wiring, table
 
     folders = _folders(store)
     records = table([folder for folder in folders if folder.exists()] or folders)

@@ -6,10 +6,9 @@ from pathlib import Path
 import torch
 
 from nascore.errors import DamagedRecord, RecordError
-from nascore.folders import whole_file
+from nascore.folders import check_seal, seal, whole_file
 from nascore.runs.algorithm import Search
 from nascore.runs.provenance import Maker
-from nascore.runs.seal import check_seal, seal
 
 
 def save(path: str | Path, search: Search, maker: Maker) -> None:

@@ -1,6 +1,7 @@
 """A progress bar that suits where it is shown."""
 
 import sys
+from io import TextIOBase
 from typing import Any
 
 from tqdm import tqdm
@@ -8,15 +9,12 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 30
 
 
-class _Lines:
+class _Lines(TextIOBase):
     """What a bar writes, as lines of a log file: without carriage returns."""
 
     def write(self, text: str) -> None:
         if text.strip():
             sys.stderr.write(f"{text.strip()}\n")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
 
 def open_bar(**arguments: Any) -> tqdm:

@@ -16,11 +16,10 @@ import xarray as xr
 
 from nascore.engine.space import Wiring, edge_name
 from nascore.errors import ConfigError, RecordError, checked, one_line, printable
-from nascore.folders import whole_file
+from nascore.folders import check_seal, seal, whole_file
 from nascore.runs.config import SearchConfig
 from nascore.runs.data import SPLITS
 from nascore.runs.history import VARIABLES, History, most_probable, over_outcomes
-from nascore.runs.seal import check_seal, seal
 
 
 @checked

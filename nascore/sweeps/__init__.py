@@ -1,1 +1,1 @@
-"""Many searches: a store of their records, sweeps over processes and clusters, a catalogue."""
+"""Many searches: a store of their records, sweeps over processes and clusters."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,16 +27,16 @@ IN_FLIGHT = 400  # searches that are with a cluster at a time: each holds a lock
 FEW_STEPS = 2000  # that are not worth an estimate
 MOST_ON_A_GPU, CONTEXT = 8, 2**30  # searches that share one; bytes that each process takes besides
 PAUSE = 0.5  # seconds until a search that another process is at is looked at again
-SearchFunction = Callable[..., Run]  # of a config and its checkpoint, such as runs.loop.search
 
 
 def advance(
-    config: SearchConfig, store: RunStore, search: SearchFunction, *, fresh: bool = False
+    config: SearchConfig, store: RunStore, search: Callable[..., Run], *, fresh: bool = False
 ) -> Run | None:
     """The run of a config: of the store, or searched, from its checkpoint on, and put there.
 
-    If another process is at this search, it is None, after a pause. A checkpoint that is refused is
-    deleted, and its search begins anew; with ``fresh``, neither a record nor a checkpoint is taken.
+    The function that searches takes a config and its ``checkpoint``. A checkpoint that is refused
+    is deleted, and its search begins anew; with ``fresh``, neither a record nor a checkpoint is
+    taken. Returns None, after a pause, if another process is at this search.
 
     Raises what the search raises; its checkpoint stays in the store.
     """
@@ -110,9 +111,9 @@ def sweep(
             workers = _fitting(todo, stop)
         size = min(workers if scheduler is None else IN_FLIGHT, len(todo))
         if size == 0:
-            place = nullcontext(search_here(stop, Path(folder)))
+            place = nullcontext(partial(search_here, stop=stop, folder=Path(folder)))
         elif scheduler is None:
-            place = processes(size, folder=Path(folder))
+            place = processes(size, Path(folder))
         else:
             place = cluster(scheduler, resources, slice_seconds)
         threads = ThreadPoolExecutor(max(size, 1))  # each searches, or waits for a search elsewhere

@@ -37,18 +37,14 @@ LONG_WAIT = 10.0  # seconds until it is said that no Dask worker offers what a s
 GRACE = 3.5  # seconds that a search has to write its checkpoint in
 
 
-def search_here(stop: Callable[[], bool], folder: Path | None = None) -> Callable[..., "Run"]:
-    """A function that searches in this process, given a config and a ``checkpoint``.
-
-    It keeps how far it is in a file of the folder, if there is one, by the config's hash.
-    """
+def search_here(
+    config: "SearchConfig", *, checkpoint: Path, stop: Callable[[], bool], folder: Path
+) -> "Run":
+    """Searches in this process, and says how far it is in a file of the folder, by its hash."""
     from nascore.runs.loop import search
 
-    def here(config: "SearchConfig", *, checkpoint: Path) -> "Run":
-        tell = folder is not None and partial(_tell, folder / config.hash)
-        return search(config, checkpoint=checkpoint, progress=tell, threads=1, stop=stop)
-
-    return here
+    tell = partial(_tell, folder / config.hash)
+    return search(config, checkpoint=checkpoint, progress=tell, threads=1, stop=stop)
 
 
 def _tell(file: Path, steps: int, where: str) -> None:
@@ -65,16 +61,14 @@ def told(file: Path) -> tuple[int, str]:
 
 @contextmanager
 def processes(
-    number: int,
-    seconds: float = math.inf,
-    expected_hash: str | None = None,
-    folder: Path | None = None,
+    number: int, folder: Path, seconds: float = math.inf, expected_hash: str | None = None
 ) -> Iterator[Callable[..., "Run"]]:
     """Worker processes, each of an executor of its own: if it dies, it takes no other one along.
 
-    Yields a function like ``search_here``, to be called from so many threads. A search is tried
-    again if its worker dies, and interrupted at the end of the context, or after some seconds. It
-    is refused if its config has another hash in the worker: by default, than it has here.
+    Yields a function of a config and its ``checkpoint``, to be called from so many threads. A
+    search is tried again if its worker dies, and interrupted at the end of the context, or after
+    some seconds. It says how far it is in the folder, as ``search_here``. It is refused if its
+    config has another hash in the worker: by default, than it has here.
 
     The function raises what the search raises, and SweepError if two workers have died.
     """
@@ -141,11 +135,7 @@ def _end_with(lifeline: Connection) -> None:
 
 
 def _search(
-    config: "SearchConfig",
-    expected_hash: str,
-    checkpoint: Path,
-    seconds: float,
-    folder: Path | None,
+    config: "SearchConfig", expected_hash: str, checkpoint: Path, seconds: float, folder: Path
 ) -> "Run":
     """Searches in this process. Raises Interrupted after so many seconds."""
     with _searching:
@@ -158,7 +148,7 @@ def _search(
             def stop() -> bool:
                 return _stopped.is_set() or time.monotonic() > begun() + seconds
 
-            return search_here(stop, folder)(config, checkpoint=checkpoint)
+            return search_here(config, checkpoint=checkpoint, stop=stop, folder=folder)
         except RecordError:
             raise
         except Exception as error:  # its traceback stays in this process
@@ -169,7 +159,7 @@ def _search(
 def cluster(
     address: str, resources: Mapping[str, float] | None, slice_seconds: float
 ) -> Iterator[Callable[..., "Run"]]:
-    """A Dask cluster. Yields a function like ``search_here``.
+    """A Dask cluster. Yields a function of a config and its ``checkpoint``.
 
     A search goes there in slices, and its checkpoint with it: a task searches for some seconds, and
     returns the run or the checkpoint that the next task goes on from. So no folder is shared, and
@@ -235,8 +225,8 @@ def search_slice(
 ) -> tuple["Run | None", bytes | None]:
     """Searches for a while, in a process beside a Dask worker; returns the run or a checkpoint."""
     multiprocessing.current_process().daemon = False  # Dask's workers are: they have no children
-    with TemporaryDirectory() as folder, processes(1, seconds, expected_hash) as search:
-        path = Path(folder) / "checkpoint"
+    with TemporaryDirectory() as name, processes(1, Path(name), seconds, expected_hash) as search:
+        path = Path(name) / "checkpoint"
         if state is not None:
             path.write_bytes(state)
         try:

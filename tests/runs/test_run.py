@@ -10,8 +10,8 @@ import xarray as xr
 
 from nascore import Run, RunStore, SearchConfig, Wiring
 from nascore.errors import ConfigError, DamagedRecord, RecordError, one_line
+from nascore.folders import seal
 from nascore.runs.history import VARIABLES, History
-from nascore.runs.seal import seal
 
 
 def rewritten(path, change):
@@ -200,7 +200,7 @@ import matplotlib.pyplot as plt
 
 from nascore import Run, RunStore
 from nascore.book import plots
-from nascore.sweeps.catalogue import table
+from nascore.sweeps.store import table
 
 path = Path(sys.argv[1])
 run = Run.load(path)
