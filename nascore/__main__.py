@@ -73,7 +73,7 @@ def _search(
     from nascore.sweeps.store import RunStore
 
     records = RunStore(store)
-    records.ensure_writable()
+    records.prepare()
     if out:
         ensure_writable(out.parent, ConfigError, "Give --out the name of a file to write.")
     run = None

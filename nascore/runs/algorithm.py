@@ -282,7 +282,6 @@ class Search:
         self.statistics.write(self.history, number)
         self.history.write(number, {**self.recorded(), "seconds": now - self._epoch_started})
         self.epochs_done, self.steps_done, self._epoch_started = number, 0, now
-        self.statistics.clear()
         for batches in self.batches.values():
             batches.start_epoch()
 

@@ -19,12 +19,11 @@ def rehearse(config: SearchConfig) -> None:
     Raises ConfigError: which of the framework's methods fails, and on which line; or what is wrong
     with what it returns.
     """
-    held_out = config.level == "bi" and config.search_set == "held out"
     small = config.replace(
         dataset="synthetic",
         image_size=None,
         train_examples=4,
-        search_examples=4 if held_out else None,
+        search_examples=4 if config.sizes["search"] else None,
         valid_examples=0,
         batch_size=4,
         augment=False,

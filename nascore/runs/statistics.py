@@ -35,11 +35,6 @@ class EpochStatistics(nn.Module):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, device=device))
 
-    def clear(self) -> None:
-        """Forgets everything, for the next epoch."""
-        for buffer in self.buffers():
-            buffer.zero_()
-
     def update(self, split: str, result: StepResult) -> None:
         """Adds a step on a batch of a split."""
         loss, entropy = loss_and_entropy(result.logits.detach(), result.labels)
@@ -57,7 +52,10 @@ class EpochStatistics(nn.Module):
         self.examples += len(right)
 
     def write(self, history: History, epoch: int) -> None:
-        """Moves everything to the host, into an epoch of a history: NaN where nothing was seen."""
+        """Moves everything to the host, into an epoch of a history: NaN where nothing was seen.
+
+        What is seen from then on is of the next epoch.
+        """
         std = (self.squares / self.count.clamp(min=1)).clamp(min=0).sqrt()
         means = {
             "cost_mean": self.mean.where(self.count > 0, torch.nan),
@@ -68,3 +66,5 @@ class EpochStatistics(nn.Module):
         history.write(epoch, means)
         for split, (loss, entropy, n) in zip(SPLITS, self.outcomes, strict=True):
             history.write(epoch, {"loss": loss / n, "entropy": entropy / n, "examples": n}, split)
+        for buffer in self.buffers():
+            buffer.zero_()

@@ -102,8 +102,7 @@ def sweep(
     _check(configs, workers, scheduler)
     with tempfile.TemporaryDirectory() as folder, stop_on_signals() as stop:
         records = store if isinstance(store, RunStore) else RunStore(store or folder)
-        records.ensure_writable()
-        records.clean()
+        records.prepare()
         wanted = {config.hash: config for config in configs}
         runs = {name: None if fresh else records.get(config) for name, config in wanted.items()}
         todo = [config for name, config in wanted.items() if runs[name] is None]

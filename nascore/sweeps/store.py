@@ -47,10 +47,6 @@ class RunStore:
         words = re.sub(r"[^\w.-]", "_", words.replace(":", "."), flags=re.ASCII)
         return self.folder / f"{words}-{config.hash}.nc"
 
-    def ensure_writable(self) -> None:
-        """Raises RecordError if records cannot be put here: to be called before the work."""
-        ensure_writable(self.folder, RecordError, "Choose another folder for the records.")
-
     def checkpoint(self, config: SearchConfig) -> Path:
         """Where a search of this config keeps its state until its record is in the store."""
         return self.path(config).with_suffix(".checkpoint")
@@ -87,11 +83,13 @@ class RunStore:
         """Makes a search ours, for all processes that use this folder; yields whether it is."""
         return held(self.path(config).with_suffix(".lock"))
 
-    def clean(self) -> None:
-        """Removes what killed processes left: locks, checkpoints beside a record, parts of files.
+    def prepare(self) -> None:
+        """To be called before the work: raises RecordError if records cannot be put here.
 
-        What a live process is at stays, so a part stays for an hour.
+        Removes what killed processes left: locks, checkpoints beside a record, parts of files. What
+        a live process is at stays, so a part stays for an hour.
         """
+        ensure_writable(self.folder, RecordError, "Choose another folder for the records.")
         for path in self.folder.glob("*-seed*-????????????.*"):
             with suppress(OSError, RecordError):  # it has just gone, or its record is not whole
                 if path.suffix == ".part" and time.time() - path.stat().st_mtime > 3600:

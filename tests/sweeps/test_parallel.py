@@ -121,7 +121,7 @@ def test_a_damaged_record_is_named_and_its_search_made_again(tiny, tmp_path):
     store = RunStore(tmp_path)
     store.path(tiny).write_bytes(b"half a record")
     store.checkpoint(tiny).touch()
-    store.clean()
+    store.prepare()
     assert store.checkpoint(tiny).exists()  # its record is not whole
     store.checkpoint(tiny).unlink()
     with pytest.warns(UserWarning, match="not whole.*counts as missing"):

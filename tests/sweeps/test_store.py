@@ -118,10 +118,10 @@ def test_a_part_of_a_file_is_removed_after_an_hour(tiny, tmp_path):
     store = RunStore(tmp_path)
     with whole_file(store.path(tiny)) as part:
         part.touch()
-        store.clean()
+        store.prepare()
         assert part.exists()
         os.utime(part, (1, 1))
-        store.clean()
+        store.prepare()
         assert not part.exists()
         part.touch()
 
@@ -134,11 +134,11 @@ def test_what_is_left_over_is_removed_unless_a_process_is_at_it(run, tmp_path):
         path.touch()
     everything = set(tmp_path.iterdir())
     with store.claim(run.config), store.claim(other):
-        store.clean()
+        store.prepare()
         assert everything < set(tmp_path.iterdir())
     for path in left:
         path.touch()
-    store.clean()
+    store.prepare()
     assert set(tmp_path.iterdir()) == everything - left
 
 
