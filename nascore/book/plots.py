@@ -1,4 +1,4 @@
-"""The figures. Each function draws on the axes it is given, and returns them.
+"""The figures. Each function draws on the axes it is given, or on new ones, and returns them.
 
 A thin line is one seed, the thick one of its colour is the median over seeds. Time is counted in
 steps of theta, so that searches whose epochs have different lengths share a time line.
@@ -70,7 +70,7 @@ def set_style() -> None:
 def over_steps(
     runs: Sequence[Run],
     measure: Callable[[Run], ArrayLike],
-    ax: Axes,
+    ax: Axes | None = None,
     label: str | None = None,
     parts: int | None = None,
     **style,
@@ -83,6 +83,7 @@ def over_steps(
         parts: each point is the mean over one of so many parts of the search; None: no mean.
         style: of the lines, as matplotlib has it.
     """
+    ax = ax or plt.gca()
     config = runs[0].config
     values = pandas.DataFrame([np.asarray(measure(run)) for run in runs]).T  # (epochs + 1, seeds)
     values.index *= config.sizes["train"] // config.batch_size
@@ -113,8 +114,9 @@ def _edge_styles(space: SearchSpace) -> dict[str, dict[str, str]]:
     return {edge_name(e): next(inputs if e in space.input_edges else inner) for e in space.edges}
 
 
-def none_probability(runs: Sequence[Run], ax: Axes) -> Axes:
+def none_probability(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """p(none) of every edge: input edges blue, intermediate edges red, each with its dashes."""
+    ax = ax or plt.gca()
     for name, style in _edge_styles(runs[0].config.space).items():
         over_steps(runs, lambda r, n=name: r.none_probability.sel(edge=n), ax, name, **style)
     ax.set(ylabel="p(none)", ylim=(0, 1.02))
@@ -122,11 +124,12 @@ def none_probability(runs: Sequence[Run], ax: Axes) -> Axes:
     return ax
 
 
-def edge_cost(runs: Sequence[Run], ax: Axes, edges: Collection[str] = ()) -> Axes:
+def edge_cost(runs: Sequence[Run], ax: Axes | None = None, edges: Collection[str] = ()) -> Axes:
     """Cost of an operation on each edge, or on some: mean over all but `none`, summed over cells.
 
     The first fifth of the search may leave the frame.
     """
+    ax = ax or plt.gca()
     styles = _edge_styles(runs[0].config.space)
     for name in edges or styles:
         over_steps(
@@ -139,8 +142,9 @@ def edge_cost(runs: Sequence[Run], ax: Axes, edges: Collection[str] = ()) -> Axe
     return ax
 
 
-def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes) -> Axes:
+def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Axes:
     """Number of edges that are not dropped, a colour and a line style for each arm."""
+    ax = ax or plt.gca()
     for (arm, runs), style in zip(arms.items(), styles(), strict=False):
         over_steps(runs, kept_edges, ax, arm, **style)
     edges = len(runs[0].config.space.edges)
@@ -151,11 +155,14 @@ def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes) -> Axes:
     return ax
 
 
-def output_cost(runs: Sequence[Run], ax: Axes, split: str | None = None, **style) -> Axes:
+def output_cost(
+    runs: Sequence[Run], ax: Axes | None = None, split: str | None = None, **style
+) -> Axes:
     """L - H of a split, by default of the examples that alpha learns from.
 
     The style is of the lines, as matplotlib has it, and may hold a label.
     """
+    ax = ax or plt.gca()
     measure = (lambda run: run.output_cost.sel(split=split)) if split else measured_cost
     over_steps(runs, measure, ax, parts=60, **style)
     ax.axhline(0, color="0.3", lw=0.8)
@@ -190,8 +197,9 @@ def legend_below(figure: Figure, columns: int) -> None:
     figure.legend(*lines, loc="outside lower center", ncols=columns, fontsize="small")
 
 
-def outcome_shares(runs: Sequence[Run], split: str, ax: Axes) -> Axes:
+def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
     """What right and wrong answers add to L - H: the two sum to the black line, which is L - H."""
+    ax = ax or plt.gca()
     for colour, outcome, dashes in ((COLOURS[2], "right", "-"), (COLOURS[3], "wrong", "--")):
 
         def part(run: Run, outcome: str = outcome) -> xr.DataArray:
@@ -205,11 +213,12 @@ def outcome_shares(runs: Sequence[Run], split: str, ax: Axes) -> Axes:
     return ax
 
 
-def cost(runs: Sequence[Run], epochs: slice, ax: Axes) -> Axes:
+def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     """Cost per edge and operation: summed over cells, mean over epochs and seeds.
 
     Red costs, blue earns. What was never drawn is left white.
     """
+    ax = ax or plt.gca()
     values = xr.concat([run.history.cost_mean.isel(epoch=epochs) for run in runs], "seed")
     values = 1000 * values.mean(["seed", "epoch"]).sum("cell", min_count=1)
     values = values.sel(operation=values.operation != "none")
@@ -227,12 +236,13 @@ def _words(operation: str) -> str:
     return short_name(operation).replace("_", " ")
 
 
-def wiring(run: Run, epoch: int | None, ax: Axes) -> Axes:
+def wiring(run: Run, epoch: int | None = None, ax: Axes | None = None) -> Axes:
     """The wiring after an epoch; None for the final one, which the framework may have chosen.
 
     An edge is as wide as the probability of its most probable operation, which it names; it is
     faint and dashed if that operation is `none`.
     """
+    ax = ax or plt.gca()
     at = run.last_epoch if epoch is None else epoch
     ax.set_title(f"epoch {at}", fontsize="medium")
     if run.active_edges.sel(epoch=at).isnull():
@@ -247,7 +257,7 @@ def wiring(run: Run, epoch: int | None, ax: Axes) -> Axes:
 
 def cell(
     space: SearchSpace,
-    ax: Axes,
+    ax: Axes | None = None,
     shares: Sequence[float] | None = None,
     names: Sequence[str] = (),
     small: bool = False,
@@ -259,6 +269,7 @@ def cell(
         names: the operation of each edge, to be written on it.
         small: for a row of small cells.
     """
+    ax = ax or plt.gca()
     graph, output = networkx.DiGraph(), space.inputs + space.nodes
     colours = [INPUT] * space.inputs + [INTERMEDIATE] * space.nodes + [OUTPUT]  # of each node
     for node in range(output + 1):
