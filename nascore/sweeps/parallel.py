@@ -122,9 +122,10 @@ def sweep(
             return None if stop() else advance(config, records, search, fresh=fresh)
 
         if progress := progress and bool(todo):
-            plan = "" if scheduler else _plan(todo, max(size, 1), stop)
-            loaded = len(runs) - len(todo)
-            tqdm.write(f"searches: {len(todo)} to run, {loaded} loaded{plan}", file=sys.stderr)
+            loaded = [run for run in runs.values() if run is not None]
+            plan = "" if scheduler else _plan(todo, loaded, records, max(size, 1), stop)
+            line = f"searches: {len(todo)} to run, {len(loaded)} loaded{plan}"
+            tqdm.write(line, file=sys.stderr)
         total = sum(config.steps for config in todo)
         bar = open_bar(desc="searches", total=total, unit="step", disable=not progress)
         with bar, threads, place as search:
@@ -163,15 +164,29 @@ def sweep(
     return [runs[config.hash] for config in configs]
 
 
-def _plan(todo: Sequence[SearchConfig], at_a_time: int, stop: Callable[[], bool]) -> str:
+def _plan(
+    todo: Sequence[SearchConfig],
+    loaded: Sequence[Run],
+    records: RunStore,
+    at_a_time: int,
+    stop: Callable[[], bool],
+) -> str:
     """Where the searches run, how many at a time, and about how long they take on this machine."""
-    text = f"; on {find_device(todo[0].device)}, {at_a_time} at a time"
+    device = find_device(todo[0].device)
+    text = f"; on {device}, {at_a_time} at a time"
     if sum(config.steps for config in todo) < FEW_STEPS:
         return text
     kinds = [config.replace(seed=0) for config in todo]
-    seconds = {kind: kind.steps * _step_seconds(kind, stop) for kind in set(kinds)}
+    seconds = {  # by records made here: those that come with the book are of another machine
+        run.config.replace(seed=0): run.provenance["wall_seconds"]
+        for run in loaded
+        if records.path(run.config).exists() and run.provenance["device"].startswith(device.type)
+    }
+    new = set(kinds) - seconds.keys()
+    seconds |= {kind: kind.steps * _step_seconds(kind, stop) for kind in new}
     minutes = sum(seconds[kind] for kind in kinds) / at_a_time / 60
-    return f"{text}: about {max(minutes, 1):.0f} min, by ten steps of each kind"
+    by = "ten steps of each new kind" if new else "records of the same kind"
+    return f"{text}: about {max(minutes, 1):.0f} min, by {by}"
 
 
 def _step_seconds(config: SearchConfig, stop: Callable[[], bool]) -> float:

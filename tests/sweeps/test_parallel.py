@@ -213,7 +213,7 @@ def test_a_log_says_what_is_run_and_how_far_it_is_without_carriage_returns(
     number = max(workers, 1)
     assert plan == (
         f"searches: 2 to run, 1 loaded; on cpu, {number} at a time: about 1 min, by ten steps of "
-        "each kind"
+        "each new kind"
     )
     assert "\r" not in said and all(line.startswith("searches:") for line in lines)
     assert any(
@@ -222,15 +222,30 @@ def test_a_log_says_what_is_run_and_how_far_it_is_without_carriage_returns(
     assert "100%" in lines[-1] and f"{2 * longer.steps}/{2 * longer.steps}" in lines[-1]
 
 
-def test_the_time_that_a_sweep_takes_is_that_of_each_kind(tiny, capsys, monkeypatch):
+def test_the_time_that_a_sweep_takes_is_that_of_its_kind_where_it_is_recorded(
+    tiny, tmp_path, capsys, monkeypatch
+):
+    """By records that this machine made; those that come with the book are of another one."""
     monkeypatch.setattr("nascore.sweeps.parallel.FEW_STEPS", 0)
-    monkeypatch.setattr(
-        "nascore.sweeps.parallel._step_seconds", lambda config, stop: 60 * config.epochs
-    )
-    short = tiny.replace(epochs=1)
-    sweep([tiny, tiny.replace(seed=1), short], workers=0)
-    minutes = 2 * tiny.epochs * tiny.steps + short.steps
-    assert f"at a time: about {minutes} min, by ten steps of each kind\n" in capsys.readouterr().err
+    monkeypatch.setattr("nascore.sweeps.parallel._step_seconds", lambda config, stop: 60)
+    configs = [tiny.replace(seed=seed) for seed in range(4)]
+
+    def planned(store, *more):
+        sweep([*configs, *more], store=store, workers=0)
+        return capsys.readouterr().err.splitlines()[0].partition("at a time: ")[2]
+
+    made = [search(config, progress=False) for config in configs[:2]]
+    for run in made:
+        run.provenance["wall_seconds"] = 600.0
+        RunStore(tmp_path / "here").put(run)
+    other = tiny.replace(epochs=1)
+    with_book = RunStore(tmp_path / "new", shipped=tmp_path / "here")
+    assert planned(with_book) == f"about {2 * tiny.steps} min, by ten steps of each new kind"
+    assert planned(RunStore(tmp_path / "here")) == "about 20 min, by records of the same kind"
+    for config in configs[2:]:
+        RunStore(tmp_path / "here").path(config).unlink()
+    both = f"about {20 + other.steps} min, by ten steps of each new kind"
+    assert planned(tmp_path / "here", other) == both
 
 
 def test_workers_choose_themselves(tiny, monkeypatch):
