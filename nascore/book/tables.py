@@ -40,12 +40,19 @@ class RunTable:
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         runs = pandas.DataFrame(self.rows)
         runs["nascore"] = runs.nascore + " (" + runs.commit + ")"
-        columns = {"seeds": ("seed", distinct), "config hashes": ("hash", distinct)}
+        columns = {"seeds": ("seed", _span)}
         columns["seconds"] = ("wall_seconds", lambda seconds: round(seconds.sum()))
         columns |= {name: (name, distinct) for name in ("nascore", "torch", "device")}
+        columns["config hashes"] = ("hash", distinct)
         table = runs.groupby("arm", sort=False).agg(**columns).reset_index()
-        shown = {"text/plain": f"{len(runs)} runs", "text/html": to_html(table)}
+        shown = {"text/plain": f"{len(runs)} runs", "text/html": to_html(table, "record runs")}
         return shown, {RUNS: self.rows}
+
+
+def _span(seeds: pandas.Series) -> str:
+    """Seeds as "24 to 39" if none is left out between them."""
+    low, high = seeds.min(), seeds.max()
+    return f"{low} to {high}" if high - low == seeds.nunique() - 1 > 0 else distinct(seeds)
 
 
 def distinct(values: pandas.Series) -> str:

@@ -13,6 +13,14 @@ from nascore.book.tables import RunTable, VerdictBox, scorecard_table
 from nascore.evidence import CLAIMS, Evidence, claim, judge
 
 
+@pytest.mark.parametrize("seeds", [((4, 5, 6), "4 to 6"), ((4, 6), "4, 6"), ((4,), "4")])
+def test_seeds_are_a_range_if_none_is_left_out(tiny, run, seeds):
+    several, words = seeds
+    runs = [replace(run, config=tiny.replace(seed=seed)) for seed in several]
+    page = RunTable({"arm": runs})._repr_mimebundle_()[0]["text/html"]
+    assert f"<td>arm</td>\n      <td>{words}</td>" in page
+
+
 def test_execution_record_lists_notebooks_versions_and_runs(tiny, tmp_path):
     run = search(tiny, progress=False)
     table, metadata = RunTable({"one level": [run]})._repr_mimebundle_()
