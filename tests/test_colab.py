@@ -98,6 +98,7 @@ def execute(name, profile, folder, source, colab):
 
 @pytest.mark.filterwarnings("ignore")  # papermill's own
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_published_page_shows_its_first_figure_within_two_minutes(source, colab, tmp_path):
     start = time.time()
     notebook = execute("growing", "published", tmp_path, source, colab)

@@ -267,13 +267,8 @@ def test_a_cell_that_fails_is_one_line_on_the_console(project):
     assert command.returncode == 2 and "ConfigError: 2.5: no" in part.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGTERM,
-        *(pytest.param(n, marks=pytest.mark.long) for n in (signal.SIGINT, signal.SIGKILL)),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_no_kernel_stays_when_the_build_is_stopped(project, number):
     root = project(CODE.format("time.sleep(600)"))
     command = book_command(root)

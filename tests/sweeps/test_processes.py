@@ -33,7 +33,8 @@ def workers_of(parent):
 LONG = pytest.mark.long
 
 
-@pytest.mark.parametrize("when", [pytest.param("importing", marks=LONG), "searching"])
+@LONG
+@pytest.mark.parametrize("when", ["importing", "searching"])
 def test_workers_die_with_their_parent(traced, tmp_path, wait_for, alive, when):
     parent = traced.start(
         [traced.config(n, epochs=500) for n in (0, 1)], SLOW, workers=2, store=tmp_path
@@ -75,8 +76,9 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(traced, tmp_path, wait_for, 
     assert sorted(path.suffix for path in tmp_path.glob("*-seed*")) == [".nc"] * 3
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=LONG)])
-@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=LONG), "SIGTERM"])
+@LONG
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_command_is_one_line(traced, tmp_path, wait_for, name, workers):
     words = ["sweep", "picture", "--profile", "laptop", "--seeds", 1, "--workers", workers]
     process = traced.command("-m", "nascore", *words, "--store", tmp_path / "store")
