@@ -82,6 +82,7 @@ def test_the_candidates_are_forgotten(benchmarks, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["discrete", "dense", "growth", "candidates", "bookkeeping"])
 def test_a_case_runs(benchmarks, monkeypatch, name):
     """At the smallest shape, whatever shape it asks for."""

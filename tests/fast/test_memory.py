@@ -21,6 +21,7 @@ print(resident() - before)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_freed_memory_stays_only_if_it_is_to_be_kept():
     """What the process still holds after 200 MB were freed, measured in a process of its own."""

@@ -34,7 +34,7 @@ def test_the_choice_is_the_wiring_and_is_recorded(chooser, tiny, tmp_path):
     assert Run.load(run.save(tmp_path / "run.nc")).wiring == run.wiring
 
 
-@pytest.mark.parametrize("kind", ["chooser", "darts-pt"])
+@pytest.mark.parametrize("kind", ["chooser", pytest.param("darts-pt", marks=pytest.mark.long)])
 def test_a_finished_search_chooses_the_same_again(kind, chooser, tiny, tmp_path):
     """Also by random numbers, and after steps of theta on random crops."""
     config = tiny.replace(framework=chooser if kind == "chooser" else "darts-pt", augment=True)

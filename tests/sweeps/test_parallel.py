@@ -20,6 +20,7 @@ def histories(runs):
     return [run.history.drop_vars("seconds") for run in runs]
 
 
+@pytest.mark.long
 def test_same_bits_whatever_the_number_of_workers(tiny, tmp_path):
     configs = [tiny.replace(seed=seed, cells=1) for seed in (0, 1, 2)]
     two = sweep(configs, store=tmp_path / "two", workers=2, progress=False)
@@ -161,6 +162,7 @@ class Sharp(Framework):
 """
 
 
+@pytest.mark.long
 def test_a_framework_of_ones_own_in_worker_processes(tiny, tmp_path, monkeypatch):
     """Its record is found again, until the class or what it inherits is edited."""
     file = tmp_path / "my_frameworks.py"
