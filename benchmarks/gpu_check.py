@@ -179,7 +179,7 @@ def speed(device: str, steps: int = 30, **smaller) -> Iterator[Row]:
     copied = bandwidth(one.device)
     for framework in FRAMEWORKS:
         config = authors.replace(framework=framework)
-        least = moved_bytes(config) / copied
+        least = moved_bytes(config, steps) / copied
         for compiled in (False, True) if framework in COMPILED else (False,):
             one = Search(config.replace(compile=compiled))
             batch = one.batch()
@@ -201,9 +201,10 @@ def seconds_of(step: Callable[[], object], device: torch.device, steps: int) -> 
     return (time.perf_counter() - start) / steps
 
 
-def moved_bytes(config: SearchConfig) -> int:
+def moved_bytes(config: SearchConfig, steps: int) -> float:
     """Bytes that a step reads and writes if ReLUs and weights are free: what enters and leaves each
-    convolution, pool and norm, once forwards and, with gradients beside, twice backwards."""
+    convolution, pool and norm, once forwards and, with gradients beside, twice backwards. It is the
+    mean over steps, whose masks differ."""
     total = 0
 
     def count_bytes(module, inputs, output):
@@ -215,8 +216,10 @@ def moved_bytes(config: SearchConfig) -> int:
     modules = [module for module in one.supernet.modules() if isinstance(module, kinds)]
     for module in modules:
         module.register_forward_hook(count_bytes)
-    one.step(one.batch())
-    return total
+    batch = one.batch()
+    for _ in range(steps):
+        one.step(batch)
+    return total / steps
 
 
 def bandwidth(device: torch.device, size: int = 2**28) -> float:

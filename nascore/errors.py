@@ -118,8 +118,8 @@ class Checked(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            kind = type(self)
-            raise ConfigError(explain(error, kind._kind, kind.model_fields)) from None
+            known = type(self).model_fields
+            raise ConfigError(explain(error, self._kind, known)) from None
 
 
 TYPES = BeartypeConf(
