@@ -278,26 +278,18 @@ def cell(
     for (i, j), share in zip(space.edges, shares, strict=True):
         opacity, style = (0.25, "dashed") if share < 0.05 else (1, "solid")
         colour = to_rgba(colours[i], opacity)
-        graph.add_edge(i, j, colour=colour, width=0.8 + 3 * share, style=style)
+        graph.add_edge(i, j, edge_color=colour, width=0.8 + 3 * share, style=style)
     for node in space.output_nodes:
-        graph.add_edge(node, output, colour=OUTPUT, width=1.0, style="solid")
+        graph.add_edge(node, output, edge_color=OUTPUT, width=1.0, style="solid")
     position = networkx.multipartite_layout(graph, subset_key="layer", scale=1.0)
     for n, node in enumerate(space.intermediate_nodes):  # off the axis, so that arcs do not hide
         position[node] = position[node] + np.array([0, 0.28 if n % 2 == 0 else -0.28])
-    networkx.draw_networkx(
-        graph,
-        position,
-        ax=ax,
-        node_size=80 if small else 420,
-        node_color=colours,
-        labels={node: str(node) for node in range(output)} | {output: "" if small else "out"},
-        font_color="white",
-        font_size=6 if small else 10,
-        edge_color=[colour for *_, colour in graph.edges.data("colour")],
-        width=[width for *_, width in graph.edges.data("width")],
-        style=[style for *_, style in graph.edges.data("style")],
-        arrowsize=12,
-    )
+    labels = {node: str(node) for node in range(output)} | {output: "" if small else "out"}
+    looks = {"labels": labels, "font_color": "white", "node_color": colours, "arrowsize": 12}
+    for name in ("edge_color", "width", "style"):
+        looks[name] = [look for *_, look in graph.edges.data(name)]
+    sizes = {"node_size": 80, "font_size": 6} if small else {"node_size": 420, "font_size": 10}
+    networkx.draw_networkx(graph, position, ax=ax, **looks, **sizes)
     texts = {e: _words(n) for e, n in zip(space.edges, names, strict=False) if n != "none"}
     box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}
     style = {"font_size": 9, "label_pos": 0.45, "bbox": box}

@@ -109,18 +109,8 @@ def scorecard_table(cards: Mapping[str, Mapping[str, Verdict]]) -> str:
 
     A dot is the effect in units of the claim's bar, with its interval; the details unfold.
     """
-    parts = []
-    for tested, title, good in (
-        (True, "tested claims", "supported"),
-        (False, "checked identities", "hold"),
-    ):
-        claims, heads = [claim for claim in in_order() if claim.tested == tested], [title]
-        for profile, card in cards.items():
-            words = [card[claim.id].verdict for claim in claims if claim.id in card]
-            count = sum(word in ("supported", "holds") for word in words)
-            heads.append(f"{profile}: {count} of {len(words)} {good}")
-        parts.append((heads, claims))
-    return TEMPLATES.get_template("scorecard.html").render(parts=parts, cards=cards, places=_places)
+    template = TEMPLATES.get_template("scorecard.html")
+    return template.render(claims=in_order(), cards=cards, places=_places)
 
 
 def _places(verdict: Verdict) -> list[float]:

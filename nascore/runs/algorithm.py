@@ -83,17 +83,11 @@ class Search:
         )
         self.alpha_optimiser = self.framework.optimiser(list(self.learned.values()), config)
         self.streams = {name: stream(config.seed, name, device) for name in STREAMS}
-        anew = config.search_order == "anew"
-        self.batches = {
-            split: Batches(
-                self.splits[split],
-                config.batch_size,
-                self.streams[split],
-                config.augment,
-                anew and split == "search",
-            )
-            for split in dict.fromkeys([self.alpha_split, "train"])
-        }
+        self.batches = {}
+        for split in dict.fromkeys([self.alpha_split, "train"]):
+            anew = split == "search" and config.search_order == "anew"
+            how = config.batch_size, self.streams[split], config.augment, anew
+            self.batches[split] = Batches(self.splits[split], *how)
         self.statistics = EpochStatistics(self.space, config.cells, device)
         self.history = History(
             self.space, epochs=config.epochs, cells=config.cells, extra=self.framework.recorded

@@ -82,13 +82,8 @@ class Dataset:
         return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
-def _not_a_dataset(plugin: object) -> str | None:
-    if isinstance(plugin, Dataset):
-        return None
-    return f"it is a {type(plugin).__name__}. Decorate the function that reads it with @dataset."
-
-
-DATASETS = Registry("dataset", _not_a_dataset)
+NOT_ONE = "not a dataset: decorate the function that reads it with @dataset."
+DATASETS = Registry("dataset", lambda made: None if isinstance(made, Dataset) else NOT_ONE)
 
 
 @checked

@@ -18,24 +18,15 @@ OUTCOMES = ("right", "wrong")
 _ARCHITECTURE = ("epoch", "edge", "operation")
 _COST = ("epoch", "cell", "edge", "operation")
 _OUTCOME = ("epoch", "split", "outcome")
+_CELL = ("epoch", "cell")
 
 VARIABLES = {
     "alpha": (_ARCHITECTURE, "f4", "architecture parameter after the epoch", "1"),
     "probability": (_ARCHITECTURE, "f4", "probability of the operation after the epoch", "1"),
     "cost_mean": (_COST, "f4", "mean local cost over the steps of the epoch", "nat"),
     "cost_std": (_COST, "f4", "standard deviation of the local cost over steps", "nat"),
-    "cost_count": (
-        _COST,
-        "i4",
-        "steps in which the operation was drawn on an edge with an input",
-        "1",
-    ),
-    "cell_output_cost": (
-        ("epoch", "cell"),
-        "f4",
-        "cost that the output edges of the cell bring, mean over the examples that alpha sees",
-        "nat",
-    ),
+    "cost_count": (_COST, "i4", "steps that drew the operation on an edge with an input", "1"),
+    "cell_output_cost": (_CELL, "f4", "cost of output edges, mean over alpha's examples", "nat"),
     "loss": (_OUTCOME, "f4", "mean cross entropy of the examples with this outcome", "nat"),
     "entropy": (_OUTCOME, "f4", "mean entropy of the prediction", "nat"),
     "examples": (_OUTCOME, "i4", "number of examples with this outcome", "1"),

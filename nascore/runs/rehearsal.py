@@ -12,6 +12,9 @@ from nascore.runs.algorithm import Search
 from nascore.runs.config import SearchConfig
 from nascore.runs.randomness import own_global_randomness
 
+TINY = dict(dataset="synthetic", image_size=None, augment=False, cells=1, device="cpu")
+TINY |= dict(train_examples=4, valid_examples=0, batch_size=4, compile=False, amp=False)
+
 
 def rehearse(config: SearchConfig) -> None:
     """Runs the first and the last epoch, of one step each, and the choice on four random images.
@@ -19,19 +22,7 @@ def rehearse(config: SearchConfig) -> None:
     Raises ConfigError: which of the framework's methods fails, and on which line; or what is wrong
     with what it returns.
     """
-    small = config.replace(
-        dataset="synthetic",
-        image_size=None,
-        train_examples=4,
-        search_examples=4 if config.sizes["search"] else None,
-        valid_examples=0,
-        batch_size=4,
-        augment=False,
-        cells=1,
-        device="cpu",
-        compile=False,
-        amp=False,
-    )
+    small = config.replace(**TINY, search_examples=4 if config.sizes["search"] else None)
     name = type(config.make_framework()).__name__
     try:
         with own_global_randomness():

@@ -247,7 +247,7 @@ def test_a_name_of_the_package_cannot_be_taken():
 
 
 def test_a_function_that_is_not_decorated_is_refused():
-    with pytest.raises(ConfigError, match="it is a function.*with @dataset"):
+    with pytest.raises(ConfigError, match="not a dataset: decorate the function"):
         SearchConfig(dataset=f"{__name__}:images_of")
 
 
