@@ -1,6 +1,7 @@
 """The parameters of the pages: what may be given, and what a page shows. No kernel starts here."""
 
 import re
+from ast import literal_eval
 from contextlib import chdir
 from pathlib import Path
 
@@ -129,6 +130,22 @@ def test_a_page_checks_all_of_its_parameters_and_names_what_it_loads(notebook):
     assert page.model_fields_set - {"published"} == set(parameter_names(notebook))
     assert set(page.published) == set(loaded)
     assert cell.source.splitlines()[-1] == "page"
+
+
+@pytest.mark.parametrize("notebook", book_notebooks(ROOT), ids=lambda path: path.stem)
+def test_what_a_page_proposes_to_change_can_be_changed(notebook):
+    """Its parameters take the value, its code has the name, and it has the sections it names."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    _, _, ideas = prose.partition("## Change this and rerun")
+    for name, value in re.findall(r"`(\w+) ?= ?([^`]+)`", ideas):
+        if name in parameter_names(notebook):
+            check_parameters(notebook, {name: literal_eval(value)})
+        else:
+            assert re.search(rf"\b{name} ?= ?", code), name
+    for section in re.findall(r"[Ii]n \*([A-Z][^*]+)\*", ideas):
+        assert f"# {section}\n" in prose.replace("$", ""), section
 
 
 PARAMETERS = """\

@@ -342,6 +342,16 @@ def test_a_change_that_would_do_nothing_is_refused(name, field, value):
     assert configs_of(name, "smoke", changes={"channels": 8})  # and any other one is taken
 
 
+@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+def test_a_change_that_an_experiment_reckons_with_is_taken(profile):
+    """On two levels fewer examples train, in more epochs: the number of steps is that of one."""
+    usual = configs_of("right_and_wrong", profile)[TWO][0].epochs
+    base = EXPERIMENTS["right_and_wrong"].settings[profile]["epochs"]
+    for factor in (1, 2):
+        made = configs_of("right_and_wrong", profile, changes={"epochs": factor * base})
+        assert {config.epochs for config in flat(made)} == {factor * usual}
+
+
 def test_an_experiment_may_ask_for_the_profile(own):
     @experiment({"smoke": TINY, "paper": {}}, seeds={"smoke": 1, "paper": 1})
     def mine(base, profile):
