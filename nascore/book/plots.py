@@ -4,6 +4,7 @@ A thin line is one seed, the thick one of its colour is the median over seeds. T
 steps of theta, so that searches whose epochs have different lengths share a time line.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 
@@ -151,7 +152,7 @@ def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> A
     ax.set(ylabel="active edges", ylim=(-0.15, edges + 0.15))
     ax.yaxis.get_major_locator().set_params(integer=True)
     if len(arms) > 1:
-        ax.legend(loc="best", fontsize="small")
+        ax.legend(loc="best", fontsize="small", frameon=True, edgecolor="none")
     return ax
 
 
@@ -216,7 +217,7 @@ def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> A
 def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     """Cost per edge and operation: summed over cells, mean over epochs and seeds.
 
-    Red costs, blue earns. What was never drawn is left white.
+    Red costs, blue earns, grey was never drawn.
     """
     ax = ax or plt.gca()
     values = xr.concat([run.history.cost_mean.isel(epoch=epochs) for run in runs], "seed")
@@ -225,6 +226,7 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
     frame = values.to_pandas().rename(columns=_words)
     bar = {"label": "cost  [millinat]"}
     colours = sns.blend_palette([EARNS, "#f2f2f2", COSTS], as_cmap=True)
+    ax.set_facecolor("0.8")
     sns.heatmap(frame, ax=ax, norm=CenteredNorm(), cmap=colours, linewidths=0.5, cbar_kws=bar)
     ax.set(xlabel="", ylabel="")
     plt.setp(ax.get_yticklabels(), rotation=0)
@@ -233,7 +235,8 @@ def cost(runs: Sequence[Run], epochs: slice, ax: Axes | None = None) -> Axes:
 
 
 def _words(operation: str) -> str:
-    return short_name(operation).replace("_", " ")
+    """As in a small figure: "max 3x3"."""
+    return re.sub("_(pool|conv|connect)", "", short_name(operation)).replace("_", " ")
 
 
 def wiring(run: Run, epoch: int | None = None, ax: Axes | None = None) -> Axes:
@@ -284,6 +287,8 @@ def cell(
     position = networkx.multipartite_layout(graph, subset_key="layer", scale=1.0)
     for n, node in enumerate(space.intermediate_nodes):  # off the axis, so that arcs do not hide
         position[node] = position[node] + np.array([0, 0.28 if n % 2 == 0 else -0.28])
+    for node in range(space.inputs):  # to the left, so that a name has room
+        position[node] = position[node] - np.array([0.35, 0])
     labels = {node: str(node) for node in range(output)} | {output: "" if small else "out"}
     looks = {"labels": labels, "font_color": "white", "node_color": colours, "arrowsize": 12}
     for name in ("edge_color", "width", "style"):
@@ -291,7 +296,7 @@ def cell(
     sizes = {"node_size": 80, "font_size": 6} if small else {"node_size": 420, "font_size": 10}
     networkx.draw_networkx(graph, position, ax=ax, **looks, **sizes)
     texts = {e: _words(n) for e, n in zip(space.edges, names, strict=False) if n != "none"}
-    box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}
+    box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"}
     style = {"font_size": 9, "label_pos": 0.45, "bbox": box}
     networkx.draw_networkx_edge_labels(graph, position, texts, ax=ax, **style)
     ax.margins(0.12)
