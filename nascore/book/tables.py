@@ -26,13 +26,8 @@ class RunTable:
 
     def __init__(self, arms: Mapping[str, Sequence[Run]]):
         self.rows = [
-            {
-                "arm": arm,
-                "seed": run.config.seed,
-                "hash": run.config.hash,
-                "config": run.config.changes,
-                **run.provenance,
-            }
+            dict(arm=arm, seed=run.config.seed, hash=run.config.hash, config=run.config.changes)
+            | run.provenance
             for arm, runs in arms.items()
             for run in runs
         ]

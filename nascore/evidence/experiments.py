@@ -206,26 +206,20 @@ def configs_of(
         raise ConfigError(unknown("profile", profile, found.settings))
     if seeds is not None and not 1 <= seeds <= 10_000:
         raise ConfigError(f"seeds={shown(seeds)}: give a number from 1 to 10,000.")
-    base, made = _arms(found, profile, changes)
+    settings, asks = found.settings[profile], len(signature(found).parameters) > 1
+    names = [profile] if asks else []
+    base = SearchConfig(**{**settings, **changes})
+    made = found(base, *names)
     if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
         raise ConfigError(f"experiment {name!r} returns {shown(made)}, not a config for each arm.")
-    _, unchanged = _arms(found, profile, {}) if changes else (base, made)
+    unchanged = found(SearchConfig(**settings), *names) if changes else made
     for field, value in changes.items():
         before, after = ([getattr(c, field) for c in of.values()] for of in (unchanged, made))
-        wanted = getattr(base, field)
-        if before == after and wanted not in (*after, found.settings[profile].get(field)):
+        if before == after and getattr(base, field) not in (*after, settings.get(field)):
             itself = f"experiment {name!r} sets it itself. Leave it out."
             raise ConfigError(f"{field}={value!r}: {itself}")
     numbers, first = range(seeds or found.seeds[profile]), {arm: made[arm] for arm in arms or made}
     return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in first.items()}
-
-
-def _arms(
-    found: Experiment, profile: str, changes: Mapping[str, Any]
-) -> tuple[SearchConfig, dict[str, SearchConfig]]:
-    """The config that an experiment starts from, and what it makes of it, arm by arm."""
-    base = SearchConfig(**{**found.settings[profile], **changes})
-    return base, found(base, profile) if len(signature(found).parameters) > 1 else found(base)
 
 
 def searches(
