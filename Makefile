@@ -1,7 +1,8 @@
-# make book · make test · make quick · make lint · make clean. Each sets up .venv by itself, once.
+# make book · make test · make quick · make lint. Each sets up .venv by itself, once; make clean
+# removes it.
 #
 #   PROFILE=smoke          profile of the notebooks: smoke, laptop (default), colab, published
-#                          (reads the records of book/records, trains nothing) or paper
+#                          (reads the records of book/records) or paper
 #   PYTHON=python3.12      interpreter for .venv: 3.11 or newer
 #   TORCH_INDEX=URL        index to take torch and torchvision from, such as
 #                          https://download.pytorch.org/whl/cpu for the small CPU build

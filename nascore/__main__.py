@@ -36,7 +36,7 @@ def _with_fields(command):
     for name, field in SearchConfig.model_fields.items():
         if name == "framework_options":  # these come one by one, as --option
             continue
-        text = field.description
+        text = field.description.replace("[", r"\[")  # else rich takes it for a style
         if field.default not in (None, {}):
             text += f" Default: {'all eight' if name == 'operations' else field.default}."
         kind = Annotated[bool if field.annotation is bool else str, typer.Option(help=text)]
@@ -53,7 +53,7 @@ def _search(
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write a copy of the record here.")
     ] = None,
-    store: Annotated[Path, typer.Option(help="Folder of records.")] = Path("runs"),
+    store: Store = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
     option: Annotated[
         Settings, typer.Option(help="An option of the framework: temperature=0.5; repeatable.")
@@ -72,7 +72,7 @@ def _search(
     from nascore.sweeps.parallel import advance
     from nascore.sweeps.store import RunStore
 
-    records = RunStore(store)
+    records = RunStore(_folders(store)[0])
     records.prepare()
     if out:
         ensure_writable(out.parent, ConfigError, "Give --out the name of a file to write.")

@@ -67,7 +67,7 @@ class VerdictBox:
     Arguments:
         claims: the runs of each claim's experiment, by the claim's name; empty if it needs none.
         profile: of the page; `smoke` decides nothing.
-        arm: whose config is shown, by default that of the first one.
+        arm: whose config is shown; None is the first one, with the cells of all.
     """
 
     def __init__(self, claims: Mapping[str, Arms], profile: str, arm: str | None = None):
@@ -83,7 +83,7 @@ class VerdictBox:
 
     def _repr_html_(self) -> str:
         return TEMPLATES.get_template("verdict.html").render(
-            judged=zip(self.verdicts, self.settings, strict=True),
+            judged=zip(self.verdicts, self.evidence.values(), self.settings, strict=True),
             decides=self.profile != "smoke",
             places=_places,
         )
@@ -92,10 +92,12 @@ class VerdictBox:
 def _setting(arms: Arms, arm: str | None) -> list[str]:
     if not arms:
         return []
-    config = arms[arm or next(iter(arms))][0].config
+    shown = [arms[arm]] if arm else list(arms.values())
+    config = shown[0][0].config
     size = config.image_size
     size = f" at {'x'.join(map(str, np.broadcast_to(size, 2)))}" if size else ""
-    cells = f"{config.cells} cell" + ("s" if config.cells > 1 else "")
+    numbers = sorted({runs[0].config.cells for runs in shown})
+    cells = " and ".join(map(str, numbers)) + (" cell" if numbers == [1] else " cells")
     return [config.framework, config.dataset + size, cells, f"{config.steps:,} steps"]
 
 

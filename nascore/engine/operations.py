@@ -27,7 +27,7 @@ from nascore.fast.depthwise import Depthwise
 from nascore.plugins import Registry, is_built_in
 
 Norm = Callable[[int], nn.Module]  # from the number of channels
-NORMS = Registry("norm")  # what follows every convolution and pool, by name
+NORMS = Registry("norm")  # what an operation with a convolution or a pool ends in, by name
 
 operation = OPERATIONS.register
 """Makes an operation of a class or function ``(channels, norm) -> module``, by a name.

@@ -70,7 +70,7 @@ def sum_rule(arms: Arms) -> Evidence:
     residual = each(difference, runs, "train")
     return Evidence(
         residual,
-        f"The two differ by {residual.max():.1g} nat at most, over {runs[0].config.epochs + 1} "
+        f"The two differ by {residual.max():.2g} nat at most, over {runs[0].config.epochs + 1} "
         f"epochs of {len(runs)} searches.",
         control=each(difference, runs, "valid") if runs[0].config.valid_examples else None,
     )
@@ -83,7 +83,7 @@ def path_cost(arms: Arms) -> Evidence:
         return _largest(passed_cost(run)) / _largest(output)
 
     without, control = (each(share, arms[arm]) for arm in ("without", "with skip_connect"))
-    most = f"{without.max():.1g} of the output cost passes, with skip_connect {control.max():.2g}"
+    most = f"{without.max():.2g} of the output cost passes, with skip_connect {control.max():.2g}"
     return Evidence(without, f"At most {most}.", control=control)
 
 
@@ -112,7 +112,7 @@ def cell_sums(arms: Arms) -> Evidence:
     residual = each(share, runs, False)
     return Evidence(
         residual,
-        f"Cells before the last bring {residual.max():.1g} of the last cell's cost at most.",
+        f"Cells before the last bring {residual.max():.2g} of the last cell's cost at most.",
         control=each(share, runs, True),
     )
 
@@ -190,6 +190,6 @@ def _chains() -> Evidence:
     residual = np.abs((made - exact) / strengths).max(axis=(0, 1, 3))
     return Evidence(
         pandas.Series(residual),
-        f"Chains of depth 1 to 3 follow it to within {residual.max():.1g} of the strength.",
+        f"Chains of depth 1 to 3 follow it to within {residual.max():.2g} of the strength.",
         control=pandas.Series(np.abs((made[2] - exact[1]) / strengths).max(axis=(0, 2))),
     )

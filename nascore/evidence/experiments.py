@@ -1,8 +1,8 @@
 """The paper's experiments: which searches each of them needs.
 
-An experiment has arms, which differ in one thing, and every arm has the same seeds. A search that
-two experiments need is run once. An experiment of your own is a decorated function, in a notebook
-or in a module that is found as "module:name".
+An experiment has arms. Those that a claim compares differ in one thing, and all have the same
+seeds. A search that two experiments need is run once. An experiment of your own is a decorated
+function, in a notebook or in a module that is found as "module:name".
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -15,7 +15,10 @@ def alpha_of(run: Run) -> np.ndarray:
     """
     space, names = run.config.space, none_first(run)
     allowed = [[name in space.allowed[edge] for name in names] for edge in space.edges]
-    return np.where(allowed, run.history.alpha.sel(operation=names).values.astype(float), -1e30)
+    alpha = run.history.alpha
+    if alpha[0].isnull().all():  # as of ENAS: log p, which is alpha up to a constant for each edge
+        alpha = np.log(run.history.probability.clip(min=1e-30))
+    return np.where(allowed, alpha.sel(operation=names).values.astype(float), -1e30)
 
 
 def none_first(run: Run) -> list[str]:

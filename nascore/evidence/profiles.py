@@ -52,7 +52,7 @@ EXPLORED = PICTURE | {
     "colab": PICTURE["colab"] | dict(epochs=12, seed=100),
     "published": PICTURE["published"] | dict(seed=100),
 }
-"""The same searches on seeds that decide nothing."""
+"""The same searches on seeds that no test counts."""
 
 ELSEWHERE = {"published": EXPLORED["published"]}
 """The same where only the book's records are looked at."""

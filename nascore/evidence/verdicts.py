@@ -37,7 +37,7 @@ class Verdict:
         """Effect, 95 percent interval, bar, p and control, in a line."""
         claim, (low, high) = self.claim, self.interval
         if self.p is None:
-            text = f"at most {self.effect:.1g} {claim.unit}, bar {claim.bar:g}"
+            text = f"at most {self.effect:.2g} {claim.unit}, bar {claim.bar:g}"
         else:
             text = f"effect {self.effect:+.2g} {claim.unit} [{low:+.2g}, {high:+.2g}], "
             text += f"bar {claim.bar:g}, corrected p = {self.p:.2g}"

@@ -1,1 +1,1 @@
-"""What only makes a CPU faster: nothing here changes what is computed. Can be skipped."""
+"""What only makes a search faster: nothing here changes what is computed. Can be skipped."""

@@ -18,7 +18,7 @@ class ASAP(SNAS):
     that are pruned still run, with weight 0. The defaults are the authors', but their temperature
     falls by 5 percent an epoch, whatever the length of the search.
 
-    Source: Noy et al., 2019 (arXiv:1904.04123).
+    Source: Noy et al., 2020 (arXiv:1904.04123).
     """
 
     temperature: PositiveFloat = 1.6  # in the first epoch

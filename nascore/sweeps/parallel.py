@@ -55,8 +55,7 @@ def advance(
             if not checkpoint.exists():
                 raise
             checkpoint.unlink()
-            note = f"{checkpoint.name} is deleted, and its search begins anew: {error}"
-            tqdm.write(note, file=sys.stderr)
+            tqdm.write(f"{error} That is done, and the search begins.", file=sys.stderr)
             run = search(config, checkpoint=checkpoint)
         store.put(run)
         return run

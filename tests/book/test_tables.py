@@ -151,7 +151,7 @@ def test_one_box_has_a_line_with_a_dot_for_each_claim(own, run):
 def test_the_box_tells_the_arm_it_is_asked_for(own, run):
     other = Run(run.config.replace(framework="gdas", image_size=4, cells=1), run.history, {})
     arms = {"one": [run], "two": [other]}
-    assert "dsnas · synthetic · 2 cells" in VerdictBox({"X1": arms}, "laptop")._repr_html_()
+    assert "dsnas · synthetic · 1 and 2 cells" in VerdictBox({"X1": arms}, "laptop")._repr_html_()
     assert (
         "gdas · synthetic at 4x4 · 1 cell ·"
         in VerdictBox({"X1": arms}, "laptop", "two")._repr_html_()

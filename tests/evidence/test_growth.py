@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nascore import Run, SearchConfig, search
 from nascore.evidence.growth import (
     alpha_of,
     dropped,
@@ -40,6 +41,17 @@ def test_reversed_updates_keep_start_and_end_and_undo_what_grew_back():
     assert np.allclose(back[:, 0, 0], [0, -1.5, -2, -1])
     assert regrown(alpha) == 1 and regrown(back) == 0
     assert np.allclose(reordered(alpha, np.arange(3)), alpha)
+
+
+def test_without_alpha_an_edge_is_dropped_by_what_is_probable():
+    """As in ENAS, whose controller learns no alpha: log p is alpha up to a constant."""
+    config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=1)
+    run = search(config.replace(framework="enas"), progress=False)
+    probability = run.history.probability.copy()
+    probability[1, 0] = 0.01
+    probability[1, 0, 0] = 0.93  # of none
+    sure = Run(run.config, run.history.assign(probability=probability), {})
+    assert dropped(alpha_of(sure))[1].tolist() == [True, *dropped(alpha_of(run))[1, 1:]]
 
 
 def test_turn_is_where_the_running_sum_is_highest():

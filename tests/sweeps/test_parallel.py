@@ -73,7 +73,8 @@ def test_a_checkpoint_that_is_refused_is_said_and_begun_anew(tiny, tmp_path, cap
     store.checkpoint(tiny).write_bytes(b"half a checkpoint")
     sweep([tiny], store=store, workers=1, progress=False)
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "checkpoint" in line]
-    assert line.startswith(f"{store.checkpoint(tiny).name} is deleted")
+    assert line.startswith(str(store.checkpoint(tiny)))
+    assert line.endswith("Delete it to start anew. That is done, and the search begins.")
     assert [path.suffix for path in tmp_path.iterdir()] == [".nc"]
 
 
