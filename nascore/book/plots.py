@@ -103,8 +103,9 @@ def label_lines(ax: Axes) -> None:
     lines, _ = ax.get_legend_handles_labels()
     y, gap = -np.inf, 0.06 * np.ptp(ax.get_ylim())
     style = {"va": "center", "fontsize": "small", "annotation_clip": False}
-    for line in sorted(lines, key=lambda line: line.get_ydata()[-1]):
-        y = max(line.get_ydata()[-1], y + gap)
+    heights = {line: np.nan_to_num(line.get_ydata()[-1]) for line in lines}  # NaN: never drawn
+    for line in sorted(lines, key=heights.get):
+        y = max(heights[line], y + gap)
         end, style["color"] = (line.get_xdata()[-1], y), line.get_color()
         ax.annotate(line.get_label(), end, (6, 0), textcoords="offset points", **style)
 
@@ -137,7 +138,7 @@ def edge_cost(runs: Sequence[Run], ax: Axes | None = None, edges: Collection[str
             runs, lambda r, n=name: mean_over_operations(r.history, n), ax, name, 20, **styles[name]
         )
     later = np.stack([line.get_ydata()[runs[0].config.epochs // 5 :] for line in ax.lines])
-    ax.set(ylabel="cost of an operation  [nat]", ylim=(1.1 * later.min(), 1.1 * later.max()))
+    ax.set(ylabel="cost of an operation  [nat]", ylim=1.1 * np.nanpercentile(later, (0, 100)))
     ax.axhline(0, color="0.3", lw=0.8)
     label_lines(ax)
     return ax

@@ -265,6 +265,14 @@ def test_edge_cost_is_the_mean_over_operations(runs, axes):
     assert set(zero.get_ydata()) == {0}
 
 
+def test_an_edge_that_is_never_drawn_hides_no_other(runs, axes):
+    cost = runs[0].history.cost_mean.fillna(0)
+    cost.loc[{"edge": "(0,2)"}] = np.nan
+    plots.edge_cost([Run(runs[0].config, runs[0].history.assign(cost_mean=cost), {})], axes)
+    assert np.isfinite(axes.get_ylim()).all() and len(axes.texts) == 5
+    assert all(np.isfinite(text.xy).all() for text in axes.texts)
+
+
 def test_a_wiring_of_a_search_that_diverged_is_a_word(runs, axes):
     plots.wiring(diverging(runs[1]), None, axes)
     assert [text.get_text() for text in axes.texts] == ["diverged"]
