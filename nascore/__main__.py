@@ -150,14 +150,8 @@ def sweep(
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
     configs = searches(profile, names, seeds, parse_settings("--set", set_))
     folder = _folders(store)[-1 if profile == "published" else 0]
-    sweep(
-        configs,
-        store=folder,
-        workers=workers,
-        scheduler=scheduler,
-        resources=parse_settings("--resource", resource) or None,
-        fresh=fresh,
-    )
+    cluster = {"scheduler": scheduler, "resources": parse_settings("--resource", resource) or None}
+    sweep(configs, store=folder, workers=workers, fresh=fresh, **cluster)
     typer.echo(f"{len(set(configs))} records in {folder}")
 
 

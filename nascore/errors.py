@@ -40,7 +40,7 @@ class DamagedRecord(RecordError):
 
 
 class SweepError(OneLine, RuntimeError):
-    """Some searches of a sweep have failed. The others are done, and their records kept."""
+    """Some searches of a sweep have failed. The others are done, and kept in a store."""
 
 
 class Interrupted(OneLine, KeyboardInterrupt):

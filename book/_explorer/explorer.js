@@ -84,7 +84,7 @@ function explore(element, data, colours) {
 
   function show() {
     const cost = d3.format("+.2f")(run.output_cost[epoch]), active = run.active[epoch];
-    const found = active === null ? "diverged"
+    const found = active === null || isNaN(run.output_cost[epoch]) ? "diverged"
       : `${active} of ${arm.edges.length} edges active, L − H ${cost} nat`;
     slider.property("value", epoch).attr("aria-valuetext", `epoch ${epoch} of ${last()}, ${found}`);
     status.html(`<b>Epoch ${epoch}</b> of ${last()} (step ${epoch * arm.steps}): ${found}`);
@@ -246,7 +246,7 @@ function drawTime(svg, arm, run, width, goTo, colours) {
   const single = (values) => [{ name: "", values, tint: "currentColor", dashes: "none" }];
   // One scale for all seeds of the arm; what L - H does at the very first may leave the frame.
   const later = arm.runs.flatMap((r) => r.output_cost.slice(Math.max(1, Math.floor(last / 20))));
-  const [low, high] = [0.002, 0.998].map((share) => d3.quantile(later, share));
+  const [low, high] = [0.002, 0.998].map((share) => d3.quantile(later, share) ?? 0);
   const panels = [
     { title: "p(none) of every edge", height: Math.max(120, 12 * arm.edges.length),
       domain: [0, 1], lines: ofEdges },

@@ -72,7 +72,7 @@ def _course(run: Run) -> dict:
         "percent": [_whole(p, 100) for p in probability.max("operation").values.T],  # of it
         "none": [_whole(p, 1000) for p in run.none_probability.values.T],  # p(none), per mille
         "cost": [_whole(c, 10_000, epochs // 20) for c in cost],  # tenths of a millinat
-        "active": _whole(np.where(run.active_edges.isnull(), np.nan, kept_edges(run)), 1),
+        "active": _whole(kept_edges(run), 1),
         "output_cost": _whole(measured_cost(run), 1000, epochs // 60),  # millinat
     }
 

@@ -43,7 +43,7 @@ EARNS, COSTS = "#3b82d6", "#d6504b"
 """Colours of a cost below 0 and of one above."""
 
 COST = (-0.6, 1.3)
-"""The scale of L - H in every figure, in nats, so that they can be compared."""
+"""The scale of L - H, in nats, of figures that can be compared."""
 
 
 def styles(colours: Sequence[str] = COLOURS) -> Iterator[dict[str, str]]:
@@ -137,8 +137,9 @@ def edge_cost(runs: Sequence[Run], ax: Axes | None = None, edges: Collection[str
         over_steps(
             runs, lambda r, n=name: mean_over_operations(r.history, n), ax, name, 20, **styles[name]
         )
-    later = np.stack([line.get_ydata()[runs[0].config.epochs // 5 :] for line in ax.lines])
-    ax.set(ylabel="cost of an operation  [nat]", ylim=1.1 * np.nanpercentile(later, (0, 100)))
+    later = [line.get_ydata()[len(line.get_ydata()) // 5 :] for line in ax.lines]
+    frame = 1.1 * np.nanpercentile(np.concatenate([(-1e-3, 1e-3), *later]), (0, 100))
+    ax.set(ylabel="cost of an operation  [nat]", ylim=frame)
     ax.axhline(0, color="0.3", lw=0.8)
     label_lines(ax)
     return ax
@@ -149,7 +150,7 @@ def active_edges(arms: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> A
     ax = ax or plt.gca()
     for (arm, runs), style in zip(arms.items(), styles(), strict=False):
         over_steps(runs, kept_edges, ax, arm, **style)
-    edges = len(runs[0].config.space.edges)
+    edges = max(len(runs[0].config.space.edges) for runs in arms.values())
     ax.set(ylabel="active edges", ylim=(-0.15, edges + 0.15))
     ax.yaxis.get_major_locator().set_params(integer=True)
     if len(arms) > 1:
@@ -174,8 +175,9 @@ def output_cost(
 
 def zoom(ax: Axes, runs: Sequence[Run]) -> None:
     """The scale of L - H: wider than `COST` only for what comes after a twentieth of the epochs."""
-    later = [measured_cost(run)[max(1, run.config.epochs // 20) :] for run in runs]
-    low, high = np.nanpercentile(np.concatenate(later), (0.2, 99.8))
+    costs = [measured_cost(run) for run in runs]
+    later = np.concatenate([cost[max(1, len(cost) // 20) :] for cost in costs])
+    low, high = np.nanpercentile(later, (0.2, 99.8)) if np.isfinite(later).any() else COST
     margin = 0.08 * (high - low) + 1e-3
     ax.set_ylim(min(low - margin, COST[0]), max(high + margin, COST[1]))
 
@@ -200,7 +202,7 @@ def legend_below(figure: Figure, columns: int) -> None:
 
 
 def outcome_shares(runs: Sequence[Run], split: str, ax: Axes | None = None) -> Axes:
-    """What right and wrong answers add to L - H: the two sum to the black line, which is L - H."""
+    """What right and wrong answers add to L - H, the black line: in each seed the two sum to it."""
     ax = ax or plt.gca()
     for colour, outcome, dashes in ((COLOURS[2], "right", "-"), (COLOURS[3], "wrong", "--")):
 
@@ -243,8 +245,8 @@ def _words(operation: str) -> str:
 def wiring(run: Run, epoch: int | None = None, ax: Axes | None = None) -> Axes:
     """The wiring after an epoch; None for the final one, which the framework may have chosen.
 
-    An edge is as wide as the probability of its most probable operation, which it names; it is
-    faint and dashed if that operation is `none`.
+    An edge is as wide as the probability of its operation, which it names; it is faint and dashed
+    if that operation is `none`.
     """
     ax = ax or plt.gca()
     at = run.last_epoch if epoch is None else epoch
@@ -253,9 +255,10 @@ def wiring(run: Run, epoch: int | None = None, ax: Axes | None = None) -> Axes:
         ax.text(0.5, 0.5, "diverged", ha="center")
         ax.set_axis_off()
         return ax
-    names = (run.wiring if epoch is None else run.wiring_at(epoch)).operations
-    best = run.history.probability.sel(epoch=at).max("operation").values
-    shares = [0 if name == "none" else p for name, p in zip(names, best, strict=True)]
+    chosen = epoch is None and run.chosen is not None
+    names = (run.wiring if chosen else run.wiring_at(at)).operations
+    p = run.history.probability.sel(epoch=at).to_pandas()  # rows are edges
+    shares = [p.loc[e, name] * (name != "none") for e, name in zip(p.index, names, strict=True)]
     return cell(run.config.space, ax, shares, names)
 
 

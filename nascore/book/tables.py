@@ -13,12 +13,8 @@ from nascore.runs.run import Run
 RUNS = "nascore_runs"
 """Metadata of the notebook output that lists a notebook's runs for the execution record."""
 
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("nascore.book"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_BLOCKS = {"trim_blocks": True, "lstrip_blocks": True}
+TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True, **_BLOCKS)
 
 
 class RunTable:
@@ -34,7 +30,8 @@ class RunTable:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         runs = pandas.DataFrame(self.rows)
-        runs["nascore"] = runs.nascore + " (" + runs.commit + ")"
+        versions = zip(runs.nascore, runs.commit, strict=True)
+        runs["nascore"] = [f"{v} ({commit})" if commit else v for v, commit in versions]
         columns = {"seeds": ("seed", _span)}
         columns["seconds"] = ("wall_seconds", lambda seconds: round(seconds.sum()))
         columns |= {name: (name, distinct) for name in ("nascore", "torch", "device")}
@@ -114,4 +111,4 @@ def _places(verdict: Verdict) -> list[float]:
     """Where effect and interval are in a picture whose bar is at 38, in pixels."""
     bar = verdict.claim.bar or abs(verdict.effect) or 1.0
     values = np.array([verdict.effect, *verdict.interval]) / bar
-    return (38 * np.clip(values, -0.5, 3)).tolist()
+    return (38 * np.clip(np.nan_to_num(values, nan=3), -0.5, 3)).tolist()

@@ -55,7 +55,7 @@ class Mask:
     def seen(self, space: SearchSpace) -> Tensor:
         """True for what was drawn on an edge whose source is reached, (edges, operations).
 
-        Behind a node that no active operation joins to an input node, a cost of 0 says nothing.
+        Behind a node that nothing which runs joins to an input node, a cost of 0 says nothing.
         """
         reached = set(range(space.inputs))
         sources = []

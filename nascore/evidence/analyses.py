@@ -121,7 +121,8 @@ def later_cost(run: Run, split: str, outcome: str | None = None) -> float:
     """L - H of a split in nats, mean over the second half of the epochs; of one outcome or all."""
     by_outcome = run.history.loss - run.history.entropy
     cost = by_outcome.sel(outcome=outcome) if outcome else run.output_cost
-    return cost.sel(split=split).isel(epoch=slice(-(run.config.epochs // 2), None)).mean()
+    last = max(1, run.last_epoch // 2)
+    return cost.sel(split=split).isel(epoch=slice(-last, None)).mean()
 
 
 @claim("A5", **BOOK["A5"])

@@ -210,7 +210,7 @@ def configs_of(
     names = [profile] if asks else []
     base = SearchConfig(**{**settings, **changes})
     made = found(base, *names)
-    if not is_bearable(made, dict[str, SearchConfig], conf=TYPES):
+    if not (made and is_bearable(made, dict[str, SearchConfig], conf=TYPES)):
         raise ConfigError(f"experiment {name!r} returns {shown(made)}, not a config for each arm.")
     unchanged = found(SearchConfig(**settings), *names) if changes else made
     for field, value in changes.items():
@@ -218,6 +218,8 @@ def configs_of(
         if before == after and getattr(base, field) not in (*after, settings.get(field)):
             itself = f"experiment {name!r} sets it itself. Leave it out."
             raise ConfigError(f"{field}={value!r}: {itself}")
+    for arm in set(arms or ()) - made.keys():
+        raise ConfigError(unknown("arm", arm, made))
     numbers, first = range(seeds or found.seeds[profile]), {arm: made[arm] for arm in arms or made}
     return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in first.items()}
 

@@ -5,13 +5,14 @@ Arrays are (..., edges, operations), and `none` is the first operation.
 
 import numpy as np
 
+from nascore.errors import ConfigError
 from nascore.runs.run import Run
 
 
 def alpha_of(run: Run) -> np.ndarray:
     """A run's alpha, (epochs + 1, edges, operations); -1e30 where not allowed: its updates are 0.
 
-    Raises KeyError for a run without `none`.
+    Raises ConfigError for a run without `none`.
     """
     space, names = run.config.space, none_first(run)
     allowed = [[name in space.allowed[edge] for name in names] for edge in space.edges]
@@ -23,6 +24,8 @@ def alpha_of(run: Run) -> np.ndarray:
 
 def none_first(run: Run) -> list[str]:
     """The operations of a run, in the order of these arrays."""
+    if "none" not in run.config.space.operations:
+        raise ConfigError("edges are dropped in favour of `none`: add it to operations.")
     return ["none", *(name for name in run.config.space.operations if name != "none")]
 
 
@@ -32,8 +35,9 @@ def dropped(alpha: np.ndarray) -> np.ndarray:
 
 
 def kept_edges(run: Run) -> np.ndarray:
-    """Number of edges that are not dropped, (epochs + 1,)."""
-    return (~dropped(alpha_of(run))).sum(axis=1)
+    """Number of edges that are not dropped, (epochs + 1,); NaN where alpha has diverged."""
+    kept, lost = (~dropped(alpha_of(run))).sum(axis=1), run.active_edges.isnull().values
+    return np.where(lost, np.nan, kept) if lost.any() else kept
 
 
 def regrown(alpha: np.ndarray) -> np.ndarray:

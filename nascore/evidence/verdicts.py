@@ -62,7 +62,7 @@ def judge(claim: Claim | str, evidence: Evidence) -> Verdict:
         return Verdict(claim, worst, (0.0, worst), None, n, verdict, why, control)
     if evidence.p is None:
         raise ConfigError(f"claim {claim.id!r} is tested: give its Evidence a p, as of sign_flip.")
-    effect, tests = evidence.effect.fillna(0), count_tested(claim.family)
+    effect, tests = evidence.effect.fillna(0), max(1, count_tested(claim.family))
     mean, (low, high), p = float(effect.mean()), interval(effect), bonferroni(evidence.p, tests)
     if not evidence.testable:
         verdict = "not tested here"
@@ -86,7 +86,7 @@ def judge_records(name: str, store: RunStore) -> dict[str, Verdict]:
     claim = CLAIMS[name]
     if claim.experiment is None:
         return {"no records needed": judge(claim, claim.measure({}))}
-    profiles = [p for p in EXPERIMENTS[claim.experiment].settings if p != "smoke"]
+    profiles = [p for p in EXPERIMENTS[claim.experiment].settings if p != "smoke"] or ["smoke"]
     cards = {profile: _verdict(claim, profile, store) for profile in reversed(profiles)}
     whole = {profile: verdict for profile, verdict in cards.items() if verdict is not None}
     if not whole:

@@ -14,7 +14,7 @@ class ASAP(SNAS):
     """Annealed and pruned: DARTS at a falling temperature, where the improbable is cut for good.
 
     Alpha learns once the temperature is below ``grace``. After each of its steps, an operation is
-    pruned whose probability is below threshold / N, N the operations that its edge may take. Those
+    pruned whose probability was below threshold / N, N the operations that its edge may take. Those
     that are pruned still run, with weight 0. The defaults are the authors', but their temperature
     falls by 5 percent an epoch, whatever the length of the search.
 

@@ -47,9 +47,9 @@ class Context:
 
     @property
     def progress(self) -> float:
-        """0 before training and in the first epoch, 1 in the last one."""
-        if self.epoch <= 1:
-            return float(self.epoch == self.epochs)
+        """0 before training and in the first epoch, 1 in the last one and after."""
+        if self.epoch <= 1 or self.epoch >= self.epochs:
+            return float(self.epoch >= self.epochs)
         return (self.epoch - 1) / (self.epochs - 1)
 
     @property
@@ -157,7 +157,7 @@ framework = FRAMEWORKS.register
 
 
 @checked
-def make_framework(name: str, **options: Any) -> Framework:
+def make_framework(name: str, /, **options: Any) -> Framework:
     """A framework by name. Raises ConfigError for an unknown name or an impossible option."""
     kind = FRAMEWORKS[name]
     try:

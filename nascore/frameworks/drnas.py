@@ -14,7 +14,7 @@ class DrNAS(Framework):
 
     The distance to the anchor c = 1 is, by the authors' default, the weight decay of alpha: c is 1
     where alpha is 0. Their other one is a penalty, anchor KL(Dirichlet(c) | Dirichlet(1)), summed
-    over edges. They start at the anchor: ``alpha_mean=0``.
+    over edges. They start at the anchor: ``alpha_mean=0``. Below -4 or so, gammas are 0 in float32.
 
     Source: Chen et al., 2021 (arXiv:2006.10355).
     """

@@ -97,18 +97,11 @@ class Search:
         self._epoch_started = time.perf_counter()
 
     def _supernet(self) -> Supernet:
-        config, dataset = self.config, DATASETS[self.config.dataset]
-        return Supernet(
-            self.space,
-            classes=dataset.classes,
-            image_channels=dataset.channels,
-            cells=config.cells,
-            channels=config.channels,
-            norm=config.norm,
-            stem_affine=config.stem_affine,
-            recompute=config.recompute,
-            **self.framework.supernet_settings(),
-        )
+        dataset = DATASETS[self.config.dataset]
+        names = ("cells", "channels", "norm", "stem_affine", "recompute")
+        settings = {name: getattr(self.config, name) for name in names}
+        settings |= self.framework.supernet_settings()
+        return Supernet(self.space, dataset.classes, dataset.channels, **settings)
 
     def _start(self) -> dict[str, Tensor]:
         """What the framework learns, before it has learned anything."""
@@ -238,7 +231,7 @@ class Search:
     def epoch(self, tick: Callable[[], None] = lambda: None) -> None:
         """The next epoch, or what is left of it: one pass over the training set.
 
-        Then every split that nothing learned from is watched. In epoch 0 nothing is learned.
+        Then every split that no step has used is watched. In epoch 0 nothing is learned.
 
         Arguments:
             tick: is called after every step, where the search may be saved and left.

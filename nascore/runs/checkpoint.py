@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -28,9 +29,11 @@ def load(path: str | Path, search: Search, threads: int | None = None) -> list[d
     """
     try:
         content = io.BytesIO(check_seal(Path(path)))
+        state = torch.load(content, map_location=search.device, weights_only=True)
     except DamagedRecord as error:
         raise RecordError(f"{error} Delete it to start anew.") from None
-    state = torch.load(content, map_location=search.device, weights_only=True)
+    except UnpicklingError:
+        raise RecordError(f"{path} is no checkpoint. Name another file.") from None
     if wrong := _misfit(state, search, threads):
         raise RecordError(f"{path}: {wrong}. Delete it to start anew.")
     if search.device.type == "cpu":

@@ -59,20 +59,20 @@ class SearchConfig(Checked):
         None, "Longer side, or [height, width]: images are pooled or padded to it. Default: native."
     )
     train_examples: PositiveInt | None = _field(
-        None, "Examples that theta learns from. Default: all that remain (bi-level: half of them)."
+        None, "Examples that theta learns from. Default: all, or half if alpha has its own."
     )
     search_examples: NonNegativeInt | None = _field(
-        None, "Examples that alpha learns from in bi-level. Default: the other half."
+        None, "Examples that alpha learns from in bi-level. Default: half, or what theta leaves."
     )
     search_set: Literal["held out", "train"] = _field(
         "held out", "Bi-level: examples of alpha's own, or those that theta learns from."
     )
     search_order: Literal["epochs", "anew"] = _field(
-        "epochs", "Bi-level: alpha's batches go through the search set, or each is drawn anew."
+        "epochs", "Bi-level: alpha's batches in a new order each epoch, or each drawn anew."
     )
-    valid_examples: NonNegativeInt = _field(0, "Examples that are only watched.")
+    valid_examples: NonNegativeInt = _field(0, "Watched only; darts-pt and spos choose by them.")
     label_noise: Share = _field(0.0, "Share of all labels that are replaced by random ones.")
-    augment: bool = _field(True, "Random crop (padding 4) and horizontal flip of training images.")
+    augment: bool = _field(True, "Random crop (padding 4) and flip of what is learned from.")
 
     nodes: PositiveInt = _field(2, "Intermediate nodes of the cell: 2 minimal, 4 normal.")
     inputs: Literal[1, 2] = _field(2, "Input nodes of the cell; 1 in the simplified cell.")
@@ -117,7 +117,7 @@ class SearchConfig(Checked):
 
     seed: NonNegativeInt = _field(0, "Seed of everything random.")
     device: str = _field("auto", "auto, cpu, cuda, cuda:1, mps ...")
-    deterministic: bool | None = _field(None, "Only deterministic kernels. Default: on a GPU.")
+    deterministic: bool | None = _field(None, "Only deterministic kernels. Default: on CUDA.")
     channels_last: bool | None = _field(None, "Channels last in memory. Default: only on a CPU.")
     amp: bool = _field(False, "Mixed precision in bfloat16: for speed on a GPU, not for costs.")
     recompute: bool = _field(False, "Compute cells again in the backward pass, to save memory.")
@@ -242,6 +242,8 @@ def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
     registries = _registries()
     framework = fields.get("framework", SearchConfig.model_fields["framework"].default)
     options = fields.get("framework_options", {})
+    if not isinstance(options, dict):
+        raise ConfigError(f"framework_options={options!r}: give a dictionary.")
     if isinstance(framework, Framework):
         if options:
             raise ConfigError(f"framework_options={options!r} with {framework!r}: give one.")
@@ -279,7 +281,7 @@ def _mistakes(config: SearchConfig) -> Iterator[str]:
     sizes, total = config.sizes, config.meaning["examples"]
     if min(sizes.values()) < 0 or sum(sizes.values()) > total:
         values = ", ".join(f"{name}_examples={size}" for name, size in sizes.items())
-        yield f"{values}: together more than the {total} of {config.dataset}."
+        yield f"{values}: {config.dataset} has {total} in all."
     held_out = config.level == "bi" and config.search_set == "held out"
     for name in ("train", "search") if held_out else ("train",):
         if sizes[name] < config.batch_size:

@@ -41,7 +41,7 @@ class History:
 
     Arguments:
         epochs: those of training; epoch 0, before it, is one more.
-        extra: further variables, in the form of VARIABLES: what a framework learns besides alpha.
+        extra: further variables, in the form of VARIABLES: what a framework records besides alpha.
 
     Raises ConfigError if a further variable has a name that is taken or an unknown dimension.
 
@@ -57,14 +57,10 @@ class History:
         self, space: SearchSpace, *, epochs: int, cells: int, extra: Variables | None = None
     ):
         extra = extra or {}
-        self.coordinates = {
-            "epoch": np.arange(epochs + 1),
-            "cell": np.arange(cells),
-            "edge": [edge_name(edge) for edge in space.edges],
-            "operation": list(space.operations),
-            "split": list(SPLITS),
-            "outcome": list(OUTCOMES),
-        }
+        edges, operations = [edge_name(edge) for edge in space.edges], list(space.operations)
+        self.coordinates = {"epoch": np.arange(epochs + 1), "cell": np.arange(cells)}
+        self.coordinates |= {"edge": edges, "operation": operations}
+        self.coordinates |= {"split": list(SPLITS), "outcome": list(OUTCOMES)}
         for name, (dims, *_) in extra.items():
             if name in VARIABLES or name in self.coordinates:
                 raise ConfigError(f"{name!r} is in every history already. Choose another name.")

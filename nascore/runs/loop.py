@@ -43,7 +43,7 @@ def search(
 ) -> Run:
     """Searches a wiring.
 
-    A search that meets a NaN ends there, and its record stays NaN from that epoch on. One that its
+    A search that meets a NaN ends there, and its record is NaN after that epoch. One that its
     config ends early, by ``stop_at_skips`` or ``stop_when_stable``, is whole: its last epoch is its
     record's last.
 
@@ -56,8 +56,8 @@ def search(
             trained weights, until the run is saved elsewhere: a RunStore removes it then.
         threads: of torch on a CPU; it changes floating-point rounding. None takes those that the
             checkpoint was made with, or else what torch has now.
-        stop: is asked after every step; the search stops once it says True. None listens to Ctrl-C,
-            SIGTERM and SIGHUP.
+        stop: is asked after every step, but not in a choice at the end; the search stops once it
+            says True. None listens to Ctrl-C, SIGTERM and SIGHUP.
         watch: is given the run so far after every epoch, 0 included, such as to draw it.
 
     On a CPU, the process keeps the memory that the search has freed. Searches in threads of one
@@ -126,7 +126,7 @@ def _finish(
             advice = f"Search again to go on from {checkpoint}."
             if checkpoint is None:
                 advice = "No checkpoint was asked for: the search starts anew next time."
-            message = f"stopped in epoch {one.epochs_done + 1} of {epochs}. {advice}"
+            message = f"stopped after {max(one.epochs_done, 0)} of {epochs} epochs. {advice}"
             raise Interrupted(message, getattr(stop, "first", signal.SIGINT))
 
     def tick() -> None:

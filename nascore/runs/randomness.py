@@ -15,9 +15,9 @@ _GLOBAL = RLock()  # searches may share a process
 
 @contextmanager
 def own_global_randomness() -> Iterator[None]:
-    """While open, the global streams are ours; then the caller's go on where they were."""
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    """While open, the CPU's global streams are ours; then the caller's go on where they were."""
     with _GLOBAL, torch.random.fork_rng(devices=[]):
+        before = random.getstate(), np.random.get_state()  # noqa: NPY002
         try:
             yield
         finally:

@@ -186,18 +186,18 @@ class Run:
         """
         path = Path(path)
         check_seal(path)
-        with h5py.File(path, locking=False) as file:  # xarray would take ten times as long
-            texts = file.attrs
-            try:
+        try:
+            with h5py.File(path, locking=False) as file:  # xarray would take ten times as long
+                texts = file.attrs
                 meaning = json.loads(texts.get("meaning", "null"))
                 config = SearchConfig.from_record(json.loads(texts["config"]), meaning)
                 if config.hash != texts["hash"]:
                     raise ValueError("its config has other defaults.")
                 history, provenance = _read_history(file, config), json.loads(texts["provenance"])
                 return cls(config, history, provenance, texts.get("chosen"))
-            except (KeyError, TypeError, ValueError) as error:
-                other = f"{path} is of another version of nascore"
-                raise RecordError(f"{other}: {one_line(error)}") from None
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            other = f"{path} is no record, or of another version of nascore"
+            raise RecordError(f"{other}: {one_line(error)}") from None
 
 
 def _lines(values: dict[str, Any]) -> list[str]:

@@ -93,19 +93,20 @@ def sweep(
         progress: say how many searches are run and about how long that takes; show a bar over their
             steps, with the time left.
 
-    Returns the runs in the order of the configs. Raises ConfigError before any work; SweepError at
-    the end, which names each search that has failed, or whose process has died twice; Interrupted
-    within 5 s of Ctrl-C or SIGTERM, when every search has written its checkpoint.
+    Returns the runs in the order of the configs. Raises ConfigError or RecordError before any
+    work; SweepError at the end, which names each search that has failed, or whose process has died
+    twice; Interrupted within 5 s of Ctrl-C or SIGTERM, when every search has its checkpoint.
     """
     configs = list(configs)
     _check(configs, workers, scheduler)
     with tempfile.TemporaryDirectory() as folder, stop_on_signals() as stop:
         records = store if isinstance(store, RunStore) else RunStore(store or folder)
-        records.prepare()
         wanted = {config.hash: config for config in configs}
         runs = {name: None if fresh else records.get(config) for name, config in wanted.items()}
         todo = [config for name, config in wanted.items() if runs[name] is None]
-        if workers is None:
+        if todo:
+            records.prepare()
+        if workers is None and scheduler is None:
             workers = _fitting(todo, stop)
         size = min(workers if scheduler is None else IN_FLIGHT, len(todo))
         if size == 0:

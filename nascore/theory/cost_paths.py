@@ -56,9 +56,9 @@ def split_by_path(supernet: Supernet, mask: Mask, images: Tensor, labels: Tensor
         for c, cell in enumerate(supernet.cells):
             hooks.enter_context(cell.register_forward_hook(partial(scale_output, c)))
         loss = F.cross_entropy(supernet(images, z, mask), labels)
-    factors = (z, read, brought)
-    slope, through, output = torch.autograd.grad(loss, factors, materialize_grads=True)
+        factors = (z, read, brought)  # with recompute, hooks are called in the backward pass, too
+        slope, through, output = torch.autograd.grad(loss, factors, materialize_grads=True)
     cost = (mask.weight * slope).sum(dim=2)  # (cells, edges)
-    into = torch.tensor([j - space.inputs for _, j in space.edges])
+    into = torch.tensor([j - space.inputs for _, j in space.edges], device=z.device)
     incoming = torch.zeros_like(output).index_add(1, into, cost)
     return PathSplit(space, incoming, output, through)

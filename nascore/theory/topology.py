@@ -27,13 +27,14 @@ def path_lengths(wiring: Wiring) -> list[int]:
 def chance(wiring: Wiring, measure: Callable[[Wiring], float]) -> np.ndarray:
     """A measure, such as ``depth``, of every wiring with as many active edges: its exact null.
 
-    Each edge that is kept has the first operation that it may take.
+    Each edge that is kept has the first operation but `none` that it may take.
     """
     space = wiring.space
     choices = {edge: [k for k in space.allowed[edge] if k != "none"] for edge in space.edges}
-    possible = [edge for edge in space.edges if choices[edge]]
+    always = [edge for edge in space.edges if "none" not in space.allowed[edge]]
+    maybe = [edge for edge in space.edges if choices[edge] and edge not in always]
     values = []
-    for kept in combinations(possible, len(wiring.active_edges)):
-        names = [choices[edge][0] if edge in kept else "none" for edge in space.edges]
+    for more in combinations(maybe, len(wiring.active_edges) - len(always)):
+        names = [choices[e][0] if e in (*always, *more) else "none" for e in space.edges]
         values.append(measure(Wiring(space, tuple(names))))
     return np.array(values, dtype=float)

@@ -88,7 +88,7 @@ def test_a_signal_stops_after_the_step_and_saves(signum, tiny, tmp_path, monkeyp
 
     monkeypatch.setattr(Search, "epoch", epoch)
     before = signal.getsignal(signum)
-    with pytest.raises(Interrupted, match="stopped in epoch 1 of 2") as error:
+    with pytest.raises(Interrupted, match="stopped after 0 of 2 epochs") as error:
         search(tiny, progress=False, checkpoint=path)
     assert error.value.signum == signum and signal.getsignal(signum) is before
     assert len(steps) == 2

@@ -116,7 +116,7 @@ def test_a_record_of_another_version_is_not_called_damaged(run, tmp_path, change
     path = rewritten(run.save(tmp_path / "run.nc"), change)
     seal(path)
     with pytest.raises(
-        RecordError, match=f"run.nc is of another version of nascore: .*{message}"
+        RecordError, match=f"run.nc is no record, or of another version of nascore: .*{message}"
     ) as e:
         Run.load(path)
     assert not isinstance(e.value, DamagedRecord) and "\n" not in str(e.value)
