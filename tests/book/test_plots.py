@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from nascore import Run, SearchConfig, SearchSpace, search
+from nascore import Run, SearchConfig, SearchSpace, Wiring, search
 from nascore.book import plots
 from nascore.evidence import measured_cost
 
@@ -276,3 +276,31 @@ def test_an_edge_that_is_never_drawn_hides_no_other(runs, axes):
 def test_a_wiring_of_a_search_that_diverged_is_a_word(runs, axes):
     plots.wiring(diverging(runs[1]), None, axes)
     assert [text.get_text() for text in axes.texts] == ["diverged"]
+
+
+def test_a_search_that_ended_early_has_a_frame(axes):
+    config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=50)
+    run = search(config.replace(stop_when_stable=1), progress=False)
+    assert run.last_epoch < 20
+    plots.edge_cost([run], axes)
+    plots.growth({"one": [run], "none left": [diverging(run)]})
+
+
+def test_a_loss_that_diverged_alone_leaves_the_last_wiring(runs, axes):
+    history = runs[0].history.copy(deep=True)
+    history["loss"][2:] = np.nan
+    history["seconds"][2:] = np.nan
+    for name in ("alpha", "probability"):
+        history[name][2:] = np.nan
+    plots.wiring(Run(runs[0].config, history, {}), None, axes)
+    assert axes.get_title() == "epoch 1"
+
+
+def test_a_chosen_edge_is_as_wide_as_its_own_probability(runs, axes):
+    run = runs[0]
+    space, p = run.config.space, run.history.probability[-1]
+    least = [str(p.operation[1:][k].item()) for k in p[:, 1:].argmin("operation").values]
+    chosen = Run(run.config, run.history, {}, str(Wiring(space, tuple(least))))
+    plots.wiring(chosen, None, axes)
+    shares = p[:, 1:].min("operation").values
+    assert np.allclose(widths(axes, space), 0.8 + 3 * shares)

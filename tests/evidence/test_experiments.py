@@ -359,3 +359,8 @@ def test_an_experiment_may_ask_for_the_profile(own):
 
     for profile in ("smoke", "paper"):
         assert list(configs_of("mine", profile)) == [profile]
+
+
+def test_an_unknown_arm_is_named():
+    with pytest.raises(ConfigError, match="unknown arm 'one levl'. Did you mean 'one level'"):
+        configs_of("picture", "smoke", arms=["one levl"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nascore import Run, SearchConfig, search
+from nascore.errors import ConfigError
 from nascore.evidence.growth import (
     alpha_of,
     dropped,
@@ -89,3 +90,19 @@ def test_none_is_read_first_wherever_it_stands(run):
     config = run.config.replace(operations=[*names[1:], "none"])
     history = run.history.sel(operation=list(config.operations))
     assert np.array_equal(alpha_of(type(run)(config, history, {})), alpha_of(run))
+
+
+def test_a_search_that_diverged_keeps_an_unknown_number_of_edges():
+    config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=2)
+    history = search(config, progress=False).history.copy(deep=True)
+    for name in ("alpha", "probability"):
+        history[name][1:] = np.nan
+    kept = kept_edges(Run(config, history, {}))
+    assert kept[0] == 5 and np.isnan(kept[1:]).all()
+
+
+def test_without_none_nothing_can_be_dropped():
+    config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=1)
+    run = search(config.replace(operations=["skip_connect", "sep_conv_3x3"]), progress=False)
+    with pytest.raises(ConfigError, match="add it to operations"):
+        kept_edges(run)

@@ -51,3 +51,7 @@ def test_interval():
 def test_bonferroni():
     assert bonferroni(0.01, 6) == pytest.approx(0.06)
     assert bonferroni(0.5, 6) == 1.0
+
+
+def test_a_seed_without_a_number_supports_nothing():
+    assert sign_flip([np.nan, 1.0, 1.0]) == 1

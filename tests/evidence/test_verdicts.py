@@ -1,5 +1,6 @@
 """Each claim on made histories that have the effect, and on ones that have not."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -314,3 +315,10 @@ def test_a_verdict_says_what_it_rests_on():
     text = str(judge("P1", Evidence(pandas.Series([1.0, 2.0]), "Seen.", p=0.25)))
     assert text.startswith("**P1: undecided.** Seen.")
     assert "(n = 2, effect +1.5 edges [" in text and text.endswith("corrected p = 1)")
+
+
+def test_a_claim_that_is_not_registered_is_tested_alone():
+    mine = replace(CLAIMS["P1"], measure=lambda arms: None, bar=0.0)
+    mine.measure.__module__ = "mine"
+    effect = pandas.Series([1.0, -1, 1, -1, 1.5])
+    assert judge(mine, Evidence(effect, "Seen.", p=0.4)).p == 0.4

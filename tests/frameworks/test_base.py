@@ -340,3 +340,14 @@ def test_a_framework_need_not_learn_an_alpha(tiny):
     assert run.history.alpha.isnull().all()
     moved = run.history.probability[-1] - run.history.probability[0]
     assert float(abs(moved).max()) > 0.01 and run.wiring.space == tiny.space
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_after_the_last_epoch_a_schedule_stays_at_its_end(epochs):
+    assert Context({}, epoch=epochs + 1, epochs=epochs).progress == 1
+
+
+@pytest.mark.parametrize("options", [None, [1]])
+def test_options_are_a_dictionary(options):
+    with pytest.raises(ConfigError, match="framework_options=.*: give a dictionary"):
+        SearchConfig(framework_options=options)

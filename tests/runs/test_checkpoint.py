@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nascore import Run, search
+from nascore import Run, SearchConfig, search
 from nascore.engine.mask import Mask
 from nascore.errors import ConfigError, Interrupted, RecordError
 from nascore.runs import checkpoint as checkpoints
@@ -252,3 +252,14 @@ def test_other_errors_stay_what_they_are(tiny, monkeypatch):
 def test_no_search_on_the_meta_device(tiny):
     with pytest.raises(ConfigError, match="device='meta' holds no numbers"):
         search(tiny.replace(device="meta"), progress=False)
+
+
+def test_a_record_is_no_checkpoint_and_a_checkpoint_no_record(tmp_path):
+    config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=1)
+    record, state = tmp_path / "run.nc", tmp_path / "state"
+    search(config, progress=False, checkpoint=state).save(record)
+    with pytest.raises(RecordError, match="run.nc is no checkpoint. Name another file."):
+        search(config, progress=False, checkpoint=record)
+    with pytest.raises(RecordError, match="state is no record"):
+        Run.load(state)
+    assert record.exists() and state.exists()

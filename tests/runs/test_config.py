@@ -56,8 +56,7 @@ def test_bilevel_halves_the_training_set_by_default():
         ({"lr": 0.01, "lr_min": 0.1}, "lr_min=0.1 is above lr=0.01"),
         (
             {"dataset": "digits", "train_examples": 1000, "search_examples": 900},
-            "train_examples=1000, search_examples=900, valid_examples=0: digits has "
-            "1797 in all.",
+            "train_examples=1000, search_examples=900, valid_examples=0: digits has 1797 in all.",
         ),
         ({"dataset": "digits", "train_examples": 50}, "train_examples=50 is less than one batch"),
         ({"level": "bi", "search_examples": 0}, "search_examples=0 is less than one batch"),

@@ -1,3 +1,6 @@
+import random
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from nascore.engine.mask import Mask
 from nascore.errors import ConfigError
 from nascore.runs import algorithm, loop
 from nascore.runs.algorithm import Search
+from nascore.runs.randomness import own_global_randomness, seed_global_randomness
 
 
 def state(one):
@@ -436,3 +440,28 @@ def test_a_search_can_be_watched(tiny):
     for one in seen:
         epochs = slice(one.last_epoch + 1)
         assert one.history.identical(run.history.isel(epoch=epochs).assign_attrs(one.history.attrs))
+
+
+def test_searches_in_threads_leave_the_global_streams_where_they_were():
+    def draws():
+        return random.random(), np.random.random(), torch.rand(()).item()  # noqa: NPY002
+
+    def search_there(opened, go_on):
+        with own_global_randomness():
+            seed_global_randomness(0, "theta")
+            opened.set()
+            go_on.wait()
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    expected = draws()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    events = [(threading.Event(), threading.Event()) for _ in range(2)]
+    threads = [threading.Thread(target=search_there, args=pair) for pair in events]
+    threads[0].start()
+    events[0][0].wait()
+    threads[1].start()  # waits for the first one
+    for (opened, go_on), thread in zip(events, threads, strict=True):
+        opened.wait()
+        go_on.set()
+        thread.join()
+    assert draws() == expected

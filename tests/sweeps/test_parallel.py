@@ -267,3 +267,17 @@ def test_workers_choose_themselves(tiny, monkeypatch):
         assert _fitting(several, never) == number
     monkeypatch.setattr(parallel, "find_device", torch.device)
     assert _fitting([tiny.replace(device=name) for name in ("cpu", "meta")], never) == 0
+
+
+def test_what_is_all_there_needs_no_folder_to_write_to(tiny, tmp_path):
+    (run,) = sweep([tiny], store=tmp_path, workers=0, progress=False)
+    nowhere = RunStore("/dev/null/runs", shipped=tmp_path)
+    (found,) = sweep([tiny], store=nowhere, progress=False)
+    assert found.config == run.config
+    sweep([], store=tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_cluster_may_have_devices_that_are_not_here(tiny):
+    with pytest.raises(ConfigError, match="no Dask scheduler answers"):
+        sweep([tiny.replace(device="cuda:63")], scheduler="tcp://127.0.0.1:1", progress=False)

@@ -6,6 +6,7 @@ from nascore import SearchSpace, Wiring
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.mask import Mask
 from nascore.engine.operations import NORMS, OPERATIONS
+from nascore.engine.supernet import Supernet
 from nascore.frameworks import DARTS, Context
 from nascore.theory.cost_paths import split_by_path
 
@@ -156,3 +157,15 @@ def test_instance_normalisation_leaves_nothing_to_the_classifier(supernet, batch
     assert net(batch[0], mask.weight, mask).abs().max() < 1e-12
     split = split_by_path(net, mask, *batch)
     assert split.output[-1].abs().max() < 1e-12
+
+
+def test_cells_that_are_computed_again_are_split_alike():
+    torch.manual_seed(0)
+    plain = Supernet(SearchSpace(), classes=3, cells=2, channels=4).double()
+    again = Supernet(SearchSpace(), classes=3, cells=2, channels=4, recompute=True).double()
+    again.load_state_dict(plain.state_dict())
+    mask = DARTS().draw(Context({"alpha": torch.zeros(5, 8, dtype=torch.float64)}))
+    batch = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
+    one, other = (split_by_path(net, mask, *batch) for net in (plain, again))
+    for name in ("incoming", "output", "through"):
+        assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-12)

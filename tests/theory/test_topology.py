@@ -52,3 +52,10 @@ def test_chance_is_every_wiring_with_as_many_edges():
     assert len(chance(three, depth)) == 364
     removed = SearchSpace(allowed={"(2,3)": ["none"]})
     assert len(chance(Wiring.from_text(removed, "(0,2) skip_connect; (0,3) none"), depth)) == 4
+
+
+def test_chance_keeps_what_cannot_be_removed():
+    space = SearchSpace(allowed={"(0,2)": ["skip_connect"]})
+    wiring = Wiring(space, ("skip_connect", "none", "max_pool_3x3", "none", "none"))
+    kept = chance(wiring, lambda other: len(other.active_edges))
+    assert kept.tolist() == [2] * 4  # each of the other four edges beside it
