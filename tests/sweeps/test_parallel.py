@@ -98,7 +98,7 @@ def test_leftovers_are_removed_by_the_next_sweep(tiny, tmp_path):
     for path in left + kept[1:]:
         path.touch()
     os.utime(left[-1], (1, 1))
-    sweep([tiny], store=store, workers=0, progress=False)
+    sweep([tiny, tiny.replace(seed=2)], store=store, workers=0, progress=False)
     assert [path.name for path in left if path.exists()] == []
     assert [path.name for path in kept if not path.exists()] == []
     with store.claim(tiny), store.claim(other):  # as another sweep, with fresh, that is at them
