@@ -103,7 +103,7 @@ def test_leftovers_are_removed_by_the_next_sweep(tiny, tmp_path):
     assert [path.name for path in kept if not path.exists()] == []
     with store.claim(tiny), store.claim(other):  # as another sweep, with fresh, that is at them
         store.checkpoint(tiny).touch()
-        sweep([tiny], store=store, workers=0, progress=False)
+        sweep([tiny, tiny.replace(seed=3)], store=store, workers=0, progress=False)
         assert store.checkpoint(tiny).exists()
 
 
