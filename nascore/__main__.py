@@ -150,8 +150,14 @@ def sweep(
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
     configs = searches(profile, names, seeds, parse_settings("--set", set_))
     folder = _folders(store)[-1 if profile == "published" else 0]
-    cluster = {"scheduler": scheduler, "resources": parse_settings("--resource", resource) or None}
-    sweep(configs, store=folder, workers=workers, fresh=fresh, **cluster)
+    sweep(
+        configs,
+        store=folder,
+        workers=workers,
+        scheduler=scheduler,
+        resources=parse_settings("--resource", resource) or None,
+        fresh=fresh,
+    )
     typer.echo(f"{len(set(configs))} records in {folder}")
 
 

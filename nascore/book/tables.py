@@ -13,8 +13,12 @@ from nascore.runs.run import Run
 RUNS = "nascore_runs"
 """Metadata of the notebook output that lists a notebook's runs for the execution record."""
 
-_BLOCKS = {"trim_blocks": True, "lstrip_blocks": True}
-TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True, **_BLOCKS)
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("nascore.book"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 class RunTable:

@@ -19,8 +19,13 @@ class GAEA(DARTS):
     Source: Li et al., 2021 (arXiv:2004.07802).
     """
 
-    settings = dict(arch_lr=0.1, arch_weight_decay=0.0, alpha_std=0.0)  # uniform at the start
-    settings |= dict(arch_grad_clip=None, cost_clamp=None)
+    settings = {
+        "arch_lr": 0.1,
+        "arch_weight_decay": 0.0,
+        "arch_grad_clip": None,
+        "cost_clamp": None,
+        "alpha_std": 0.0,  # uniform
+    }
 
     def draw(self, context: Context) -> Mask:
         return Mask(self.probability(context).detach(), context.alpha)

@@ -258,7 +258,7 @@ def test_a_record_is_no_checkpoint_and_a_checkpoint_no_record(tmp_path):
     config = SearchConfig(dataset="synthetic", cells=1, channels=4, batch_size=32, epochs=1)
     record, state = tmp_path / "run.nc", tmp_path / "state"
     search(config, progress=False, checkpoint=state).save(record)
-    with pytest.raises(RecordError, match="run.nc is no checkpoint. Name another file."):
+    with pytest.raises(RecordError, match="run.nc is no checkpoint. Name another, or delete it"):
         search(config, progress=False, checkpoint=record)
     with pytest.raises(RecordError, match="state is no record"):
         Run.load(state)
