@@ -167,7 +167,6 @@ WRONG_CALLS = {
     "SearchSpace(allowed={3: []})": lambda: SearchSpace(allowed={3: []}),
     "SearchSpace(output_nodes=['a'])": lambda: SearchSpace(output_nodes=["a"]),
     "Wiring(operations=[3])": lambda: Wiring(SPACE, (3, 3, 3, 3, 3)),
-    "Wiring.from_text(3)": lambda: Wiring.from_text(SPACE, 3),
     "parse_edge(3)": lambda: parse_edge(3),
     "Supernet(3)": lambda: Supernet(3, classes=2),
     "Supernet(classes=0)": lambda: Supernet(SPACE, classes=0),

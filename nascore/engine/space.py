@@ -169,15 +169,3 @@ class Wiring:
 
     def __str__(self) -> str:
         return "; ".join(f"{edge_name(edge)} {self[edge]}" for edge in self.space.edges)
-
-    @classmethod
-    @checked
-    def from_text(cls, space: SearchSpace, text: str) -> "Wiring":
-        """The wiring that ``str`` wrote. Edges that the text leaves out are `none`."""
-        chosen = {}
-        for part in filter(str.strip, text.split(";")):
-            edge, _, name = part.strip().rpartition(" ")
-            chosen[parse_edge(edge)] = name
-        for edge in set(chosen) - set(space.edges):
-            raise ConfigError(f"edge {edge_name(edge)} is not one of this cell's edges.")
-        return cls(space, tuple(chosen.get(edge, "none") for edge in space.edges))

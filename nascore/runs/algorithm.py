@@ -165,7 +165,6 @@ class Search:
         *,
         measure: bool = True,
         mask: Mask | None = None,
-        ahead: Batch | None = None,
         stream: str = "mask",
     ) -> StepResult:
         """One step on a batch, in which theta, alpha, both or neither learn.
@@ -175,40 +174,49 @@ class Search:
             learns: "theta" (the supernet), "alpha" (whatever the framework learns), both or none.
             measure: whether the cost is measured, without which alpha cannot learn.
             mask: to use instead of drawing one.
-            ahead: for second order, the batch that theta learns from next: alpha's cost is then
-                the one after a virtual step of theta on it.
             stream: of random numbers, for the mask.
         """
-        (images, labels), learned = batch, list(self.learned.values())
+        images, labels = batch
         mask = mask or self.framework.draw(self.context(learns, stream))  # Z, and its score s
-        if ahead is None:
-            z = mask.per_cell(self.config.cells).requires_grad_(measure)  # Z as a leaf
-            outputs = self.supernet.unit_weights(z) if measure else None
-            with torch.set_grad_enabled(measure or "theta" in learns), self.precision():
-                logits = self.supernet(images, z, mask, outputs).to(z.dtype)
-            if logits.requires_grad:
-                loss = F.cross_entropy(logits, labels)
-                loss.backward(inputs=None if "theta" in learns else [z, outputs])
-            cost = local_cost(z.grad, mask) if measure else None  # scale x dL/dZ
-            logits, output_cost = logits.detach(), outputs.grad if measure else None
-        else:
-            seen = unrolled_cost(self.supernet, self.theta_optimiser, mask, batch, ahead)
-            logits, cost, output_cost = seen
+        z = mask.per_cell(self.config.cells).requires_grad_(measure)  # Z as a leaf
+        outputs = self.supernet.unit_weights(z) if measure else None
+        with torch.set_grad_enabled(measure or "theta" in learns), self.precision():
+            logits = self.supernet(images, z, mask, outputs).to(z.dtype)
+        if logits.requires_grad:
+            loss = F.cross_entropy(logits, labels)
+            loss.backward(inputs=None if "theta" in learns else [z, outputs])
+        cost = local_cost(z.grad, mask) if measure else None  # scale x dL/dZ
+        seen = {"mask": mask, "logits": logits.detach(), "labels": labels, "cost": cost}
         if "theta" in learns:
             self._descend(self.theta_optimiser, self.theta, self.config.grad_clip)
             self.theta_optimiser.zero_grad()
         if "alpha" in learns:
-            now = self.context(learns, stream, mask=mask, logits=logits, labels=labels, cost=cost)
-            clamp = self.config.cost_clamp or math.inf
-            cost_at_score = self.framework.cost(now).clamp(-clamp, clamp)
-            gradients = pull_back(mask.score, cost_at_score, learned)  # sum_k C_k ds_k/dalpha
-            for p, gradient in zip(learned, gradients, strict=True):
-                p.grad = gradient
-            if (penalty := self.framework.penalty(now)) is not None:
-                penalty.backward(inputs=learned)
-            self._descend(self.alpha_optimiser, learned, self.config.arch_grad_clip)
-            self.state = dict(self.framework.next_state(now))
-        return StepResult(mask, logits, labels, cost, output_cost)
+            self._learn(self.context(learns, stream, **seen))
+        return StepResult(**seen, output_cost=outputs.grad if measure else None)
+
+    def step_ahead(self, batch: Batch, ahead: Batch) -> StepResult:
+        """Second order: alpha learns from the cost after a virtual step of theta on another batch.
+
+        Theta stays as it is: it learns from the batch ``ahead`` in the step that follows.
+        """
+        mask = self.framework.draw(self.context(["alpha"]))
+        net, optimiser = self.supernet, self.theta_optimiser
+        logits, cost, output_cost = unrolled_cost(net, optimiser, mask, batch, ahead)
+        seen = {"mask": mask, "logits": logits, "labels": batch[1], "cost": cost}
+        self._learn(self.context(["alpha"], **seen))
+        return StepResult(**seen, output_cost=output_cost)
+
+    def _learn(self, now: Context) -> None:
+        """Alpha, or whatever the framework learns, goes down the cost that the context has."""
+        learned, clamp = list(self.learned.values()), self.config.cost_clamp or math.inf
+        cost = self.framework.cost(now).clamp(-clamp, clamp)  # what meets the score
+        gradients = pull_back(now.mask.score, cost, learned)  # sum_k C_k ds_k/dalpha
+        for p, gradient in zip(learned, gradients, strict=True):
+            p.grad = gradient
+        if (penalty := self.framework.penalty(now)) is not None:
+            penalty.backward(inputs=learned)
+        self._descend(self.alpha_optimiser, learned, self.config.arch_grad_clip)
+        self.state = dict(self.framework.next_state(now))
 
     def one_level(self, learns: Collection[str]) -> None:
         """Theta and alpha learn from the same batch of the training set."""
@@ -222,9 +230,11 @@ class Search:
     def two_levels(self, learns: Collection[str]) -> None:
         """Alpha learns from a batch of the search set, then theta from one of the training set."""
         search, train = self.batch("search"), self.batch("train") if "theta" in learns else None
-        alpha = [name for name in learns if name == "alpha"]
-        ahead = train if alpha and self.config.order == 2 else None
-        self.statistics.update("search", self.step(search, alpha, ahead=ahead))
+        if self.config.order == 2 and len(learns) == 2:
+            result = self.step_ahead(search, train)
+        else:
+            result = self.step(search, [name for name in learns if name == "alpha"])
+        self.statistics.update("search", result)
         if train is not None:
             self.statistics.update("train", self.step(train, ["theta"], measure=False))
 
@@ -252,16 +262,12 @@ class Search:
         seed_global_randomness(config.seed, f"watch {number}")
         for split in SPLITS:
             learned_from = split == self.alpha_split or (split == "train" and "theta" in learns)
-            if not (number > 0 and learned_from):
-                self._watch(split)
+            if (number > 0 and learned_from) or len(self.splits[split]) == 0:
+                continue
+            for batch in self.chunks(split):
+                result = self.step(batch, [], measure=split == self.alpha_split, stream="watch")
+                self.statistics.update(split, result)
         self._write(number)
-
-    def _watch(self, split: str) -> None:
-        """Evaluates all examples of a split, of which there may be none; nothing learns."""
-        for batch in self.chunks(split) if len(self.splits[split]) else ():
-            measure = split == self.alpha_split
-            result = self.step(batch, [], measure=measure, stream="watch")
-            self.statistics.update(split, result)
 
     def _write(self, number: int) -> None:
         """Ends an epoch: moves what was seen in it into the history."""

@@ -47,7 +47,8 @@ class Run:
     def wiring(self) -> Wiring:
         """The wiring that was chosen; without a choice, the most probable one at the end."""
         if self.chosen is not None:
-            return Wiring.from_text(self.config.space, self.chosen)
+            names = (part.rpartition(" ")[2] for part in self.chosen.split("; "))
+            return Wiring(self.config.space, tuple(names))
         return self.wiring_at(int(self.history.epoch[-1]))
 
     @checked

@@ -8,7 +8,7 @@ D equal weights, obeys
     da/dt = D a^(2 - 2/D) (s - a).
 
 Source: Saxe, McClelland and Ganguli, 2014 (arXiv:1312.6120), who give this equation, and its
-solution for D = 2. The integral for D = 3 is ours.
+solution for D = 2. The integral for any other D, by Gauss's hypergeometric function, is ours.
 """
 
 from collections.abc import Sequence
@@ -18,41 +18,32 @@ from itertools import pairwise
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from scipy.special import hyp2f1
 from torch import Generator
 
-from nascore.errors import ConfigError
-
-DEPTHS = (1, 2, 3)
+DEPTHS = (1, 2, 3)  # those that are looked at
 
 
 def learning_time(a: float, depth: int, strength: float, start: float) -> float:
     """The time at which a chain of D = depth layers has learned a mode from ``start`` up to ``a``.
 
     The strength s is the singular value of the target; ``a`` and the start lie between 0 and it.
-    Raises ConfigError for a depth that is not in DEPTHS.
     """
-    if depth not in DEPTHS:
-        raise ConfigError(f"depth={depth}: the closed form is written out for {DEPTHS}.")
-    s = strength
-    if depth == 1:
-        return np.log((s - start) / (s - a))
-    if depth == 2:
-        return np.log(a * (s - start) / (start * (s - a))) / (2 * s)
-    r = s ** (1 / 3)
+    b, s = 2 / depth - 1, strength
 
-    def integral(w: float) -> float:  # of dw / (w^2 (s - w^3)), where a = w^3
-        angle = np.sqrt(3) * np.arctan((2 * w + r) / (np.sqrt(3) * r))
-        logs = np.log(w * w + r * w + r * r) / 2 - np.log(r - w)
-        return -1 / (s * w) + (logs - angle) / (3 * r * s)
+    def integral(a: float) -> float:  # of da / (D a^(1 - b) (s - a))
+        if b == 0:
+            return np.log(a / (s - a)) / (depth * s)
+        return a**b * hyp2f1(1, b, b + 1, a / s) / (b * depth * s)
 
-    return integral(a ** (1 / 3)) - integral(start ** (1 / 3))
+    return integral(a) - integral(start)
 
 
 def learning_curve(times: Sequence[float], depth: int, strength: float, start: float) -> np.ndarray:
     """The strength a(t) of a mode at some times: ``learning_time``, inverted."""
 
     def at(time: float) -> float:
-        end = strength * (1 - 1e-15)
+        end = strength * (1 - 1e-12)
         if learning_time(end, depth, strength, start) <= time:
             return strength
         return brentq(lambda a: learning_time(a, depth, strength, start) - time, start, end)

@@ -2,8 +2,6 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nascore import SearchSpace, Wiring
 from nascore.engine.operations import OPERATIONS
@@ -65,13 +63,13 @@ def test_impossible_spaces_are_refused(fields, message):
 
 
 def test_an_operation_from_outside_is_known_by_module_and_name():
-    """On an edge its name is enough, and the texts of a wiring bear it in full."""
+    """On an edge its name is enough, and the text of a wiring bears it in full."""
     full = f"{__name__}:mine"
     space = SearchSpace(operations=["none", full], allowed={"(0,2)": ["mine"], "(1,2)": [full]})
     assert space.operations == ("none", full) and short_name(full) == "mine"
     assert space.allowed[0, 2] == space.allowed[1, 2] == (full,)
     wiring = Wiring(space, (full, full, "none", "none", full))
-    assert Wiring.from_text(space, str(wiring)) == wiring
+    assert str(wiring).startswith(f"(0,2) {full}; (1,2) {full}; (0,3) none;")
 
 
 def test_a_space_of_the_papers_operations_needs_no_torch():
@@ -86,18 +84,9 @@ def test_edge_text_round_trip():
     assert parse_edge(edge_name((2, 3))) == (2, 3)
 
 
-@settings(deadline=None)
-@given(st.lists(st.sampled_from(CANDIDATES), min_size=5, max_size=5))
-def test_wiring_round_trips_through_text(operations):
-    wiring = Wiring(SearchSpace(), tuple(operations))
-    assert Wiring.from_text(wiring.space, str(wiring)) == wiring
-
-
 def test_wiring_refuses_what_its_space_does_not_have():
     space = SearchSpace(allowed={"(2,3)": ["none"]})
     with pytest.raises(ConfigError, match=r"edge \(2,3\): unknown operation 'skip_connect'"):
-        Wiring.from_text(space, "(2,3) skip_connect")
+        Wiring(space, ("none",) * 4 + ("skip_connect",))
     with pytest.raises(ConfigError, match="4 operations for a cell of 5 edges"):
         Wiring(space, ("none",) * 4)
-    with pytest.raises(ConfigError, match=r"edge \(2,9\) is not one"):
-        Wiring.from_text(space, "(2,9) skip_connect")

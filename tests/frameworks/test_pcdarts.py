@@ -146,7 +146,7 @@ def test_second_order_equals_autograd_through_a_step_of_theta(pcdarts, batch):
     one = pcdarts(SPACES["minimal"], 2)
     before = [p.detach().clone().requires_grad_() for p in one.learned.values()]
     exact = _through_one_step(one.supernet, before, train, held_out, share=2, lr=0.1)
-    one.step(held_out, ["alpha"], ahead=train)
+    one.step_ahead(held_out, train)
     for p, gradient in zip(one.learned.values(), exact, strict=True):
         assert torch.allclose(p.grad, gradient, rtol=0, atol=1e-10)
 

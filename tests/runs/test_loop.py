@@ -276,16 +276,19 @@ def test_same_seed_same_bits_another_seed_differs(level, tiny):
 def test_second_order_looks_ahead_to_the_batch_that_theta_learns_from(tiny, monkeypatch):
     config = tiny.replace(framework="darts", level="bi", search_examples=64, order=2, augment=True)
     ahead, learned = [], []
-    step = Search.step
+    step, step_ahead = Search.step, Search.step_ahead
 
     def keep(self, batch, learns, **options):
-        if "alpha" in learns:
-            ahead.append(options["ahead"])
         if "theta" in learns:
             learned.append(batch)
         return step(self, batch, learns, **options)
 
+    def keep_ahead(self, batch, on):
+        ahead.append(on)
+        return step_ahead(self, batch, on)
+
     monkeypatch.setattr(Search, "step", keep)
+    monkeypatch.setattr(Search, "step_ahead", keep_ahead)
     second = train(config)
     assert len(ahead) == len(learned) == 6
     for one, other in zip(ahead, learned, strict=True):

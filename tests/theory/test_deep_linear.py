@@ -3,11 +3,10 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from nascore.errors import ConfigError
 from nascore.theory.deep_linear import DEPTHS, learning_curve, learning_time, train_chain
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", [*DEPTHS, 4, 7])
 def test_closed_form_solves_its_equation(depth):
     """Against a numerical solution of da/dt = D a^(2 - 2/D) (s - a), to 1e-6."""
     strength, start, times = 1.7, 0.01, np.linspace(0, 6, 30)
@@ -41,8 +40,25 @@ def test_deeper_chains_learn_later():
     half = [learning_time(0.5, depth, 1.0, 1e-3) for depth in DEPTHS]
     assert half == sorted(half)
     assert learning_curve([1e9], 2, 1.0, 1e-3) == 1.0
-    with pytest.raises(ConfigError, match="depth=4"):
-        learning_time(0.5, 4, 1.0, 1e-3)
+
+
+def test_the_elementary_forms_on_the_page_are_the_closed_form():
+    s, a, start = 1.7, np.array([0.02, 0.5, 1.3, 1.699]), 0.01
+    r = s ** (1 / 3)
+
+    def three(a):
+        w = a ** (1 / 3)
+        angle = np.sqrt(3) * np.arctan((2 * w + r) / (np.sqrt(3) * r))
+        logs = np.log(np.sqrt(w * w + r * w + r * r) / (r - w))
+        return -1 / (s * w) + (logs - angle) / (3 * r * s)
+
+    written_out = {
+        1: np.log((s - start) / (s - a)),
+        2: np.log(a * (s - start) / (start * (s - a))) / (2 * s),
+        3: three(a) - three(start),
+    }
+    for depth, expected in written_out.items():
+        assert np.allclose(learning_time(a, depth, s, start), expected, rtol=1e-9)
 
 
 def test_the_pair_follows_its_curve_and_ends_where_it_says(notebook_cells):

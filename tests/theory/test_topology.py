@@ -2,31 +2,34 @@ import numpy as np
 import pytest
 
 from nascore import SearchSpace, Wiring
-from nascore.engine.space import edge_name
 from nascore.theory.topology import chance, depth, path_lengths
 
 MINIMAL, NORMAL = SearchSpace(), SearchSpace(nodes=4)
 
 
+def joined(space, *edges):
+    """The wiring with a skip connection on these edges."""
+    return Wiring(space, tuple("skip_connect" if e in edges else "none" for e in space.edges))
+
+
 @pytest.mark.parametrize(
-    "space, text, expected",
+    "space, edges, expected",
     [
-        (MINIMAL, "", 0),
-        (MINIMAL, "(0,2) skip_connect; (1,3) skip_connect", 1),
-        (MINIMAL, "(0,2) skip_connect; (2,3) skip_connect", 2),
-        (MINIMAL, "(2,3) skip_connect", 0),  # nothing reaches node 2
-        (NORMAL, "(0,2) skip_connect; (2,4) skip_connect; (3,5) skip_connect", 2),
-        (NORMAL, "; ".join(f"{edge_name(edge)} skip_connect" for edge in NORMAL.edges), 4),
+        (MINIMAL, [], 0),
+        (MINIMAL, [(0, 2), (1, 3)], 1),
+        (MINIMAL, [(0, 2), (2, 3)], 2),
+        (MINIMAL, [(2, 3)], 0),  # nothing reaches node 2
+        (NORMAL, [(0, 2), (2, 4), (3, 5)], 2),
+        (NORMAL, NORMAL.edges, 4),
     ],
 )
-def test_depth_is_the_longest_path_from_an_input(space, text, expected):
-    assert depth(Wiring.from_text(space, text)) == expected
+def test_depth_is_the_longest_path_from_an_input(space, edges, expected):
+    assert depth(joined(space, *edges)) == expected
 
 
 def test_depth_counts_only_paths_that_reach_an_output_node():
     space = SearchSpace(output_nodes=[2])
-    wiring = Wiring.from_text(space, "(0,2) skip_connect; (2,3) skip_connect")
-    assert depth(wiring) == 1
+    assert depth(joined(space, (0, 2), (2, 3))) == 1
 
 
 def test_paths_against_powers_of_the_adjacency_matrix():
@@ -45,13 +48,12 @@ def test_paths_against_powers_of_the_adjacency_matrix():
 
 
 def test_chance_is_every_wiring_with_as_many_edges():
-    wiring = Wiring.from_text(MINIMAL, "(0,2) skip_connect; (2,3) skip_connect")
+    wiring = joined(MINIMAL, (0, 2), (2, 3))
     # Of the ten pairs of edges, the two of an edge into node 2 and (2,3) make a path of two.
     assert sorted(chance(wiring, depth)) == [1] * 8 + [2] * 2
-    three = Wiring.from_text(NORMAL, "(0,2) skip_connect; (2,3) skip_connect; (3,4) skip_connect")
-    assert len(chance(three, depth)) == 364
+    assert len(chance(joined(NORMAL, (0, 2), (2, 3), (3, 4)), depth)) == 364
     removed = SearchSpace(allowed={"(2,3)": ["none"]})
-    assert len(chance(Wiring.from_text(removed, "(0,2) skip_connect; (0,3) none"), depth)) == 4
+    assert len(chance(joined(removed, (0, 2)), depth)) == 4
 
 
 def test_chance_keeps_what_cannot_be_removed():
