@@ -21,8 +21,8 @@ SEALED = len(SEAL) + hashlib.sha256().digest_size  # bytes at the end of a file
 def project_root() -> Path | None:
     """The folder of the book's _config.yml, here or above; None outside of its project."""
     above = (Path.cwd(), *Path.cwd().parents)
-    found = (f for f in above if (f / "_config.yml").exists() and (f / "_toc.yml").exists())
-    return next(found, None)
+    roots = (f for f in above if (f / "_config.yml").exists() and (f / "_toc.yml").exists())
+    return next(roots, None)
 
 
 def shipped(path: str) -> Path:

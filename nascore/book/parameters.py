@@ -101,15 +101,15 @@ class Parameters(Checked):
 
     def _value(self, name: str) -> str:
         """What a parameter comes to, in all searches of the page."""
-        given = getattr(self, name)
-        if given is not None:
-            return str(given)
+        value = getattr(self, name)
+        if value is not None:
+            return str(value)
         several = [configs for arms in self._configs.values() for configs in arms.values()]
         if name in OVERRIDES:
-            found = [getattr(config, name) for configs in several for config in configs[:1]]
+            values = [getattr(config, name) for configs in several for config in configs[:1]]
         else:
-            found = [len(configs) for configs in several] if name == "seeds" else ["automatic"]
-        return ", ".join(map(str, dict.fromkeys(found)))
+            values = [len(configs) for configs in several] if name == "seeds" else ["automatic"]
+        return ", ".join(map(str, dict.fromkeys(values)))
 
 
 def _range(schema: dict[str, Any]) -> str:

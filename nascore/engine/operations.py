@@ -67,7 +67,7 @@ def _build(registry: Registry, name: str, channels: int, *norm: Norm) -> nn.Modu
     return module if "z" in inspect.signature(module.forward).parameters else Weighted(module)
 
 
-def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
+def _try(label: str, plugin: Callable, channels: int, *norm: Norm) -> None:
     """Raises ConfigError unless a plug-in makes what keeps a shape. Random draws leave no trace."""
     x = torch.ones(2, channels, 8, 8)
     an_input = f"an input of shape {tuple(x.shape)}"
@@ -78,10 +78,10 @@ def _try(what: str, plugin: Callable, channels: int, *norm: Norm) -> None:
         raise
     except Exception as error:  # the plug-in is any code
         why = in_one_line(error, plugin.__module__)
-        raise ConfigError(f"{what} fails for channels={channels} and {an_input}: {why}") from error
+        raise ConfigError(f"{label} fails for channels={channels} and {an_input}: {why}") from error
     if getattr(y, "shape", None) != x.shape:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise ConfigError(f"{what} makes {shape} of {an_input}: it must keep the shape.")
+        raise ConfigError(f"{label} makes {shape} of {an_input}: it must keep the shape.")
 
 
 class Weighted(nn.Module):

@@ -110,8 +110,8 @@ def claim(id: str, **fields: Any) -> Callable[[Measure], Claim]:
 
 def each(measure: Callable[..., float], runs: Sequence[Run], *arguments: Any) -> pandas.Series:
     """The number that a measure gives for each run, by seed; NaN where a run diverged."""
-    found = [np.nan if run.diverged else float(measure(run, *arguments)) for run in runs]
-    return pandas.Series(found, pandas.Index([run.config.seed for run in runs], name="seed"))
+    values = [np.nan if run.diverged else float(measure(run, *arguments)) for run in runs]
+    return pandas.Series(values, pandas.Index([run.config.seed for run in runs], name="seed"))
 
 
 def above(*effects: pandas.Series) -> float:

@@ -201,18 +201,18 @@ def configs_of(
 
     Raises ConfigError for an unknown name or an impossible setting.
     """
-    found, changes = EXPERIMENTS[name], changes or {}
-    if profile not in found.settings:
-        raise ConfigError(unknown("profile", profile, found.settings))
+    build, changes = EXPERIMENTS[name], changes or {}
+    if profile not in build.settings:
+        raise ConfigError(unknown("profile", profile, build.settings))
     if seeds is not None and not 1 <= seeds <= 10_000:
         raise ConfigError(f"seeds={shown(seeds)}: give a number from 1 to 10,000.")
-    settings, asks = found.settings[profile], len(signature(found).parameters) > 1
+    settings, asks = build.settings[profile], len(signature(build).parameters) > 1
     names = [profile] if asks else []
     base = SearchConfig(**{**settings, **changes})
-    made = found(base, *names)
+    made = build(base, *names)
     if not (made and is_bearable(made, dict[str, SearchConfig], conf=TYPES)):
         raise ConfigError(f"experiment {name!r} returns {shown(made)}, not a config for each arm.")
-    unchanged = found(SearchConfig(**settings), *names) if changes else made
+    unchanged = build(SearchConfig(**settings), *names) if changes else made
     for field, value in changes.items():
         before, after = ([getattr(c, field) for c in of.values()] for of in (unchanged, made))
         if before == after and getattr(base, field) not in (*after, settings.get(field)):
@@ -220,7 +220,7 @@ def configs_of(
             raise ConfigError(f"{field}={value!r}: {itself}")
     for arm in set(arms or ()) - made.keys():
         raise ConfigError(unknown("arm", arm, made))
-    numbers, first = range(seeds or found.seeds[profile]), {arm: made[arm] for arm in arms or made}
+    numbers, first = range(seeds or build.seeds[profile]), {arm: made[arm] for arm in arms or made}
     return {arm: [c.replace(seed=c.seed + n) for n in numbers] for arm, c in first.items()}
 
 
@@ -262,9 +262,9 @@ def recorded(name: str, store: RunStore | str | Path = "runs") -> dict[str, list
 
     Raises RecordError if neither the book nor the store has one.
     """
-    arms = load_experiment(name, "published", open_store(store))
+    arms = load_experiment(name, "published", store := open_store(store))
     if arms is None:
-        command = f"python -m nascore sweep {name} --profile published"
+        command = f"python -m nascore sweep {name} --profile published --store {store.folder}"
         raise RecordError(f"records of {name!r} are missing: `{command}` makes them, in an hour.")
     return arms
 

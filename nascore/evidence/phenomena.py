@@ -154,7 +154,7 @@ def bilevel_failure(arms: Arms) -> Evidence:
         control=control / edges,
         met=enough and control.fillna(0).mean() >= 0.4 * edges,
         testable=overfitted(arms[TWO]),
-        values={f"edges kept, {arm}": found for arm, found in kept.items()},
+        values={f"edges kept, {arm}": number for arm, number in kept.items()},
     )
 
 

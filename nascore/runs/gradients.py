@@ -35,9 +35,9 @@ def check_gradients(search: Search) -> None:
     images, labels = search.chunks("train")[0]
     batch, limit, wrong = (images[:EXAMPLES], labels[:EXAMPLES]), LARGEST[search.config.amp], []
     for name, mask in _masks(search):
-        found = _gradients(usual, batch, mask, search.precision())
-        right = _gradients(exact, batch, mask, search.precision())
-        pairs = zip(found, right, strict=True)
+        computed = _gradients(usual, batch, mask, search.precision())
+        expected = _gradients(exact, batch, mask, search.precision())
+        pairs = zip(computed, expected, strict=True)
         if any((a - b).norm() > limit * b.norm() + NOTHING for a, b in pairs):
             wrong.append(name)
     if wrong:

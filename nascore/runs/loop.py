@@ -110,7 +110,7 @@ def _finish(
 
     Returns the wiring that the framework chooses, None if it chooses none or the search diverged.
     """
-    epochs, saved, told = one.config.epochs, time.monotonic(), 0.0
+    epochs, saved, reported = one.config.epochs, time.monotonic(), 0.0
     done, where = max(one.epochs_done, 0) * one.steps + one.steps_done, ""
     off = progress is not True
     bar = open_bar(total=epochs * one.steps, initial=done, disable=off, unit="step")
@@ -130,12 +130,12 @@ def _finish(
             raise Interrupted(message, getattr(stop, "first", signal.SIGINT))
 
     def tick() -> None:
-        nonlocal done, told
+        nonlocal done, reported
         done += 1
         bar.update()
-        if callable(progress) and time.monotonic() - told > SECONDS_BETWEEN_REPORTS:
+        if callable(progress) and time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
             progress(done, f"epoch {one.epochs_done + 1}/{epochs}, {where}".rstrip(", "))
-            told = time.monotonic()
+            reported = time.monotonic()
         save_or_stop()
 
     with bar:

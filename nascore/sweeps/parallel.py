@@ -21,7 +21,7 @@ from nascore.runs.loop import search
 from nascore.runs.progress import open_bar
 from nascore.runs.run import Run
 from nascore.sweeps.store import RunStore
-from nascore.sweeps.workers import cluster, in_worker, processes, search_here, told
+from nascore.sweeps.workers import cluster, in_worker, processes, progress_in, search_here
 
 IN_FLIGHT = 400  # searches that are with a cluster at a time: each holds a lock file open
 FEW_STEPS = 2000  # that are not worth an estimate
@@ -132,7 +132,7 @@ def sweep(
             running = {threads.submit(work, config): config for config in todo}
             while running:
                 done = wait(running, 0.1, FIRST_COMPLETED).done
-                at = [told(Path(folder) / config.hash) for config in running.values()]
+                at = [progress_in(Path(folder) / config.hash) for config in running.values()]
                 where = max(at)[1]  # of the one that is furthest
                 number = f"{len(todo) - len(running)} of {len(todo)} done"
                 bar.set_postfix_str(", ".join(filter(None, [number, where])), refresh=False)

@@ -43,15 +43,15 @@ def search_here(
     """Searches in this process, and says how far it is in a file of the folder, by its hash."""
     from nascore.runs.loop import search
 
-    tell = partial(_tell, folder / config.hash)
-    return search(config, checkpoint=checkpoint, progress=tell, threads=1, stop=stop)
+    report = partial(_report, folder / config.hash)
+    return search(config, checkpoint=checkpoint, progress=report, threads=1, stop=stop)
 
 
-def _tell(file: Path, steps: int, where: str) -> None:
+def _report(file: Path, steps: int, where: str) -> None:
     file.write_text(f"{steps} {where}", encoding="utf-8")
 
 
-def told(file: Path) -> tuple[int, str]:
+def progress_in(file: Path) -> tuple[int, str]:
     """Steps that a search has done, and where it is, from its file."""
     with suppress(OSError, ValueError):  # it has not begun, or is just writing
         steps, _, where = file.read_text(encoding="utf-8").partition(" ")
@@ -196,27 +196,27 @@ def cluster(
             with whole_file(checkpoint) as part:
                 part.write_bytes(state)
 
-    def tell() -> None:
+    def report_lack() -> None:
         """Says what no worker offers, if none does."""
         try:
-            there = client.sync(client.scheduler.identity)["workers"].values()
+            infos = client.sync(client.scheduler.identity)["workers"].values()
         except OSError:  # the scheduler is gone, as each search will say
             return
         wanted = (resources or {}).items()
-        if any(all(worker["resources"].get(n, 0) >= x for n, x in wanted) for worker in there):
+        if any(all(info["resources"].get(n, 0) >= x for n, x in wanted) for info in infos):
             return
         text = ",".join(f"{name}={number:g}" for name, number in wanted)
-        lack = f"none of {len(there)} Dask workers offers {text}" if there else "there is no worker"
+        lack = f"none of {len(infos)} Dask workers offers {text}" if infos else "there is no worker"
         start = f"dask worker {address}" + (text and f" --resources {text}")
         tqdm.write(f"the searches wait: {lack}. Start one: {start}", file=sys.stderr)
 
-    telling = threading.Timer(LONG_WAIT, tell)
-    telling.daemon = True
-    telling.start()
+    report = threading.Timer(LONG_WAIT, report_lack)
+    report.daemon = True
+    report.start()
     try:
         yield search
     finally:
-        telling.cancel()
+        report.cancel()
         client.close(timeout=2)
 
 
