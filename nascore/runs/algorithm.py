@@ -23,9 +23,9 @@ from nascore.fast.compiled import compile_kinds
 from nascore.frameworks.base import LEARNERS, Context
 from nascore.runs.config import SearchConfig
 from nascore.runs.dartsplus import ends_early
-from nascore.runs.data import SPLITS, Batches, load_splits
+from nascore.runs.data import Batches, load_splits
 from nascore.runs.datasets import DATASETS
-from nascore.runs.history import History
+from nascore.runs.history import SPLITS, History
 from nascore.runs.randomness import own_global_randomness, seed_global_randomness
 from nascore.runs.statistics import EpochStatistics, StepResult
 

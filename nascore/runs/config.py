@@ -209,8 +209,8 @@ class SearchConfig(Checked):
     def address(self) -> str:
         """What is searched, as JSON, with the source of every plug-in and without the machine."""
         fields = {name: value for name, value in self.changes.items() if name not in _MACHINE}
-        if sources := self.meaning["sources"]:
-            fields["sources"] = sources
+        if self.plug_ins:
+            fields["sources"] = self.meaning["sources"]
         return json.dumps(fields, sort_keys=True)
 
     @property

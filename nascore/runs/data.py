@@ -15,8 +15,8 @@ from nascore.errors import DataError
 from nascore.fast.layout import laid_out
 from nascore.runs.config import SearchConfig
 from nascore.runs.datasets import DATASETS
+from nascore.runs.history import SPLITS
 
-SPLITS = ("train", "search", "valid")
 PADDING = 4  # of the random crop
 
 

@@ -1,18 +1,17 @@
-"""History: what happened in a search, epoch by epoch, as labelled arrays."""
+"""History: what happened in a search, epoch by epoch, as labelled arrays. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from nascore.engine.space import SearchSpace, edge_name
 from nascore.errors import ConfigError, unknown
-from nascore.runs.data import SPLITS
 
 Variables = Mapping[str, tuple[tuple[str, ...], str, str, str]]  # dims, type, long name, unit
 
+SPLITS = ("train", "search", "valid")
 OUTCOMES = ("right", "wrong")
 
 _ARCHITECTURE = ("epoch", "edge", "operation")
@@ -79,7 +78,10 @@ class History:
         """
         where = epoch if split is None else (epoch, SPLITS.index(split))
         for name, value in values.items():
-            torch.from_numpy(self.arrays[name])[where] = torch.as_tensor(value).detach()
+            if hasattr(value, "detach"):  # a tensor, on any device
+                value = value.detach().cpu()
+            with np.errstate(over="ignore"):  # single precision may lack the number
+                self.arrays[name][where] = value
 
     def to_xarray(self) -> xr.Dataset:
         """The whole history as a Dataset that shares its arrays, with names and units."""

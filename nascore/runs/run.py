@@ -1,6 +1,6 @@
 """Run: what was asked (config), what happened (history), how it was made (provenance).
 
-A record is a run in one netCDF file, which any HDF5 reader opens.
+A record is a run in one netCDF file, which any HDF5 reader opens. Reading one needs no torch.
 """
 
 import json
@@ -18,8 +18,7 @@ from nascore.engine.space import Wiring, edge_name
 from nascore.errors import ConfigError, RecordError, checked, one_line, printable
 from nascore.folders import check_seal, seal, whole_file
 from nascore.runs.config import SearchConfig
-from nascore.runs.data import SPLITS
-from nascore.runs.history import VARIABLES, History, most_probable, over_outcomes
+from nascore.runs.history import SPLITS, VARIABLES, History, most_probable, over_outcomes
 
 
 @checked

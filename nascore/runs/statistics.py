@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from nascore.engine.cost import loss_and_entropy
 from nascore.engine.mask import Mask
 from nascore.engine.space import SearchSpace
-from nascore.runs.data import SPLITS
-from nascore.runs.history import OUTCOMES, History
+from nascore.runs.history import OUTCOMES, SPLITS, History
 
 
 class StepResult(NamedTuple):

@@ -263,6 +263,23 @@ def test_a_config_of_a_record_finds_what_it_names_only_to_search(of_plug_ins, tm
             use()
 
 
+def test_a_record_is_read_shown_and_listed_without_torch(run, tmp_path):
+    """So that it takes no second."""
+    script = """
+import sys
+from nascore import Run, RunStore
+from nascore.sweeps.store import table
+store = RunStore(sys.argv[1])
+run = Run.load(store.folder / sys.argv[2])
+assert str(run) and run.to_json() and store.get(run.config) and len(table([store.folder])) == 1
+print("torch" in sys.modules)
+"""
+    path = RunStore(tmp_path).put(run)
+    command = [sys.executable, "-c", script, tmp_path, path.name]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    assert result.stdout == "False\n"
+
+
 def test_what_a_file_says_moves_no_cursor(run, tmp_path):
     """Escape, bidi and half characters of its provenance are shown, and not obeyed."""
     provenance = {**run.provenance, "device": "\x1b[2J\u202ecpu\ud800"}
