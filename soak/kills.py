@@ -77,6 +77,7 @@ def wrong_after(configs: list[SearchConfig], folder: Path) -> list[str]:
 
     def work():
         runs = sweep(configs, store=folder, workers=0, progress=False)
+        RunStore(folder).prepare()  # as the next sweep that has something to search
         records = {RunStore(folder).path(config) for config in configs}
         files = (path for path in folder.iterdir() if path.suffix != ".part")  # kept for an hour
         left = sorted(path.name for path in files if path not in records)
