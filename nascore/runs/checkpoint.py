@@ -33,9 +33,8 @@ def load(path: str | Path, search: Search, threads: int | None = None) -> list[d
     except DamagedRecord as error:
         raise RecordError(f"{error} Delete it to start anew.") from None
     except UnpicklingError:
-        raise RecordError(
-            f"{path} is no checkpoint. Name another, or delete it to start anew."
-        ) from None
+        advice = "Name another, or delete it to start anew."
+        raise RecordError(f"{path} is no checkpoint. {advice}") from None
     if wrong := _misfit(state, search, threads):
         raise RecordError(f"{path}: {wrong}. Delete it to start anew.")
     if search.device.type == "cpu":

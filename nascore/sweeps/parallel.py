@@ -156,6 +156,7 @@ def sweep(
                         runs[config.hash] = run
                     else:
                         running[threads.submit(work, config)] = config
+            bar.set_postfix_str(f"{len(todo)} of {len(todo)} done", refresh=False)
             bar.update(total - bar.n)
     if failed:
         number = sum(map(len, failed.values()))

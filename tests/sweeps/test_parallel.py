@@ -223,6 +223,7 @@ def test_a_log_says_what_is_run_and_how_far_it_is_without_carriage_returns(
         re.search(r"\d/.* of 2 done, epoch \d+/30, loss .*, L-H .*, active", x) for x in lines
     )
     assert "100%" in lines[-1] and f"{2 * longer.steps}/{2 * longer.steps}" in lines[-1]
+    assert "2 of 2 done" in lines[-1]
 
 
 def test_the_time_that_a_sweep_takes_is_that_of_its_kind_where_it_is_recorded(
